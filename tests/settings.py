@@ -1,0 +1,41 @@
+"""Settings of the tests: those of the application, on every database that can be had here."""
+
+import atexit
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests import services
+from upstream.settings import *  # noqa: F403
+from upstream.settings import INSTALLED_APPS
+
+TEST_DIRECTORY = Path(tempfile.mkdtemp(prefix="upstream-tests-"))
+atexit.register(shutil.rmtree, TEST_DIRECTORY, ignore_errors=True)
+
+SECRET_KEY = "tests"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+MEDIA_ROOT = TEST_DIRECTORY / "media"
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes"]
+if find_spec("psycopg"):
+    INSTALLED_APPS.append("django.contrib.postgres")
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": TEST_DIRECTORY / "main.sqlite3",
+        "OPTIONS": {"timeout": 20, "init_command": "PRAGMA synchronous=OFF"},
+        # A file, since other threads and processes cannot open an in-memory database.
+        "TEST": {"NAME": TEST_DIRECTORY / "test.sqlite3"},
+    }
+}
+MISSING_DATABASES = {}
+
+_postgresql, _reason = services.postgresql()
+if _postgresql:
+    DATABASES["postgresql"] = _postgresql
+else:
+    MISSING_DATABASES["postgresql"] = _reason

@@ -1,0 +1,93 @@
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.management.color import no_style
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import Model, QuerySet
+
+from upstream.management import demo_data
+from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, ReportRun
+
+T = TypeVar("T")
+
+
+class Command(BaseCommand):
+    help = "Fill the Upstream tables with demo data, the same for the same --rows and --seed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--rows", type=int, required=True, help="Drift events; the other tables are sized to match."
+        )
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+        parser.add_argument("--batch-size", type=int, default=1000, help="Rows in memory at a time.")
+        parser.add_argument("--replace", action="store_true", help="Delete what the tables hold first.")
+
+    def handle(self, *, rows: int, seed: int, database: str, batch_size: int, replace: bool, **_: Any) -> None:
+        if rows < 0:
+            raise CommandError(f"--rows must be 0 or more, not {rows}.")
+        if batch_size < 1:
+            raise CommandError(f"--batch-size must be 1 or more, not {batch_size}.")
+        with transaction.atomic(using=database):
+            if replace:
+                _empty_tables(database)
+            _require_empty_tables(database)
+            _fill_tables(rows, seed, database, batch_size)
+            _reset_sequences(database)
+        self.stdout.write(self.style.SUCCESS(f"{rows:,} drift events in database {database!r}."))
+
+
+def _tables(database: str) -> list[QuerySet[Any]]:
+    models = [Customer, ReportRun, AlertRule, DriftEvent, AlertEvent]
+    return [QuerySet(model, using=database) for model in models]
+
+
+def _empty_tables(database: str) -> None:
+    connection = connections[database]
+    with connection.cursor() as cursor:
+        for table in reversed(_tables(database)):
+            name = connection.ops.quote_name(table.model._meta.db_table)
+            # QuerySet.delete() would collect the rows in memory to cascade.
+            cursor.execute(f"DELETE FROM {name}")  # noqa: S608
+
+
+def _require_empty_tables(database: str) -> None:
+    for table in _tables(database):
+        if table.exists():
+            raise CommandError(
+                f"Database {database!r} already holds {table.model.__name__} rows. "
+                "Pass --replace to delete what the Upstream tables hold."
+            )
+
+
+def _fill_tables(rows: int, seed: int, database: str, batch_size: int) -> None:
+    customers, report_runs, alert_rules, drift_events, alert_events = _tables(database)
+    _create(customers, demo_data.customers(rows), batch_size)
+    _create(report_runs, demo_data.report_runs(seed, rows), batch_size)
+    _create(alert_rules, demo_data.alert_rules(rows), batch_size)
+    for batch in _batched(demo_data.drift_events(seed, rows), batch_size):
+        drift_events.bulk_create([event for event, _ in batch])
+        alert_events.bulk_create([alert for _, alerts in batch for alert in alerts])
+
+
+def _create(table: QuerySet[Any], rows: Iterable[Model], batch_size: int) -> None:
+    for batch in _batched(rows, batch_size):
+        table.bulk_create(batch)
+
+
+def _batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _reset_sequences(database: str) -> None:
+    # Rows with explicit keys leave PostgreSQL's sequences at 1.
+    connection = connections[database]
+    models = [table.model for table in _tables(database)]
+    with connection.cursor() as cursor:
+        for statement in connection.ops.sequence_reset_sql(no_style(), models):
+            cursor.execute(statement)

@@ -1,0 +1,257 @@
+"""Exports of small data to a buffer or a file: a fixed contract over the streaming engine."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from io import BytesIO, StringIO
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from upstream.streaming import Column, Csv, Json, stream, to_buffer, to_file
+from upstream.streaming.encoders.pdf import render_pdf
+from upstream.streaming.filenames import MAX_BYTES, clean_filename
+
+logger = logging.getLogger(__name__)
+
+StrPath = str | os.PathLike[str]
+
+
+class DataExportService:
+    """Export rows, querysets and HTML to an in-memory buffer or to a file.
+
+    Every method is static and keeps no state; nothing here needs configured settings, except querysets, which
+    need them themselves. Without `file_path` a method returns the whole export in memory: for large data give a
+    path, or use `upstream.streaming`, which these methods are a few lines over.
+
+    Values are written as the table in `upstream.streaming.values` says, in every format the same way. A file
+    appears only when it is complete; where writing fails, OSError is logged and raised, nothing partial is left
+    and a file that stood at the path is kept.
+    """
+
+    @staticmethod
+    def export_to_csv(
+        data: Iterable[Mapping[str, Any]],
+        headers: Sequence[str] | None = None,
+        file_path: StrPath | None = None,
+    ) -> StringIO | StrPath:
+        """Export dicts as CSV: what `csv.DictWriter` gives, with the value forms of this package.
+
+        Args:
+            data: a list, or any iterable, of dicts.
+            headers: the keys to write, in this order; a key that a dict lacks is an empty cell, a key that is not
+                named is left out. By default the keys of the first dict.
+            file_path: the file to write instead of a buffer.
+
+        Returns:
+            A StringIO, rewound to 0, or `file_path` as it was given.
+
+        Raises:
+            ColumnError: without `headers`, a later dict has keys that the first has not: they would be lost.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> buffer = DataExportService.export_to_csv([{"name": "Alice", "age": 30}])
+            >>> buffer.getvalue()
+            'name,age\\r\\nAlice,30\\r\\n'
+        """
+        columns = headers and [Column(methodcaller("get", header), header=header) for header in headers]
+        return _as_text(stream(data, columns or None, Csv()), file_path)
+
+    @staticmethod
+    def export_to_json(data: Any, file_path: StrPath | None = None, indent: int | None = 2) -> str | StrPath:
+        """Export rows or a document as JSON: what `json.dumps(data, indent=indent, ensure_ascii=False)` gives.
+
+        Args:
+            data: a list, or any iterable, of dicts or other values; or a dict, whose values may be nested data,
+                iterables and querysets.
+            file_path: the file to write instead of returning the text.
+            indent: spaces to each level, or None for one line.
+
+        Returns:
+            The JSON text, or `file_path` as it was given.
+
+        Raises:
+            SourceError: `data` is neither a dict nor an iterable of rows.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> print(DataExportService.export_to_json({"users": [{"id": 1, "name": "Ada"}], "count": 1}))
+            {
+              "users": [
+                {
+                  "id": 1,
+                  "name": "Ada"
+                }
+              ],
+              "count": 1
+            }
+        """
+        return _as_json(stream(data, encoder=_json(indent)), file_path)
+
+    @staticmethod
+    def export_to_pdf(
+        html_content: str,
+        file_path: StrPath | None = None,
+        stylesheets: Sequence[StrPath] | None = None,
+        *,
+        asset_directories: Sequence[StrPath] = (),
+    ) -> BytesIO | StrPath:
+        """Render HTML as PDF, by WeasyPrint.
+
+        Args:
+            html_content: the document.
+            file_path: the file to write instead of a buffer.
+            stylesheets: paths of CSS files.
+            asset_directories: directories whose files the document may use: images, fonts, imported CSS. Relative
+                URLs are resolved against the first.
+
+        Returns:
+            A BytesIO, rewound to 0, or `file_path` as it was given.
+
+        Raises:
+            BlockedURLError: the document asks for anything but `data:` URLs and files in `asset_directories`.
+            MissingDependencyError: WeasyPrint or Pango is not installed; the text says what to run.
+            OSError: a stylesheet cannot be read or the file cannot be written.
+
+        Example:
+            >>> buffer = DataExportService.export_to_pdf("<h1>Drift report</h1>")
+            >>> buffer.read(5)
+            b'%PDF-'
+        """
+        pdf = render_pdf(html_content, stylesheets=stylesheets or (), directories=asset_directories)
+        return BytesIO(pdf) if file_path is None else _written([pdf], file_path)
+
+    @staticmethod
+    def queryset_to_csv(
+        queryset: Any,
+        fields: Sequence[str],
+        headers: Sequence[str] | None = None,
+        file_path: StrPath | None = None,
+    ) -> StringIO | StrPath:
+        """Export a queryset as CSV.
+
+        Args:
+            queryset: a queryset of any kind, of instances or `values()`.
+            fields: the names to write: fields, lookups through relations with `__`, properties, methods.
+            headers: the names of the columns, one for each field; by default the fields themselves.
+            file_path: the file to write instead of a buffer.
+
+        Returns:
+            A StringIO, rewound to 0, or `file_path` as it was given.
+
+        Raises:
+            ValueError: the numbers of headers and fields differ.
+            ColumnError: a field is unknown; the text lists the names that come close.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> from upstream.models import Customer
+            >>> buffer = DataExportService.queryset_to_csv(Customer.objects.none(), ["id", "name"], ["Id", "Name"])
+            >>> buffer.getvalue()
+            'Id,Name\\r\\n'
+        """
+        if headers is not None and len(headers) != len(fields):
+            raise ValueError(f"{len(headers)} headers for {len(fields)} fields: give one for each")
+        columns = [Column(name, header=header) for name, header in zip(fields, headers or fields, strict=True)]
+        return _as_text(stream(queryset, columns, Csv()), file_path)
+
+    @staticmethod
+    def queryset_to_json(
+        queryset: Any, fields: Sequence[str] | None = None, file_path: StrPath | None = None
+    ) -> str | StrPath:
+        """Export a queryset as a JSON array of objects, indented by two spaces.
+
+        Args:
+            queryset: a queryset of any kind.
+            fields: the names to write, as in `queryset_to_csv`; by default the model's fields, less those that hold
+                secrets, or what `values()` selects.
+            file_path: the file to write instead of returning the text.
+
+        Returns:
+            The JSON text, or `file_path` as it was given.
+
+        Raises:
+            ColumnError: a field is unknown; the text lists the names that come close.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> from upstream.models import Customer
+            >>> DataExportService.queryset_to_json(Customer.objects.none())
+            '[]'
+        """
+        return _as_json(stream(queryset, fields, _json(2)), file_path)
+
+    @staticmethod
+    def generate_file_path(
+        base_name: str,
+        extension: str,
+        directory: StrPath | None = None,
+        timestamp: bool = True,
+    ) -> str:
+        """Return a path for a new export, in a directory that exists when this returns.
+
+        Args:
+            base_name: what the file is called. Directories in it, control characters and what file systems reserve
+                are dropped, and it is cut to the 255 bytes that names may have: the path never leaves `directory`.
+            extension: with or without its dot.
+            directory: created if it is missing; by default `reports` in `settings.BASE_DIR`, or in the working
+                directory where settings are not configured.
+            timestamp: whether the local time goes into the name, to the second.
+
+        Returns:
+            The path `{directory}/{base_name}_{YYYYmmdd_HHMMSS}.{extension}`.
+
+        Raises:
+            OSError: the directory cannot be created.
+
+        Example:
+            >>> DataExportService.generate_file_path("drift: 5/2026", ".csv", "/tmp/exports", timestamp=False)
+            '/tmp/exports/2026.csv'
+        """
+        folder = Path(directory) if directory is not None else _default_directory()
+        with _logged(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        ending = f"_{datetime.now():%Y%m%d_%H%M%S}" if timestamp else ""  # noqa: DTZ005 (the reader's own clock)
+        ending += f".{clean_filename(extension.lstrip('.'), 32)}"
+        return str(folder / (clean_filename(base_name, MAX_BYTES - len(ending.encode())) + ending))
+
+
+def _json(indent: int | None) -> Json:
+    return Json(indent=indent, separators=(", ", ": ") if indent is None else (",", ": "))
+
+
+def _as_text(chunks: Iterator[bytes], file_path: StrPath | None) -> StringIO | StrPath:
+    if file_path is None:
+        return StringIO(to_buffer(chunks).getvalue().decode(), newline="")
+    return _written(chunks, file_path)
+
+
+def _as_json(chunks: Iterator[bytes], file_path: StrPath | None) -> str | StrPath:
+    if file_path is None:
+        return to_buffer(chunks).getvalue().decode()
+    return _written(chunks, file_path)
+
+
+def _written(chunks: Iterable[bytes], file_path: StrPath) -> StrPath:
+    with _logged(file_path):
+        to_file(chunks, file_path)
+    logger.info("exported to %s", file_path)
+    return file_path
+
+
+@contextmanager
+def _logged(path: StrPath) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.error("export to %s failed: %s", path, error)
+        raise
+
+
+def _default_directory() -> Path:
+    return Path(getattr(settings, "BASE_DIR", ".") if settings.configured else ".") / "reports"

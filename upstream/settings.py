@@ -1,0 +1,68 @@
+"""Settings of the Upstream application; the environment decides what differs between machines.
+
+``UPSTREAM_SECRET_KEY``, ``UPSTREAM_DEBUG``, ``UPSTREAM_ALLOWED_HOSTS`` (comma-separated) and ``DATABASE_URL``
+(needs the ``demo`` extra; without it a SQLite file under ``.demo/``).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.management.utils import get_random_secret_key
+
+if DATABASE_URL := os.environ.get("DATABASE_URL"):
+    import dj_database_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# A random key serves one process: deployments with several set their own.
+SECRET_KEY = os.environ.get("UPSTREAM_SECRET_KEY") or get_random_secret_key()
+DEBUG = os.environ.get("UPSTREAM_DEBUG") == "1"
+ALLOWED_HOSTS = os.environ.get("UPSTREAM_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "upstream.integrations",
+    "upstream",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "upstream.urls"
+ASGI_APPLICATION = "upstream.asgi.application"
+WSGI_APPLICATION = "upstream.wsgi.application"
+
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+
+
+def _sqlite() -> dict[str, Any]:
+    directory = BASE_DIR / ".demo"
+    directory.mkdir(exist_ok=True)
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": directory / "upstream.sqlite3"}
+
+
+def _database() -> dict[str, Any]:
+    database: dict[str, Any] = {**dj_database_url.parse(DATABASE_URL)} if DATABASE_URL else _sqlite()
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        # WAL lets a long export read while others write; with IMMEDIATE a second writer waits.
+        database["OPTIONS"] = {
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "transaction_mode": "IMMEDIATE",
+            **database.get("OPTIONS", {}),
+        }
+    return database
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_THOUSAND_SEPARATOR = True

@@ -1,0 +1,40 @@
+"""The export engine: rows in, bytes out, in memory that does not grow with the rows."""
+
+from upstream.streaming.columns import Column
+from upstream.streaming.encoders.delimited import Csv
+from upstream.streaming.encoders.json import Json, JsonLines
+from upstream.streaming.errors import (
+    BlockedURLError,
+    ColumnError,
+    ExportError,
+    MissingDependencyError,
+    SourceError,
+    TextError,
+)
+from upstream.streaming.pipeline import ByteStream, Plan, plan, stream
+from upstream.streaming.readers import read_csv, read_json
+from upstream.streaming.targets import ExportResponse, to_buffer, to_file, to_response, to_storage
+
+__all__ = [
+    "BlockedURLError",
+    "ByteStream",
+    "Column",
+    "ColumnError",
+    "Csv",
+    "ExportError",
+    "ExportResponse",
+    "Json",
+    "JsonLines",
+    "MissingDependencyError",
+    "Plan",
+    "SourceError",
+    "TextError",
+    "plan",
+    "read_csv",
+    "read_json",
+    "stream",
+    "to_buffer",
+    "to_file",
+    "to_response",
+    "to_storage",
+]

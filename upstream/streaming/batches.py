@@ -1,0 +1,93 @@
+"""Batches: rows grouped so that neither many rows nor wide ones need much memory."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
+Fetch = Callable[[int], tuple[list[Record], int]]
+
+CHUNK_SIZE = 2000  # as QuerySet.iterator() has it
+BATCH_BYTES = 4 * 1024 * 1024
+
+SIZED = (str, bytes, bytearray, memoryview)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is full: at so many rows, at so many bytes, or after so long that a reader would wait."""
+
+    rows: int = CHUNK_SIZE
+    bytes: int = BATCH_BYTES
+    seconds: float = 0.1
+
+
+def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Generator[list[Record]]:
+    """Yield batches of what `fetch` returns for a number of rows: the records, and their weight in bytes.
+
+    The first fetch is for one row; each next one is at most eight times as large, and never for more than a
+    quarter of the bytes a batch may hold, going by the rows that came before. So wide rows are met by small
+    fetches, and the first row is not kept waiting for the two-thousandth.
+    """
+    step = 1
+    while True:
+        batch: list[Record] = []
+        weight, started = 0, perf_counter()
+        while len(batch) < limits.rows and weight < limits.bytes and perf_counter() - started < limits.seconds:
+            records, fetched = fetch(min(step, limits.rows - len(batch)))
+            if not records:
+                if batch:
+                    yield batch
+                return
+            batch += records
+            weight += fetched
+            room = limits.bytes // 4 * len(records) // (fetched or 1)
+            step = max(1, min(8 * step, largest_fetch, room))
+        yield batch
+
+
+@dataclass(slots=True)
+class Taker:
+    """Takes records from an iterator; an error of the source gets the number of the last row before it."""
+
+    records: Iterator[Any]
+    taken: int = 0
+
+    def __call__(self, rows: int) -> list[Any]:
+        records: list[Any] = []
+        try:
+            records.extend(islice(self.records, rows))  # what came before an error stays in the list
+        except Exception as error:
+            error.add_note(f"the source failed after row {self.taken + len(records)}")
+            raise
+        self.taken += len(records)
+        return records
+
+
+def weigh(rows: Sequence[Sequence[Any]]) -> int:
+    """Return the size of the texts and bytes in `rows`; numbers and dates weigh too little to count."""
+    return sum(map(_column_weight, zip(*rows, strict=True)))
+
+
+def _column_weight(column: Sequence[Any]) -> int:
+    sample = next(filter(None, column), None)
+    if isinstance(sample, SIZED):
+        try:
+            return sum(map(len, filter(None, column)))
+        except TypeError:  # another type further down
+            pass
+    elif not isinstance(sample, dict | list | tuple):
+        return 0
+    return sum(map(_weight, column))
+
+
+def _weight(value: Any) -> int:
+    if isinstance(value, SIZED):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_weight, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_weight, value))
+    return 0

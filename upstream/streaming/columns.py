@@ -1,0 +1,131 @@
+"""Columns: what is read from each record, and under which header it is written."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from upstream.streaming.errors import ColumnError
+
+Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of an export.
+
+    `source` is a name, read from each record, or a callable given the record (a model instance, dict or
+    row). Names follow relations, dict keys and attributes with `__`; methods without arguments are called.
+    `header` defaults to the name, or to the callable's own name. `value` turns what was read by name into
+    what is written.
+
+        Column("customer__name", header="Customer", value=str.upper)
+        Column(lambda event: event.current_end - event.current_start, header="Days")
+    """
+
+    source: str | Callable[[Any], Any]
+    header: str = ""
+    value: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.source or not (isinstance(self.source, str) or callable(self.source)):
+            raise ColumnError(f"a column reads a name or a callable, not {self.source!r}")
+        if self.value is not None and not callable(self.value):
+            raise ColumnError(f"column {self.source!r}: value must be a callable, not {self.value!r}")
+        if not self.header:
+            object.__setattr__(self, "header", self._default_header())
+
+    def _default_header(self) -> str:
+        if isinstance(self.source, str):
+            return self.source
+        name: str = getattr(self.source, "__name__", "")
+        if not name.isidentifier():
+            raise ColumnError(f"{self.source!r} has no name of its own: Column(..., header='...')")
+        return name
+
+    @property
+    def name(self) -> str | None:
+        """The name it is read by, or None for a callable."""
+        return self.source if isinstance(self.source, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputColumn:
+    """A column as encoders see it: `json` says that its cells are finished JSON text, or None."""
+
+    header: str
+    json: bool = False
+
+
+def as_columns(columns: Iterable[str | Column | Callable[[Any], Any]]) -> tuple[Column, ...]:
+    """Return `columns` as Column objects; a single string is refused, since it would be read by letters."""
+    if isinstance(columns, str):
+        raise ColumnError(f"columns is a list of names: [{columns!r}]")
+    resolved = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
+    if not resolved:
+        raise ColumnError("an export needs at least one column")
+    return resolved
+
+
+def unknown_column(name: str, known: Collection[str], where: str) -> ColumnError:
+    """Return the error for a name that `where` does not have, with the names that come close."""
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(sorted(known)[:40])}"
+    return ColumnError(f"{where} has no {name!r}; {hint}")
+
+
+def path_reader(names: Sequence[str]) -> Reader:
+    """Return a function that follows `names` through attributes, keys and positions; None ends the way.
+
+    Methods are called without arguments, except those that Django marks as altering data.
+    """
+
+    def read(record: Any) -> Any:
+        for name in names:
+            record = _step(record, name)
+            if record is None:
+                return None
+        return record
+
+    return read
+
+
+def read_column(reader: Reader, records: Iterable[Any], header: str, first_row: int) -> list[Any]:
+    """Return what `reader` reads from each record; an error gets the number of the row it came from."""
+    values: list[Any] = []
+    try:
+        values.extend(map(reader, records))  # what came before an error stays in the list
+    except Exception as error:
+        error.add_note(f"while reading row {first_row + len(values)}, column {header!r}")
+        raise
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """Turns records into rows: each column by its reader, then by its column's `value`."""
+
+    columns: tuple[Column, ...]
+    readers: tuple[Reader, ...]
+
+    def __call__(self, records: Sequence[Any], first_row: int) -> list[tuple[Any, ...]]:
+        cells = []
+        for column, reader in zip(self.columns, self.readers, strict=True):
+            values = read_column(reader, records, column.header, first_row)
+            if column.value:
+                values = read_column(column.value, values, column.header, first_row)
+            cells.append(values)
+        return list(zip(*cells, strict=True))
+
+
+def _step(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(name)
+    if name.isdigit() and isinstance(value, Sequence):
+        return value[int(name)] if int(name) < len(value) else None
+    found = getattr(value, name)
+    if not callable(found) or isinstance(found, type) or hasattr(found, "do_not_call_in_templates"):
+        return found
+    if getattr(found, "alters_data", False):
+        raise ColumnError(f"{type(value).__name__}.{name}() alters data and cannot be a column")
+    return found()

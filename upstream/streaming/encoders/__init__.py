@@ -1,0 +1,1 @@
+"""Rows to bytes, one module per family of formats. An encoder knows its format and no destination."""

@@ -1,0 +1,186 @@
+"""CSV and its relatives: rows of cells between delimiters (RFC 4180)."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from decimal import Decimal
+from itertools import chain
+from types import NoneType
+from typing import Any, ClassVar, Literal
+
+from upstream.streaming.encoders.protocol import Batch, Columns, encode_text
+from upstream.streaming.errors import ColumnError
+from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, text_forms
+
+BOM = "\ufeff"
+LINE_END = "\r\n"
+# OWASP, CSV injection: what a spreadsheet takes for the start of a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Every character that the text of a plain type may hold.
+PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINTs+-.: ")
+
+Finish = Callable[[list[str]], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv:
+    """Delimited text: RFC 4180 framing with CRLF, UTF-8, a header row.
+
+    `delimiter` is one character (a tab makes TSV). `quoting` is "minimal", "all" or "nonnumeric", as in the
+    csv module. None is an empty cell; to tell it from the empty string give a `null_marker` (any other cell
+    with that text is quoted), or `quote_empty=True`, which writes the empty string as `""`.
+
+    `profile="data"`, the default, changes no value. `profile="excel"` writes for people: a byte-order mark,
+    an apostrophe before strings and headers that a spreadsheet would take for a formula (OWASP, CSV
+    injection), and where given a `decimal_separator`, and a `date_format` and `datetime_format` in strftime's
+    codes. `time_zone` converts aware datetimes; by default they keep the zone they carry.
+    """
+
+    delimiter: str = ","
+    quoting: Literal["minimal", "all", "nonnumeric"] = "minimal"
+    null_marker: str = ""
+    quote_empty: bool = False
+    header: bool = True
+    bom: bool | None = None
+    profile: Literal["data", "excel"] = "data"
+    time_zone: tzinfo | None = None
+    decimal_separator: str = "."
+    date_format: str = ""
+    datetime_format: str = ""
+
+    takes_records: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter is one character, no quote and no line break: {self.delimiter!r}")
+        if self.quoting not in ("minimal", "all", "nonnumeric"):
+            raise ValueError(f'quoting is "minimal", "all" or "nonnumeric", not {self.quoting!r}')
+        if self.profile not in ("data", "excel"):
+            raise ValueError(f'profile is "data" or "excel", not {self.profile!r}')
+        if any(mark in self.null_marker for mark in (self.delimiter, '"', "\r", "\n")):
+            raise ValueError(f"null_marker {self.null_marker!r} would need quotes, and then marks nothing")
+        local = self.decimal_separator != "." or self.date_format or self.datetime_format
+        if local and self.profile != "excel":
+            raise ValueError('decimal_separator, date_format and datetime_format need profile="excel"')
+
+    @property
+    def content_type(self) -> str:
+        kind = "tab-separated-values" if self.delimiter == "\t" else "csv"
+        return f"text/{kind}; charset=utf-8"
+
+    @property
+    def suffix(self) -> str:
+        return ".tsv" if self.delimiter == "\t" else ".csv"
+
+    @property
+    def takes_positions(self) -> bool:
+        return not self.header
+
+    def check(self, columns: Columns) -> None:
+        if len(columns) == 1 and self.quote_empty and not self.null_marker:
+            raise ColumnError(
+                "with one column None would be an empty line, which readers skip: give a null_marker"
+            )
+
+    def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
+        if not columns:  # no row came to take names from
+            return
+        yield self._prologue(columns)
+        single = len(columns) == 1
+        writers = [_Cells(self, json=column.json, single=single) for column in columns]
+        frames = ["", *[self.delimiter] * (len(columns) - 1), LINE_END]
+        yield from encode_text(columns, batches, writers, frames)
+
+    def _prologue(self, columns: Columns) -> bytes:
+        bom = BOM if self.bom or (self.bom is None and self.profile == "excel") else ""
+        if not self.header:
+            return bom.encode()
+        cells = _Cells(self, json=False, single=len(columns) == 1)([column.header for column in columns])
+        return (bom + self.delimiter.join(cells) + LINE_END).encode()
+
+
+class _Cells:
+    """Writes the cells of one column, a batch at a time. What a type's text may need is decided once."""
+
+    def __init__(self, options: Csv, *, json: bool, single: bool) -> None:
+        self.options = options
+        self.json = json
+        self.forms = text_forms(
+            time_zone=options.time_zone,
+            decimal_separator=options.decimal_separator,
+            date_format=options.date_format,
+            datetime_format=options.datetime_format,
+        )
+        self.finishes: dict[type, Finish] = {}
+        self.quoted_texts = {options.null_marker} if options.null_marker else set()
+        if options.quote_empty or single:  # a line with nothing on it would be skipped by readers
+            self.quoted_texts.add("")
+        marks_null = bool(options.null_marker) or options.quote_empty
+        self.null = options.null_marker
+        if not marks_null and (single or options.quoting != "minimal"):
+            self.null = '""'
+
+    def __call__(self, values: Sequence[Any]) -> list[str]:
+        types = set(map(type, values))
+        if NoneType not in types:
+            return self._cells(values, types)
+        present = [value for value in values if value is not None]
+        cells = iter(self._cells(present, types - {NoneType}))
+        return [self.null if value is None else next(cells) for value in values]
+
+    def _cells(self, values: Sequence[Any], types: set[type]) -> list[str]:
+        if len(types) > 1:
+            return list(chain.from_iterable(self._cells((value,), {type(value)}) for value in values))
+        if not types:
+            return []
+        (kind,) = types
+        if kind not in self.finishes:
+            self.finishes[kind] = self._finish(kind)
+        return self.finishes[kind](self.forms.column(values))
+
+    def _finish(self, kind: type) -> Finish:
+        """Return what remains to be done to the texts of one type: guard, quote, or nothing."""
+        options = self.options
+        numeric = issubclass(kind, int | float | Decimal)
+        if options.quoting == "all" or (options.quoting == "nonnumeric" and not numeric):
+            quote: Finish = _quote_all
+        elif kind in PLAIN_TYPES and self._keeps_plain():
+            return list
+        else:
+            quote = self._quote_minimal
+        is_text = not (self.json or issubclass(kind, (*PLAIN_TYPES, *CONTAINERS)))
+        if options.profile == "excel" and is_text:
+            return lambda cells: quote([_guarded(cell) for cell in cells])
+        return quote
+
+    def _keeps_plain(self) -> bool:
+        options = self.options
+        local = options.decimal_separator != "." or options.date_format or options.datetime_format
+        marker = options.null_marker
+        return not (
+            local or options.delimiter in PLAIN_CHARACTERS or (marker and PLAIN_CHARACTERS.issuperset(marker))
+        )
+
+    def _quote_minimal(self, cells: list[str]) -> list[str]:
+        delimiter, always = self.options.delimiter, self.quoted_texts
+        joined = "".join(cells)
+        if not always and not (delimiter in joined or '"' in joined or "\n" in joined or "\r" in joined):
+            return cells
+        return [
+            _quote(cell)
+            if '"' in cell or delimiter in cell or "\n" in cell or "\r" in cell or cell in always
+            else cell
+            for cell in cells
+        ]
+
+
+def _quote(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
+
+
+def _quote_all(cells: list[str]) -> list[str]:
+    return [_quote(cell) for cell in cells]
+
+
+def _guarded(cell: str) -> str:
+    return "'" + cell if cell.startswith(FORMULA_STARTS) else cell

@@ -1,0 +1,174 @@
+"""JSON (RFC 8259): one array, one object, or one object a line (NDJSON)."""
+
+import json
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any, ClassVar, Literal
+
+import orjson
+
+from upstream.streaming.columns import OutputColumn
+from upstream.streaming.encoders.protocol import Batch, Columns, ColumnTexts, check_unique, encode_text
+from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
+
+# Stands for the records themselves where they are written whole.
+RECORD = OutputColumn("record")
+
+OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Json:
+    """One JSON array of objects, UTF-8, non-ASCII characters as they are.
+
+    Compact by default; `indent` and `separators` lay it out as `json.dumps` does. Decimals are strings, so
+    that no reader rounds them, or numbers of the same digits with `decimals="number"`. NaN and the infinities
+    are the strings "NaN", "Infinity" and "-Infinity", since JSON has no such numbers. `time_zone` converts
+    aware datetimes. The closing bracket is written only after the last row: a broken export does not parse.
+
+    A mapping as the source is written as one object, whose values may be querysets and iterables of any
+    length.
+    """
+
+    indent: int | str | None = None
+    separators: tuple[str, str] | None = None
+    decimals: Literal["string", "number"] = "string"
+    time_zone: tzinfo | None = None
+
+    takes_records: ClassVar[bool] = True
+    takes_positions: ClassVar[bool] = False
+    content_type: ClassVar[str] = "application/json"
+    suffix: ClassVar[str] = ".json"
+
+    def __post_init__(self) -> None:
+        _check_decimals(self.decimals)
+
+    def check(self, columns: Columns) -> None:
+        check_unique(columns)
+
+    def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
+        return self._array(columns, batches, level=0)
+
+    def encode_document(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[bytes]:
+        """Yield one object; `open_rows` opens those of its values that are sources of rows."""
+        return self._object(document, open_rows, level=0)
+
+    def _object(self, document: Mapping[Any, Any], open_rows: OpenRows, level: int) -> Generator[bytes]:
+        comma, colon = self._marks()
+        before = "{"
+        for key, value in document.items():
+            yield f"{before}{self._line(level + 1)}{self._key(key)}{colon}".encode()
+            yield from self._value(value, open_rows, level + 1)
+            before = comma
+        yield ("{}" if before == "{" else self._line(level) + "}").encode()
+
+    def _value(self, value: Any, open_rows: OpenRows, level: int) -> Generator[bytes]:
+        if isinstance(value, Mapping):
+            yield from self._object(value, open_rows, level)
+        elif isinstance(value, Iterable) and not isinstance(value, SCALARS):
+            with open_rows(value) as (columns, batches):
+                yield from self._array(columns, batches, level)
+        else:
+            yield self._forms(level).text(value).encode()
+
+    def _array(self, columns: Columns | None, batches: Generator[Batch], level: int) -> Generator[bytes]:
+        comma, colon = self._marks()
+        line, cell_line = self._line(level + 1), self._line(level + 2)
+        if columns is None:
+            columns, frames = (RECORD,), [comma + line, ""]
+            forms = self._forms(level + 1)
+        else:
+            keys = [cell_line + quote_json(column.header) + colon for column in columns]
+            frames = _object_frames(comma + line + "{", keys, comma, line + "}")
+            forms = self._forms(level + 2)
+        chunks = encode_text(columns, batches, _writers(columns, forms), frames)
+        opened = False
+        with closing(chunks):
+            for chunk in chunks:
+                yield chunk if opened else b"[" + chunk[len(comma) :]
+                opened = True
+        yield (self._line(level) + "]").encode() if opened else b"[]"
+
+    def _marks(self) -> tuple[str, str]:
+        return self.separators or (",", ":" if self.indent is None else ": ")
+
+    def _line(self, level: int) -> str:
+        return "" if self.indent is None else "\n" + self._indent() * level
+
+    def _indent(self) -> str:
+        return self.indent if isinstance(self.indent, str) else " " * (self.indent or 0)
+
+    def _key(self, key: Any) -> str:
+        return json_forms().text({key: None}).removeprefix("{").removesuffix(":null}")
+
+    def _forms(self, level: int) -> Forms:
+        return json_forms(
+            time_zone=self.time_zone,
+            decimals=self.decimals,
+            indent=None if self.indent is None else self._indent(),
+            separators=self._marks(),
+            level=level,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """NDJSON: one compact JSON object a line, each line ended by LF. The options are those of Json."""
+
+    decimals: Literal["string", "number"] = "string"
+    time_zone: tzinfo | None = None
+
+    takes_records: ClassVar[bool] = True
+    takes_positions: ClassVar[bool] = False
+    content_type: ClassVar[str] = "application/x-ndjson"
+    suffix: ClassVar[str] = ".ndjson"
+
+    def __post_init__(self) -> None:
+        _check_decimals(self.decimals)
+
+    def check(self, columns: Columns) -> None:
+        check_unique(columns)
+
+    def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
+        forms = json_forms(time_zone=self.time_zone, decimals=self.decimals)
+        if columns is None:
+            return encode_text((RECORD,), batches, [forms.column], ["", "\n"])
+        keys = [quote_json(column.header) + ":" for column in columns]
+        frames = _object_frames("{", keys, ",", "}\n")
+        return encode_text(columns, batches, _writers(columns, forms), frames)
+
+
+def _check_decimals(decimals: str) -> None:
+    if decimals not in ("string", "number"):
+        raise ValueError(f'decimals is "string" or "number", not {decimals!r}')
+
+
+def _object_frames(opening: str, keys: Sequence[str], comma: str, closing: str) -> list[str]:
+    return [opening + keys[0], *[comma + key for key in keys[1:]], closing]
+
+
+def _writers(columns: Columns, forms: Forms) -> list[ColumnTexts]:
+    return [_JsonColumn(forms) if column.json else forms.column for column in columns]
+
+
+class _JsonColumn:
+    """Passes finished JSON text through where it is fit for its place, and lays it out anew where not."""
+
+    def __init__(self, forms: Forms) -> None:
+        self.forms = forms
+        self.compact = forms.text([0, 0]) == "[0,0]"
+
+    def __call__(self, values: Sequence[str | None]) -> list[str]:
+        return ["null" if text is None else self._fitted(text) for text in values]
+
+    def _fitted(self, text: str) -> str:
+        if self.compact and "\n" not in text:
+            try:
+                orjson.loads(text)
+            except ValueError:  # no JSON, or NaN, which databases that hold JSON as text let in
+                pass
+            else:
+                return text
+        return self.forms.text(json.loads(text, parse_float=RawJson, parse_int=RawJson))

@@ -1,0 +1,70 @@
+"""HTML to PDF by WeasyPrint, which here reads nothing but what the caller allows."""
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from upstream.streaming._optional import optional
+from upstream.streaming.errors import BlockedURLError
+
+
+def render_pdf(
+    html: str,
+    *,
+    stylesheets: Iterable[str | PathLike[str]] = (),
+    directories: Iterable[str | PathLike[str]] = (),
+) -> bytes:
+    """Return the PDF of an HTML document, laid out with the CSS files `stylesheets`.
+
+    The document and its stylesheets may use `data:` URLs and files below `directories`, against the first of
+    which relative URLs are resolved. Any other URL is a BlockedURLError that names it, and nothing is fetched.
+    The whole document is in memory: about 10 MB a page.
+    """
+    weasyprint: Any = optional("weasyprint", "pdf")
+    allowed = [Path(directory).resolve() for directory in directories]
+    fetcher = _closed_fetcher(weasyprint.urls, allowed)
+    base_url = f"{(allowed or [Path.cwd()])[0].as_uri()}/"
+    try:
+        sheets = [
+            weasyprint.CSS(
+                string=Path(sheet).read_text(encoding="utf-8"),
+                base_url=Path(sheet).resolve().as_uri(),
+                url_fetcher=fetcher,
+            )
+            for sheet in stylesheets
+        ]
+        document = weasyprint.HTML(string=html, base_url=base_url, url_fetcher=fetcher)
+        pdf: bytes = document.write_pdf(stylesheets=sheets)
+    except weasyprint.urls.FatalURLFetchingError as error:
+        raise BlockedURLError(str(error)) from error
+    return pdf
+
+
+def _closed_fetcher(urls: Any, directories: list[Path]) -> Any:
+    class ClosedFetcher(urls.URLFetcher):  # type: ignore[misc]
+        """Fetches from `data:` and from below `directories`; anything else, and any failure, ends the rendering."""
+
+        def fetch(self, url: str, headers: Any = None) -> Any:
+            if not _is_allowed(url, directories):
+                raise urls.FatalURLFetchingError(
+                    f"{url:.200} is blocked: only data: URLs and files below the named directories may be used"
+                )
+            try:
+                return super().fetch(url, headers)
+            except Exception as error:
+                raise urls.FatalURLFetchingError(f"{url:.200} cannot be read: {error}") from error
+
+    return ClosedFetcher(allowed_protocols={"data", "file"}, allow_redirects=False, fail_on_errors=True)
+
+
+def _is_allowed(url: str, directories: list[Path]) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme.lower() == "data":
+        return True
+    if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
+        return False
+    path = Path(url2pathname(parts.path)).resolve()  # links and dots are followed before the comparison
+    return any(path.is_relative_to(directory) for directory in directories)

@@ -1,0 +1,106 @@
+"""What an encoder is, and what every encoder of text shares."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from itertools import chain, repeat
+from typing import Any, ClassVar, Protocol
+
+from upstream.streaming.columns import OutputColumn
+from upstream.streaming.errors import ColumnError, TextError
+
+Row = tuple[Any, ...]
+Batch = list[Row]
+Columns = Sequence[OutputColumn]
+ColumnTexts = Callable[[Sequence[Any]], Sequence[str]]
+
+
+class Encoder(Protocol):
+    """A format: the extension point. Options are the fields of a frozen dataclass."""
+
+    takes_records: ClassVar[bool]
+    """Whether `encode` writes whole records too, each with keys of its own or none."""
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether columns need no names, so that plain sequences can be rows as they are."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def suffix(self) -> str:
+        """The file name's ending, with its dot."""
+
+    def check(self, columns: Columns) -> None:
+        """Raise ColumnError for columns this format cannot hold; called before anything is read."""
+
+    def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
+        """Yield about one chunk of bytes a batch; nothing is held from one batch to the next.
+
+        `columns` is None where the source's records are written whole, each a row of one value.
+        """
+
+
+def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return the text of a batch: each row is `frames[0] cell frames[1] cell ... frames[-1]`."""
+    parts: list[Iterable[str]] = [repeat(frames[0])]
+    for frame, column in zip(frames[1:], cells, strict=True):
+        parts += (column, repeat(frame))
+    return "".join(chain.from_iterable(zip(*parts, strict=False)))
+
+
+def encode_text(
+    columns: Columns, batches: Generator[Batch], writers: Sequence[ColumnTexts], frames: Sequence[str]
+) -> Generator[bytes]:
+    """Yield each batch as UTF-8: its columns written by `writers`, its rows framed by `frames`.
+
+    An error gets the number of its row, counted from 1, and the header of its column.
+    """
+    row = 1
+    with closing(batches):
+        for batch in batches:
+            cells = [
+                _written(writer, values, column, row)
+                for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
+            ]
+            try:
+                yield framed(frames, cells).encode()
+            except UnicodeEncodeError as error:
+                raise _located(error, columns, cells, row) from error
+            row += len(batch)
+
+
+def check_unique(columns: Columns) -> None:
+    """Raise ColumnError where two columns have one header."""
+    headers = [column.header for column in columns]
+    if duplicates := sorted({header for header in headers if headers.count(header) > 1}):
+        raise ColumnError(
+            f"two columns are called {duplicates[0]!r}, and a JSON object holds a name once: "
+            "Column(..., header='...')"
+        )
+
+
+def _written(writer: ColumnTexts, values: Sequence[Any], column: OutputColumn, row: int) -> Sequence[str]:
+    try:
+        return writer(values)
+    except Exception as error:
+        for number, value in enumerate(values, row):
+            try:
+                writer((value,))
+            except Exception:  # noqa: BLE001 (the same error, found again)
+                error.add_note(f"while writing row {number}, column {column.header!r}")
+                break
+        raise
+
+
+def _located(error: UnicodeEncodeError, columns: Columns, cells: Sequence[Sequence[str]], row: int) -> TextError:
+    for number, texts in enumerate(zip(*cells, strict=True), row):
+        for column, text in zip(columns, texts, strict=True):
+            try:
+                text.encode()
+            except UnicodeEncodeError as cause:
+                return TextError(
+                    f"row {number}, column {column.header!r}: U+{ord(text[cause.start]):04X} is a lone "
+                    "surrogate, which UTF-8 cannot carry; replace it with Column(..., value=...)"
+                )
+    return TextError(f"a lone surrogate, which UTF-8 cannot carry, from row {row} on: {error.reason}")

@@ -1,0 +1,25 @@
+"""What can go wrong in an export. Errors of the source itself pass through unchanged, with a note."""
+
+
+class ExportError(Exception):
+    """Any refusal of this package; its text says what to do."""
+
+
+class ColumnError(ExportError, ValueError):
+    """A column that cannot be read or written as asked."""
+
+
+class SourceError(ExportError, TypeError):
+    """A source, or one of its rows, that is not of a readable kind."""
+
+
+class TextError(ExportError, UnicodeError):
+    """Text that UTF-8 cannot carry, with its row number and column."""
+
+
+class MissingDependencyError(ExportError, ImportError):
+    """An optional package is not installed; the text is the install command."""
+
+
+class BlockedURLError(ExportError, ValueError):
+    """A document asked for a resource outside what the caller allowed."""

@@ -1,0 +1,32 @@
+"""File names that are safe on every file system and in a header."""
+
+import re
+import unicodedata
+from pathlib import PurePosixPath
+
+MAX_BYTES = 255
+FALLBACK = "export"
+# Names that Windows gives to devices, whatever their suffix.
+DEVICES = frozenset({"CON", "PRN", "AUX", "NUL"} | {f"{kind}{n}" for kind in ("COM", "LPT") for n in range(1, 10)})
+RESERVED = re.compile(r'[<>:"|?*]')
+
+
+def clean_filename(name: str, max_bytes: int = MAX_BYTES) -> str:
+    """Return `name` as one path component of at most `max_bytes` bytes in UTF-8.
+
+    Directories, control and bidirectional characters and lone surrogates are dropped, characters that file
+    systems reserve become `_`, and device names get one in front. The suffix survives the cut to length.
+    """
+    name = re.split(r"[/\\]", name)[-1]
+    name = "".join(char for char in unicodedata.normalize("NFC", name) if unicodedata.category(char)[0] != "C")
+    name = RESERVED.sub("_", name).strip(" .")
+    if name.split(".")[0].strip().upper() in DEVICES:
+        name = "_" + name
+    suffix = PurePosixPath(name).suffix if name else ""
+    room = max_bytes - len(suffix.encode())
+    if room < 1:
+        stem, suffix, room = name, "", max_bytes
+    else:
+        stem = name.removesuffix(suffix)
+    stem = stem.encode()[:room].decode(errors="ignore").rstrip(" .")
+    return (stem + suffix) or FALLBACK

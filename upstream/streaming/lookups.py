@@ -1,0 +1,162 @@
+"""What a column's name means on a Django model."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from inspect import getattr_static
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
+from django.db.models import FileField, JSONField, Model
+from django.db.models.fields.related_descriptors import ReverseManyToOneDescriptor
+from django.db.models.manager import ManagerDescriptor
+
+from upstream.streaming.columns import Column, Reader, path_reader, unknown_column
+from upstream.streaming.errors import ColumnError
+from upstream.streaming.values import json_forms
+
+
+@dataclass(frozen=True, slots=True)
+class ModelColumn:
+    """A column, found on a model: `relations`, then `attribute`, then `keys` lead from an instance to its value.
+
+    `field` is the field that holds the value (of an annotation: its output field), or None where a property, a
+    method or the caller's own function makes it, which may read anything of the instance. `annotated` names are
+    the query's own.
+    """
+
+    column: Column
+    relations: tuple[str, ...] = ()
+    attribute: str = ""
+    keys: tuple[str, ...] = ()
+    field: Any = None
+    annotated: bool = False
+
+    @property
+    def selectable(self) -> bool:
+        """Whether `values_list` can name it."""
+        return self.field is not None or self.annotated
+
+    @property
+    def query_path(self) -> str:
+        """The relations on the way, as queries spell them; an accessor may have another name."""
+        return "__".join((self.column.name or "").split("__")[: len(self.relations)])
+
+    @property
+    def json(self) -> bool:
+        """Whether its cells are written as JSON text, whatever they hold."""
+        return isinstance(self.field, JSONField) and not self.keys and self.column.value is None
+
+    def reader(self) -> Reader:
+        """Return the function that reads it from an instance; a missing relation gives None."""
+        if callable(self.column.source):
+            return self.column.source
+        names = (*self.relations, self.attribute, *self.keys)
+        if isinstance(self.field, FileField):
+            names += ("name",)
+        follow = path_reader(names)
+
+        def read(instance: Model) -> Any:
+            try:
+                value = follow(instance)
+            except ObjectDoesNotExist:
+                return None
+            return as_json(value) if self.json and value is not None else value
+
+        return read
+
+
+as_json = json_forms().text
+
+
+def find(column: Column, model: type[Model], annotations: Mapping[str, Any]) -> ModelColumn:
+    """Return what `column` means on `model`; `annotations` maps names that the query adds to output fields."""
+    if column.name is None:
+        return ModelColumn(column)
+    if column.name in annotations:
+        return ModelColumn(column, attribute=column.name, field=annotations[column.name], annotated=True)
+    return _walk(column, column.name.split("__"), model)
+
+
+def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
+    relations: list[str] = []
+    for position, part in enumerate(parts, 1):
+        keys = tuple(parts[position:])
+        field = _field(model, part)
+        if field is None:
+            _check_attribute(model, part, column)
+            return ModelColumn(column, tuple(relations), part, keys)
+        if field.one_to_many or field.many_to_many:
+            raise ColumnError(
+                f"{column.name!r} follows {part!r} to many rows, which would repeat the row of each "
+                f"{model.__name__}: annotate the queryset with an aggregate of them, or name it in values()"
+            )
+        if field.is_relation and keys:
+            relations.append(field.name if field.concrete else field.get_accessor_name())
+            model = field.related_model
+            continue
+        if not field.concrete and field.is_relation:  # the far end of a one-to-one relation: its key
+            relations.append(field.get_accessor_name())
+            return ModelColumn(column, tuple(relations), "pk", (), field.related_model._meta.pk)
+        if keys:
+            _check_transforms(field, keys, column)
+        return ModelColumn(column, tuple(relations), field.attname, keys, field)
+    raise AssertionError(parts)
+
+
+def _field(model: type[Model], name: str) -> Any:
+    """Return the field or relation of that name, or None; what no query can follow counts as an attribute."""
+    if name == "pk":
+        return model._meta.pk
+    try:
+        field: Any = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None
+    return None if field.is_relation and field.related_model is None else field
+
+
+def _check_attribute(model: type[Model], name: str, column: Column) -> None:
+    found = getattr_static(model, name, None)
+    if isinstance(found, ReverseManyToOneDescriptor):
+        raise ColumnError(
+            f"{column.name!r}: {model.__name__}.{name} holds many rows; annotate an aggregate of them"
+        )
+    if getattr(found, "alters_data", False):
+        raise ColumnError(f"{column.name!r}: {model.__name__}.{name}() alters data and cannot be a column")
+    if found is None or name.startswith("__") or isinstance(found, ManagerDescriptor):
+        raise unknown_column(name, known_names(model), model.__name__)
+
+
+def _check_transforms(field: Any, keys: tuple[str, ...], column: Column) -> None:
+    """Raise unless the database can follow `keys`; below a JSON field any key may lead on."""
+    for key in keys:
+        if isinstance(field, JSONField):
+            return
+        transform = field.get_transform(key)
+        if transform is None:
+            raise unknown_column(key, field.get_lookups(), f"{type(field).__name__} {column.name!r}")
+        field = getattr(transform, "output_field", field)
+
+
+def known_names(model: type[Model]) -> set[str]:
+    """Return what a column may name on `model`: fields, single relations, properties and methods of its own."""
+    fields = {f.name for f in model._meta.get_fields() if not (f.one_to_many or f.many_to_many)}
+    own = {name for kind in model.__mro__ if kind not in Model.__mro__ for name in vars(kind)}
+    return fields | {name for name in own - set(dir(Model)) if not name.startswith("_")} - {"objects"}
+
+
+def default_names(model: type[Model], loaded: Collection[str] | None = None) -> list[str]:
+    """Return the attribute names of the concrete fields, of the `loaded` ones if given; sensitive ones are left out."""
+    return [
+        field.attname
+        for field in model._meta.concrete_fields
+        if not is_sensitive(field.name) and (loaded is None or field.attname in loaded)
+    ]
+
+
+def is_sensitive(name: str) -> bool:
+    """Whether a field of that name is left out unless a column names it.
+
+    So are `password`, and the names in the setting UPSTREAM_SENSITIVE_FIELDS.
+    """
+    return name == "password" or name in getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())

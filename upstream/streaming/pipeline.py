@@ -1,0 +1,227 @@
+"""stream() and plan(): the stages of an export, checked and joined.
+
+source --> batches of rows --> encoder --> compressor --> target
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Literal, Self
+
+from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
+from upstream.streaming.columns import Column
+from upstream.streaming.compression import Compression, check_compression, compressed
+from upstream.streaming.databases import Consistency, open_reading, reading
+from upstream.streaming.encoders.delimited import Csv
+from upstream.streaming.encoders.json import Json
+from upstream.streaming.encoders.protocol import Batch, Columns, Encoder
+from upstream.streaming.errors import SourceError
+from upstream.streaming.sources import Source, open_source
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+PROGRESS_SECONDS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How an export will run, and why.
+
+    `lane` is who turns rows into bytes. `bounded` says that memory does not grow with the rows, `consistency`
+    which state of the database the rows show: "snapshot" one for the whole export, "statement" one for each
+    statement, "source" whatever the caller's iterable gives. `headers` is None where only the first record tells.
+    """
+
+    lane: Literal["python"]
+    reason: str
+    database: str | None
+    sql: str
+    bounded: bool
+    consistency: Consistency
+    headers: tuple[str, ...] | None
+    note: str = ""
+    encoder: Encoder
+    source: Source | Mapping[Any, Any] = field(repr=False)
+    limits: BatchLimits = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = {
+            "lane": f"{self.lane} ({self.reason})",
+            "encoder": repr(self.encoder),
+            "columns": ", ".join(self.headers) if self.headers else "told by the first record",
+            "database": self.database or "none",
+            "memory": "bounded" if self.bounded else f"grows with the rows ({self.note})",
+            "consistency": self.consistency + (f" ({self.note})" if self.note and self.bounded else ""),
+            "sql": self.sql or "none",
+        }
+        return "\n".join(f"{name + ':':<13}{text}" for name, text in lines.items())
+
+
+class ByteStream(Iterator[bytes]):
+    """The bytes of one export, made while they are read; it can be read once.
+
+    `close()` releases the cursor and the transaction at once, as the end, an error and leaving a `with` do.
+    Nothing is acquired before the first chunk is asked for.
+    """
+
+    def __init__(self, plan: Plan, compression: Compression | None, progress: Progress | None) -> None:
+        self.plan = plan
+        self.compression = compression
+        self._chunks = _run(plan, compression, progress)
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the bytes before compression."""
+        return self.plan.encoder.content_type
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._chunks.close()
+
+
+def stream(
+    source: Any,
+    columns: Iterable[str | Column | Callable[[Any], Any]] | None = None,
+    encoder: Encoder = Csv(),  # noqa: B008 (frozen)
+    *,
+    chunk_size: int = CHUNK_SIZE,
+    batch_bytes: int = BATCH_BYTES,
+    compression: Compression | None = None,
+    progress: Progress | None = None,
+) -> ByteStream:
+    """Export `source` as an iterator of bytes, one chunk a batch of rows.
+
+    `source` is a queryset of any kind, a RawQuerySet, or an iterable of dicts, sequences, named tuples,
+    dataclasses or objects; for Json also a mapping, written as one object. `columns` are names (with `__`
+    through relations, keys and attributes), callables or Columns; by default the model's fields but those that
+    hold secrets, the queryset's selection, or the keys of the first record. Rows come in the source's order.
+
+    A batch holds at most `chunk_size` rows and about `batch_bytes` bytes, and that bounds the memory; a single
+    row is never split. `compression` is "gzip" or "zstd". `progress` is called with the rows and bytes so far, at
+    most four times a second and once at the end.
+
+    Arguments are checked here: ColumnError, SourceError and ValueError come from the call. Errors of the source
+    come from the iterator, unchanged, with a note that names the row.
+    """
+    check_compression(compression)
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress is a callable of rows and bytes, not {progress!r}")
+    decided = plan(source, columns, encoder, chunk_size=chunk_size, batch_bytes=batch_bytes)
+    if not decided.bounded:
+        logger.warning("the memory of this export grows with its rows: %s", decided.note)
+    return ByteStream(decided, compression, progress)
+
+
+def plan(
+    source: Any,
+    columns: Iterable[str | Column | Callable[[Any], Any]] | None = None,
+    encoder: Encoder = Csv(),  # noqa: B008 (frozen)
+    *,
+    chunk_size: int = CHUNK_SIZE,
+    batch_bytes: int = BATCH_BYTES,
+) -> Plan:
+    """Decide how `stream` with the same arguments would run; raise for whatever is wrong with them."""
+    for name, size in (("chunk_size", chunk_size), ("batch_bytes", batch_bytes)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} is a whole number from 1, not {size!r}")
+    limits = BatchLimits(rows=chunk_size, bytes=batch_bytes)
+    if isinstance(source, Mapping):
+        return _document_plan(source, columns, encoder, limits)
+    opened = open_source(
+        source, columns, takes_records=encoder.takes_records, takes_positions=encoder.takes_positions
+    )
+    if opened.columns is not None:
+        encoder.check(opened.columns)
+    how = reading(opened.database)
+    return Plan(
+        lane="python",
+        reason=opened.reason,
+        database=opened.database,
+        sql=opened.sql,
+        bounded=how.bounded,
+        consistency=how.consistency,
+        note=how.note,
+        headers=opened.columns and tuple(column.header for column in opened.columns),
+        encoder=encoder,
+        source=opened,
+        limits=limits,
+    )
+
+
+def _document_plan(source: Mapping[Any, Any], columns: object, encoder: Encoder, limits: BatchLimits) -> Plan:
+    if not isinstance(encoder, Json) or columns is not None:
+        raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
+    return Plan(
+        lane="python",
+        reason="the source is a mapping, written as one object",
+        database=None,
+        sql="",
+        bounded=True,
+        consistency="source",
+        headers=None,
+        encoder=encoder,
+        source=source,
+        limits=limits,
+    )
+
+
+def _run(plan: Plan, compression: Compression | None, progress: Progress | None) -> Generator[bytes]:
+    tally = _Tally(progress)
+    return tally.counting_bytes(compressed(_encoded(plan, tally), compression))
+
+
+def _encoded(plan: Plan, tally: "_Tally") -> Generator[bytes]:
+    @contextmanager
+    def open_rows(source: Any) -> Iterator[tuple[Columns | None, Generator[Batch]]]:
+        opened = open_source(source, None, takes_records=True)
+        with open_reading(opened.database), opened.open(plan.limits) as (columns, batches):
+            yield columns, tally.counting_rows(batches)
+
+    if isinstance(plan.source, Mapping):
+        assert isinstance(plan.encoder, Json)
+        yield from plan.encoder.encode_document(plan.source, open_rows)
+        return
+    with open_reading(plan.database), plan.source.open(plan.limits) as (columns, batches):
+        if columns:
+            plan.encoder.check(columns)
+        yield from plan.encoder.encode(columns, tally.counting_rows(batches))
+
+
+class _Tally:
+    """Counts what passes, and reports it."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.rows = self.bytes = 0
+        self.started = self.reported = monotonic()
+
+    def counting_rows(self, batches: Generator[Batch]) -> Generator[Batch]:
+        with closing(batches):
+            for batch in batches:
+                self.rows += len(batch)
+                yield batch
+
+    def counting_bytes(self, chunks: Generator[bytes]) -> Generator[bytes]:
+        with closing(chunks):
+            for chunk in chunks:
+                self.bytes += len(chunk)
+                if self.progress and monotonic() - self.reported >= PROGRESS_SECONDS:
+                    self.reported = monotonic()
+                    self.progress(self.rows, self.bytes)
+                yield chunk
+        if self.progress:
+            self.progress(self.rows, self.bytes)
+        seconds = monotonic() - self.started
+        logger.debug("exported %d rows, %d bytes in %.3f s", self.rows, self.bytes, seconds)

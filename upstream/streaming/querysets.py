@@ -1,0 +1,316 @@
+"""Querysets: the query an export runs, so that no row needs a query of its own."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet, FieldError
+from django.db.models import F, Func, Model, TextField, prefetch_related_objects
+from django.db.models.query import (
+    FlatValuesListIterable,
+    ModelIterable,
+    NamedValuesListIterable,
+    RawQuerySet,
+    ValuesIterable,
+    ValuesListIterable,
+)
+
+from upstream.streaming.batches import BatchLimits, batched
+from upstream.streaming.columns import Column, OutputColumn, Reader, RowReader, as_columns, unknown_column
+from upstream.streaming.cursors import SizedCursor
+from upstream.streaming.errors import ColumnError
+from upstream.streaming.lookups import ModelColumn, as_json, default_names, find, is_sensitive
+
+Rows = list[tuple[Any, ...]]
+ReadRows = Callable[[Sequence[Any], int], Rows]
+Opened = tuple[tuple[OutputColumn, ...], Generator[Rows]]
+
+VALUES = (ValuesIterable, ValuesListIterable, NamedValuesListIterable, FlatValuesListIterable)
+
+
+class JsonText(Func):
+    """The text of a JSON field as the database holds it: Django reads SQL NULL and JSON null both as None."""
+
+    template = "%(expressions)s"
+    arity = 1
+    output_field = TextField()
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s)::text")
+
+    def as_mysql(self, compiler: Any, connection: Any) -> Any:
+        return self.as_sql(compiler, connection, template="CAST(%(expressions)s AS CHAR)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuerySetSource:
+    """A queryset made ready: the query it runs, the columns it gives, and how its records become rows."""
+
+    queryset: Any
+    columns: tuple[OutputColumn, ...]
+    read: ReadRows
+    prefetch: tuple[Any, ...] = ()
+    reason: str
+
+    @property
+    def database(self) -> str:
+        """The alias of the database it reads from."""
+        return str(self.queryset.db)
+
+    @property
+    def sql(self) -> str:
+        """The statement with its placeholders; empty where the ORM knows that no row can match."""
+        try:
+            return str(self.queryset.query.get_compiler(self.database).as_sql()[0])
+        except EmptyResultSet:
+            return ""
+
+    @contextmanager
+    def open(self, limits: BatchLimits) -> Iterator[Opened]:
+        with (
+            closing(SizedCursor(self.queryset, limits.rows)) as cursor,
+            closing(_batches(cursor, self.read, self.prefetch, limits)) as batches,
+        ):
+            yield self.columns, batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSource:
+    """A RawQuerySet: which columns it has is known only once it runs."""
+
+    queryset: Any
+    requested: tuple[Column, ...] | None
+    columns: None = None
+    reason: str = "a raw query gives model instances"
+
+    @property
+    def database(self) -> str:
+        return str(self.queryset.db)
+
+    @property
+    def sql(self) -> str:
+        return str(self.queryset.raw_query)
+
+    @contextmanager
+    def open(self, limits: BatchLimits) -> Iterator[Opened]:
+        with closing(SizedCursor(self.queryset, limits.rows)) as cursor:
+            found = _raw_columns(cursor.queryset, self.requested)
+            prefetch = (*self.queryset._prefetch_related_lookups, *_relations(found))
+            with closing(_batches(cursor, _reading(found), prefetch, limits)) as batches:
+                yield _outputs(found), batches
+
+
+def _batches(
+    cursor: SizedCursor, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+) -> Generator[Rows]:
+    first_row = 1
+    with closing(batched(cursor, limits, cursor.largest_fetch)) as batches:
+        for records in batches:
+            if prefetch:
+                prefetch_related_objects(records, *prefetch)
+            yield read(records, first_row)
+            first_row += len(records)
+
+
+def prepare(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource | RawSource:
+    """Return the source that reads `columns`, by default all, from `queryset`; an unknown name is an error.
+
+    Where every column is a field, they alone are selected, as tuples. Else the rows are instances, with the
+    relations that columns name joined in, or prefetched batch by batch where the query allows no join.
+    """
+    if isinstance(queryset, RawQuerySet):
+        _find_all(columns or (), queryset.model, {})
+        return RawSource(queryset=queryset, requested=columns)
+    if issubclass(queryset._iterable_class, VALUES):
+        return _values_source(queryset, columns)
+    return _model_source(queryset, columns)
+
+
+def _model_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource:
+    annotations = _annotations(queryset.query)
+    if columns is None:
+        columns = as_columns([*default_names(queryset.model, _loaded(queryset)), *annotations])
+    found = _find_all(columns, queryset.model, annotations)
+    if queryset._iterable_class is not ModelIterable or queryset.query.combinator:
+        return _instances_as_they_come(queryset, found)
+    if all(column.selectable for column in found):
+        return _selected(queryset, found, annotations)
+    return _instances(queryset, found)
+
+
+def _selected(queryset: Any, found: Sequence[ModelColumn], annotations: Mapping[str, Any]) -> QuerySetSource:
+    names = [str(column.column.name) for column in found]
+    selection = [JsonText(F(name)) if column.json else name for name, column in zip(names, found, strict=True)]
+    if queryset.query.distinct and not queryset.query.distinct_fields:
+        # DISTINCT over fewer columns would merge rows that differ in the others.
+        selection += ["pk", *(name for name in annotations if name not in names)]
+    return QuerySetSource(
+        queryset=queryset.prefetch_related(None).values_list(*selection),
+        columns=_outputs(found),
+        read=_positions([column.column for column in found], len(selection)),
+        reason="every column is a field: rows are read as tuples",
+    )
+
+
+def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
+    """Read instances: relations joined, JSON text and transforms made by the database under private names."""
+    private = {
+        f"upstream_{position}": JsonText(F(name)) if column.json else F(name)
+        for position, column in enumerate(found)
+        if (name := column.column.name) and not column.annotated and column.field and (column.json or column.keys)
+    }
+    readers = [
+        attrgetter(f"upstream_{position}") if f"upstream_{position}" in private else column.reader()
+        for position, column in enumerate(found)
+    ]
+    computed = next(column.column.header for column in found if not column.selectable)
+    joined = {column.query_path for column in found if column.query_path}
+    narrowed = _narrowed(queryset, found)
+    if joined and queryset.query.select_related is not True:
+        narrowed = narrowed.select_related(*joined)
+    return QuerySetSource(
+        queryset=narrowed.prefetch_related(None).annotate(**private),
+        columns=_outputs(found),
+        read=RowReader(tuple(column.column for column in found), tuple(readers)),
+        prefetch=(*queryset._prefetch_related_lookups, *_relations(found)),
+        reason=f"column {computed!r} is computed in Python: rows are read as instances",
+    )
+
+
+def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> Any:
+    """Return the queryset with the fields that are read loaded, and no others where that is safe.
+
+    Code of the model or the caller may read any field of the instance it gets: that instance is loaded whole.
+    """
+    loaded = _loaded(queryset)
+    if loaded is not None:
+        own = {column.attribute for column in found if column.field and not column.relations}
+        return queryset if own <= loaded else queryset.defer(None)
+    whole = {column.query_path for column in found if not column.selectable}
+    if "" in whole:
+        return queryset
+    names = {path for column in found if (path := column.query_path)}
+    for column in found:
+        if column.selectable and not column.annotated:
+            names.add("__".join(filter(None, (column.query_path, column.field.name))))
+    for path in whole:
+        names |= {f"{path}__{field.name}" for field in _model_at(queryset.model, path)._meta.concrete_fields}
+    return queryset.only(*names)
+
+
+def _model_at(model: type[Model], path: str) -> type[Model]:
+    for name in path.split("__"):
+        model = model._meta.get_field(name).related_model  # type: ignore[assignment]
+    return model
+
+
+def _instances_as_they_come(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
+    return QuerySetSource(
+        queryset=queryset.prefetch_related(None),
+        columns=_outputs(found),
+        read=_reading(found),
+        prefetch=(*queryset._prefetch_related_lookups, *_relations(found)),
+        reason="the queryset cannot take other columns: rows are read as instances",
+    )
+
+
+def _values_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource:
+    query = queryset.query
+    names = list(query.selected or (*query.extra_select, *query.values_select, *query.annotation_select))
+    if columns is None:
+        columns = as_columns([name for name in names if query.selected or not is_sensitive(name)])
+    for column in columns:
+        if column.name is not None and column.name not in names:
+            raise unknown_column(column.name, names, "the selection in values() or values_list()")
+    annotations = _annotations(query)
+    found = [_find_selected(column, queryset.model, annotations) for column in columns]
+    plain = not (query.combinator or query.group_by or query.distinct)
+    if plain and all(column.name for column in columns):
+        return _selected(queryset, found, annotations)
+    readers = [_selected_reader(queryset._iterable_class, names, column) for column in found]
+    return QuerySetSource(
+        queryset=queryset,
+        columns=_outputs(found),
+        read=RowReader(tuple(columns), tuple(readers)),
+        reason="rows are read as values() or values_list() selects them",
+    )
+
+
+def _find_selected(column: Column, model: type[Model], annotations: Mapping[str, Any]) -> ModelColumn:
+    try:
+        return find(column, model, annotations)
+    except ColumnError:  # a relation to many rows, which values() may repeat rows for
+        return ModelColumn(column, attribute=str(column.name), annotated=True)
+
+
+def _selected_reader(iterable: type, names: list[str], column: ModelColumn) -> Reader:
+    if column.column.name is None:
+        return column.reader()
+    if issubclass(iterable, FlatValuesListIterable):
+        read: Reader = lambda value: value  # noqa: E731
+    else:
+        is_dict = issubclass(iterable, ValuesIterable)
+        read = itemgetter(column.column.name if is_dict else names.index(column.column.name))
+    return _as_json_text(read) if column.json else read
+
+
+def _as_json_text(read: Reader) -> Reader:
+    return lambda record: None if (value := read(record)) is None else as_json(value)
+
+
+def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[ModelColumn]:
+    loaded, _, annotations = queryset.resolve_model_init_order()
+    names = {name: None for name, _ in annotations}
+    columns = requested or as_columns([*default_names(queryset.model, loaded), *names])
+    found = _find_all(columns, queryset.model, names)
+    for column in found:
+        if column.field and not column.relations and column.attribute not in loaded:
+            raise ColumnError(f"the raw query does not select {column.column.name!r}: each row would query for it")
+    return found
+
+
+def _positions(columns: Sequence[Column], width: int) -> ReadRows:
+    if width == len(columns) and not any(column.value for column in columns):
+        return lambda rows, _: list(rows)
+    return RowReader(tuple(columns), tuple(map(itemgetter, range(len(columns)))))
+
+
+def _reading(found: Sequence[ModelColumn]) -> ReadRows:
+    return RowReader(tuple(column.column for column in found), tuple(column.reader() for column in found))
+
+
+def _find_all(columns: Iterable[Column], model: type[Model], annotations: Mapping[str, Any]) -> list[ModelColumn]:
+    return [find(column, model, annotations) for column in columns]
+
+
+def _outputs(found: Iterable[ModelColumn]) -> tuple[OutputColumn, ...]:
+    return tuple(OutputColumn(column.column.header, column.json) for column in found)
+
+
+def _relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
+    return tuple({"__".join(column.relations): None for column in found if column.relations})
+
+
+def _annotations(query: Any) -> dict[str, Any]:
+    """Return the output fields of what the query adds to its model, by name."""
+    fields = dict.fromkeys(query.extra_select)
+    for name, expression in query.annotation_select.items():
+        try:
+            fields[name] = expression.output_field
+        except (AttributeError, FieldError):  # an expression of no declared type
+            fields[name] = None
+    return fields
+
+
+def _loaded(queryset: Any) -> set[str] | None:
+    """Return the attribute names that only() and defer() leave to load, or None for all."""
+    names, deferred = queryset.query.deferred_loading
+    if deferred and not names:
+        return None
+    return {
+        field.attname
+        for field in queryset.model._meta.concrete_fields
+        if field.primary_key or ((field.name in names or field.attname in names) != deferred)
+    }

@@ -1,0 +1,129 @@
+"""Files of records back to records, in memory that does not grow with the file."""
+
+import csv
+import gzip
+import io
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+import ijson
+
+from upstream.streaming._optional import optional
+from upstream.streaming.errors import SourceError
+
+PathOrFile = str | PathLike[str] | IO[bytes]
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+UTF8_BOM = b"\xef\xbb\xbf"
+
+
+def read_csv(
+    path_or_file: PathOrFile, *, delimiter: str = ",", null_marker: str | None = None
+) -> Generator[dict[str, str | None]]:
+    """Yield the records of a CSV file in UTF-8, as dicts of the header row's names to texts.
+
+    The file, a path or one opened in binary mode, may be gzip or zstd and may begin with a byte-order mark.
+    Cells equal to `null_marker` are None. Empty lines are skipped; a row with more or fewer cells than the header
+    is a SourceError that names it, for nothing is cut or made up.
+    """
+    if len(delimiter) != 1:
+        raise ValueError(f"delimiter is one character, not {delimiter!r}")
+    return _csv_records(path_or_file, delimiter, null_marker)
+
+
+def _csv_records(
+    path_or_file: PathOrFile, delimiter: str, null_marker: str | None
+) -> Generator[dict[str, str | None]]:
+    csv.field_size_limit(sys.maxsize)  # 128 KiB by default, for the whole interpreter
+    with _opened(path_or_file) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        rows = csv.reader(text, delimiter=delimiter, strict=True)
+        header = next(rows, [])
+        if len(set(header)) < len(header):
+            raise SourceError(f"the header names a column twice: {', '.join(header)}")
+        for number, row in enumerate(filter(None, rows), 1):
+            if len(row) != len(header):
+                raise SourceError(f"row {number} has {len(row)} cells, the header {len(header)}")
+            cells = row if null_marker is None else (None if cell == null_marker else cell for cell in row)
+            yield dict(zip(header, cells, strict=True))
+
+
+def read_json(path_or_file: PathOrFile, path: str = "item", *, use_float: bool = False) -> Generator[Any]:
+    """Yield the records of a JSON or NDJSON file, each as soon as it has been read.
+
+    `path` leads to them as ijson spells it: "item" is each element of an array that is the whole document,
+    "data.rows.item" of one inside it. With the default path, a file that does not begin with an array is read as
+    NDJSON. Numbers with a point are Decimals, digit for digit, or floats with `use_float`. The file, a path or one
+    opened in binary mode, may be gzip or zstd. A path that leads to nothing in a file given by name is a
+    SourceError.
+    """
+    return _json_records(path_or_file, path, use_float)
+
+
+def _json_records(path_or_file: PathOrFile, path: str, use_float: bool) -> Generator[Any]:
+    found = False
+    with _opened(path_or_file) as file:
+        start = file.peek().lstrip()[:1]
+        lines = path == "item" and start not in (b"[", b"")
+        if start:
+            for record in ijson.items(file, "" if lines else path, multiple_values=lines, use_float=use_float):
+                found = True
+                yield record
+    if not found and isinstance(path_or_file, str | PathLike):
+        _check_path(path_or_file, path)
+
+
+def _check_path(name: str | PathLike[str], path: str) -> None:
+    """Raise unless `path` leads to an array, which then is empty, or the file itself is."""
+    with _opened(name) as file:
+        if not file.peek().strip():
+            return
+        outer = path.removesuffix("item").removesuffix(".")
+        if not any(prefix == outer for prefix, _, _ in ijson.parse(file)):
+            raise SourceError(f"nothing in {name} is at {path!r}")
+
+
+@contextmanager
+def _opened(path_or_file: PathOrFile) -> Iterator[io.BufferedReader]:
+    """Give the decompressed file, past its byte-order mark; what the caller opened stays open."""
+    with ExitStack() as stack:
+        file: Any = path_or_file
+        if isinstance(path_or_file, str | PathLike):
+            file = stack.enter_context(Path(path_or_file).open("rb"))
+        packed = stack.enter_context(io.BufferedReader(_Raw(file)))
+        plain = stack.enter_context(io.BufferedReader(_Raw(_decompressed(packed))))
+        if plain.peek(len(UTF8_BOM)).startswith(UTF8_BOM):
+            plain.read(len(UTF8_BOM))
+        yield plain
+
+
+def _decompressed(file: io.BufferedReader) -> Any:
+    magic = file.peek(len(ZSTD_MAGIC))
+    if magic.startswith(GZIP_MAGIC):
+        return gzip.GzipFile(fileobj=file)
+    if not magic.startswith(ZSTD_MAGIC):
+        return file
+    if sys.version_info >= (3, 14):
+        return optional("compression.zstd", "compression").ZstdFile(file)
+    return optional("zstandard", "compression").ZstdDecompressor().stream_reader(file, read_across_frames=True)
+
+
+class _Raw(io.RawIOBase):
+    """Whatever has a `read`, so that it can be buffered and peeked into; closing this does not close that."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._file.read(len(buffer))
+        if isinstance(data, str):
+            raise SourceError("the file is opened as text: open it in binary mode")
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,240 @@
+"""Sources: querysets and iterables of records of any kind, opened as batches of rows."""
+
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from operator import attrgetter, itemgetter, methodcaller
+from typing import Any, Protocol
+
+from django.db.models import Manager, Model, QuerySet, prefetch_related_objects
+from django.db.models.query import RawQuerySet
+
+from upstream.streaming.batches import BatchLimits, Taker, batched, weigh
+from upstream.streaming.columns import (
+    Column,
+    OutputColumn,
+    Reader,
+    RowReader,
+    as_columns,
+    path_reader,
+    unknown_column,
+)
+from upstream.streaming.errors import ColumnError, SourceError
+from upstream.streaming.lookups import default_names, find
+from upstream.streaming.querysets import prepare
+from upstream.streaming.values import SCALARS
+
+Rows = list[tuple[Any, ...]]
+Opened = tuple[tuple[OutputColumn, ...] | None, Generator[Rows]]
+
+# Records are taken one by one in our own process: small fetches meet wide ones early and cost nothing.
+FETCH_RECORDS = 64
+
+
+class Source(Protocol):
+    """Rows that can be opened once: `columns` is None where only the open source knows them."""
+
+    @property
+    def columns(self) -> tuple[OutputColumn, ...] | None: ...
+    @property
+    def database(self) -> str | None: ...
+    @property
+    def sql(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+    def open(self, limits: BatchLimits) -> AbstractContextManager[Opened]:
+        """Give the columns and the batches; None for columns means that rows are whole records."""
+
+
+def open_source(
+    source: Any,
+    columns: Iterable[Any] | None,
+    *,
+    takes_records: bool = False,
+    takes_positions: bool = False,
+) -> Source:
+    """Return the source that reads `columns` from `source`; what can be wrong is found here, not when it runs.
+
+    With `takes_records`, records that name their own values (dicts) or none (sequences, scalars) are given whole
+    where no columns are asked for; with `takes_positions`, sequences need no names.
+    """
+    wanted = None if columns is None else as_columns(columns)
+    if isinstance(source, Manager | QuerySet | RawQuerySet):
+        return prepare(source.all() if isinstance(source, Manager) else source, wanted)
+    if isinstance(source, AsyncIterable):
+        raise SourceError("an asynchronous iterable cannot be read here: give the queryset or iterable itself")
+    if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
+        raise SourceError(f"a source is a queryset or an iterable of rows, not {type(source).__name__}")
+    records = RecordSource(source, wanted, takes_records, takes_positions)
+    if isinstance(source, Sequence) and source:
+        records.layout(source[0])
+    return records
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the records of a source become rows, going by the first of them."""
+
+    columns: tuple[OutputColumn, ...] | None
+    read: Callable[[Sequence[Any], int], Rows]
+    prefetch: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordSource:
+    """Any iterable of records: dicts, sequences, named tuples, dataclasses, model instances, other objects."""
+
+    records: Iterable[Any]
+    requested: tuple[Column, ...] | None
+    takes_records: bool
+    takes_positions: bool
+    columns: None = None
+    database: None = None
+    sql: str = ""
+    reason: str = "the source is an iterable of Python objects"
+
+    @contextmanager
+    def open(self, limits: BatchLimits) -> Iterator[Opened]:
+        records = iter(self.records)
+        with ExitStack() as stack:
+            if isinstance(records, Generator):
+                stack.enter_context(closing(records))
+            take = Taker(records)
+            first = take(1)
+            layout = self.layout(first[0]) if first else self._empty()
+            yield layout.columns, stack.enter_context(closing(self._batches(first, take, layout, limits)))
+
+    def _batches(self, first: list[Any], take: Taker, layout: Layout, limits: BatchLimits) -> Generator[Rows]:
+        def fetch(rows: int) -> tuple[Rows, int]:
+            records = first.copy() or take(rows)
+            first.clear()
+            if layout.prefetch:
+                prefetch_related_objects(records, *layout.prefetch)
+            read = layout.read(records, take.taken - len(records) + 1)
+            return read, weigh(read)
+
+        yield from batched(fetch, limits, FETCH_RECORDS)
+
+    def _empty(self) -> Layout:
+        nothing: tuple[OutputColumn, ...] | None = None if self.takes_records else ()
+        columns = tuple(OutputColumn(column.header) for column in self.requested) if self.requested else nothing
+        return Layout(columns, lambda _records, _row: [])
+
+    def layout(self, first: Any) -> Layout:
+        """Return how records like `first` are read; raise if they cannot give what is asked for."""
+        if isinstance(first, Model):
+            return self._instances(first)
+        if self.requested is None and self.takes_records and not _has_attributes(first):
+            return Layout(None, lambda records, _row: list(zip(records, strict=True)))
+        if isinstance(first, Mapping):
+            return self._mappings(first)
+        if isinstance(first, Sequence) and not isinstance(first, str | bytes) and not _has_attributes(first):
+            return self._sequences(first)
+        return self._objects(first)
+
+    def _instances(self, first: Model) -> Layout:
+        model = type(first)
+        fields = {field.attname for field in model._meta.concrete_fields}
+        annotations = dict.fromkeys(name for name in vars(first) if name not in fields and name[0] != "_")
+        names = [*default_names(model, vars(first)), *annotations]
+        found = [find(column, model, annotations) for column in self.requested or as_columns(names)]
+        readers = tuple(column.reader() for column in found)
+        return Layout(
+            tuple(OutputColumn(column.column.header, column.json) for column in found),
+            RowReader(tuple(column.column for column in found), readers),
+            tuple({"__".join(column.relations): None for column in found if column.relations}),
+        )
+
+    def _mappings(self, first: Mapping[Any, Any]) -> Layout:
+        if self.requested:
+            return _layout(self.requested, lambda name: _key_reader(first, name))
+        keys = {str(key): key for key in first}
+        layout = _layout(as_columns(keys), lambda name: methodcaller("get", keys[name]))
+        return replace(layout, read=_refusing_new_keys(frozenset(first), layout.read))
+
+    def _sequences(self, first: Sequence[Any]) -> Layout:
+        if self.requested is None and not self.takes_positions:
+            raise ColumnError("rows without names need columns=[...] (or Csv(header=False))")
+        columns = self.requested or as_columns(map(str, range(len(first))))
+        named = [column for column in columns if column.name]
+        positions = {id(column): position for position, column in enumerate(named)}
+        readers = tuple(
+            itemgetter(positions[id(column)]) if column.name else _callable(column) for column in columns
+        )
+        read = RowReader(columns, readers)
+        return Layout(_outputs(columns), _refusing_other_lengths(len(named), read) if named else read)
+
+    def _objects(self, first: Any) -> Layout:
+        known = _attributes(first)
+        columns = self.requested or as_columns(known)
+        return _layout(columns, lambda name: _attribute_reader(first, name, known))
+
+
+def _layout(columns: tuple[Column, ...], reader: Callable[[str], Reader]) -> Layout:
+    readers = tuple(reader(column.name) if column.name else _callable(column) for column in columns)
+    return Layout(_outputs(columns), RowReader(columns, readers))
+
+
+def _outputs(columns: Iterable[Column]) -> tuple[OutputColumn, ...]:
+    return tuple(OutputColumn(column.header) for column in columns)
+
+
+def _callable(column: Column) -> Reader:
+    assert callable(column.source)
+    return column.source
+
+
+def _key_reader(first: Mapping[Any, Any], name: str) -> Reader:
+    if name in first:
+        return methodcaller("get", name)
+    head, *rest = name.split("__")
+    if rest and head in first:
+        return path_reader((head, *rest))
+    raise unknown_column(name, [key for key in first if isinstance(key, str)], "the first row")
+
+
+def _attribute_reader(first: Any, name: str, known: Sequence[str]) -> Reader:
+    head, *rest = name.split("__")
+    if not hasattr(first, head):
+        raise unknown_column(name, known, type(first).__name__)
+    return path_reader((head, *rest)) if rest or callable(getattr(first, head)) else attrgetter(head)
+
+
+def _has_attributes(record: Any) -> bool:
+    """Whether a record's values are its named attributes, rather than keys, positions or itself."""
+    if isinstance(record, (*SCALARS, Mapping)):
+        return False
+    return hasattr(record, "_fields") or not isinstance(record, Sequence)
+
+
+def _attributes(record: Any) -> list[str]:
+    if isinstance(record, SCALARS):
+        raise SourceError(f"a row is a dict, sequence or object, not {type(record).__name__}: {record!r:.60}")
+    if is_dataclass(record):
+        return [field.name for field in fields(record)]
+    names = getattr(record, "_fields", None) or getattr(record, "__dict__", ())
+    return [name for name in names if not name.startswith("_")]
+
+
+def _refusing_new_keys(keys: frozenset[Any], read: Callable[..., Rows]) -> Callable[..., Rows]:
+    """Wrap `read` so that no value is lost where a later dict has a key that the first one had not."""
+
+    def checked(records: Sequence[Any], first_row: int) -> Rows:
+        for row, record in enumerate(records, first_row):
+            if not keys.issuperset(record):
+                new = ", ".join(sorted(repr(key) for key in record if key not in keys))
+                raise ColumnError(f"row {row} has keys that row 1 had not: {new}; name the columns you want")
+        return read(records, first_row)
+
+    return checked
+
+
+def _refusing_other_lengths(length: int, read: Callable[..., Rows]) -> Callable[..., Rows]:
+    def checked(records: Sequence[Any], first_row: int) -> Rows:
+        for row, record in enumerate(records, first_row):
+            if len(record) != length:
+                raise SourceError(f"row {row} has {len(record)} values for {length} columns")
+        return read(records, first_row)
+
+    return checked

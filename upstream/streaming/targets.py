@@ -1,0 +1,262 @@
+"""Where the bytes go: a buffer, a file, an HTTP response, a storage. A target knows no format."""
+
+import hashlib
+import mimetypes
+import os
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic
+from typing import IO, Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage, Storage, default_storage
+from django.http import StreamingHttpResponse
+from django.utils.http import content_disposition_header
+
+from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
+from upstream.streaming.filenames import clean_filename
+from upstream.streaming.files import open_new, replacing, sibling_of, sync_directory
+from upstream.streaming.pipeline import ByteStream
+
+BLOCK_BYTES = 256 * 1024
+# Under ASGI a hop to the request's thread costs about 0.2 ms: what comes in one is gathered up to so much.
+HOP_BYTES = 64 * 1024
+HOP_SECONDS = 0.05
+
+
+def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
+    """Return all of `chunks` in a buffer, rewound. The memory is that of the whole export."""
+    buffer = BytesIO()
+    _drain(chunks, buffer)
+    buffer.seek(0)
+    return buffer
+
+
+def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
+    """Write `chunks` to a file that appears only when it is complete; return its path.
+
+    A file that stood there is replaced at the end and kept on failure; a link is followed; devices and pipes
+    are written as they are. OSError names the path.
+    """
+    target = Path(path)
+    with _closing(chunks), _naming(target):
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a directory")
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                _drain(chunks, file)
+        else:
+            with replacing(target.resolve()) as file:
+                _drain(chunks, file)
+    return target
+
+
+def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_storage) -> str:
+    """Save `chunks` in a Django storage and return the name it chose; nothing is stored unless all of them came.
+
+    The export is first spooled to disk, since storages publish what they got when a stream breaks off
+    (FileSystemStorage and django-storages' S3 both do): in the storage's own directory where it has one, else
+    in FILE_UPLOAD_TEMP_DIR. The memory is that of one chunk, the disk that of the export.
+    """
+    if isinstance(storage, FileSystemStorage):
+        return _save_in_directory(chunks, name, storage)
+    with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as spool:
+        _drain(chunks, spool)
+        spool.seek(0)
+        return storage.save(name, File(spool, name))
+
+
+class _NamedFile(File):  # type: ignore[type-arg]
+    """A complete file that FileSystemStorage moves into place, rather than copying what it reads."""
+
+    def temporary_file_path(self) -> str:
+        return str(self.name)
+
+
+def _save_in_directory(chunks: Iterable[bytes], name: str, storage: FileSystemStorage) -> str:
+    directory = Path(storage.location)
+    directory.mkdir(parents=True, exist_ok=True)
+    spool = sibling_of(directory / "spool")
+    try:
+        with open_new(spool) as file:
+            _drain(chunks, file)
+            file.flush()
+            os.fsync(file.fileno())
+            saved = storage.save(name, _NamedFile(file, str(spool)))
+    finally:
+        with suppress(FileNotFoundError):
+            spool.unlink()
+    sync_directory(Path(storage.path(saved)).parent)
+    return saved
+
+
+class ExportResponse(StreamingHttpResponse):
+    """A streamed download, right under WSGI and ASGI.
+
+    Under ASGI Django makes a list of a synchronous body; here each piece is taken in the request's own thread,
+    where its database connection lives, and the thread closes the body whatever happens.
+    """
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self.is_async:  # a middleware has put an asynchronous body in place of ours
+            async for part in super().__aiter__():
+                yield part
+            return
+        gather = sync_to_async(_gather, thread_sensitive=True)
+        chunks = iter(self.streaming_content)
+        try:
+            while (part := await gather(chunks)) is not None:
+                yield part
+        except Exception:
+            # Django's handler closes the response on success and when the client goes, but not on an error.
+            await sync_to_async(self.close, thread_sensitive=True)()
+            raise
+        finally:
+            await sync_to_async(self._close_body, thread_sensitive=True)()
+
+    def _close_body(self) -> None:
+        for close in self._resource_closers:
+            close()
+
+
+def to_response(
+    chunks: Iterable[bytes],
+    filename: str,
+    *,
+    content_type: str | None = None,
+    spool: bool = False,
+    as_attachment: bool = True,
+) -> ExportResponse:
+    """Return a download of `chunks` under the name `filename`.
+
+    Live by default: the first chunk is made before this returns, so that a failing query is an honest 500; the
+    rest is made while it is sent, and an error breaks the connection. With `spool=True` the whole export is made
+    on disk first and sent with Content-Length and Repr-Digest (RFC 9530): every cut is detected.
+
+    A stream with `compression` is a download of compressed data if `filename` ends with .gz or .zst, else it is
+    sent with Content-Encoding, for the browser to undo. `content_type` defaults to the stream's own, or to that
+    of the name. From an asynchronous view call it through `sync_to_async`.
+    """
+    name = clean_filename(filename)
+    kind, encoding = _media_type(chunks, name, content_type)
+    body = _Spooled(chunks) if spool else _Live(chunks)
+    response = ExportResponse(body, content_type=kind)
+    response["Content-Disposition"] = content_disposition_header(as_attachment, name)
+    response["Cache-Control"] = "private, no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    if encoding:
+        response["Content-Encoding"] = encoding
+    if isinstance(body, _Spooled):
+        response["Content-Length"] = str(body.size)
+        response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
+        response.setdefault("Content-Encoding", "identity")  # keeps GZipMiddleware from undoing the length
+    else:
+        response["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) -> tuple[str, str | None]:
+    """Return the content type, and the content encoding where the name is that of the uncompressed data."""
+    compression = chunks.compression if isinstance(chunks, ByteStream) else None
+    own = chunks.content_type if isinstance(chunks, ByteStream) else None
+    if compression and SUFFIXES.get(Path(name).suffix) == compression:
+        return content_type or CONTENT_TYPES[compression], None
+    guessed = mimetypes.guess_type(name)[0]
+    return content_type or own or guessed or "application/octet-stream", compression
+
+
+class _Live(Iterator[bytes]):
+    """Chunks of which the first is made at once. It closes them even if nobody ever asks for another."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._source = chunks
+        self._chunks = iter(chunks)
+        self._first: list[bytes] = []
+        try:
+            self._first = [next(self._chunks)]
+        except StopIteration:
+            pass
+        except BaseException:
+            self.close()
+            raise
+
+    def __next__(self) -> bytes:
+        return self._first.pop() if self._first else next(self._chunks)
+
+    def close(self) -> None:
+        _close(self._source)
+
+
+class _Spooled(Iterator[bytes]):
+    """All chunks, made and kept in an unnamed file on disk, with their size in bytes and their SHA-256."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed with the response)
+        digest = hashlib.sha256()
+        try:
+            with _closing(chunks):
+                for chunk in chunks:
+                    digest.update(chunk)
+                    self._file.write(chunk)
+            self.size = self._file.tell()
+            self._file.seek(0)
+        except BaseException:
+            self._file.close()
+            raise
+        self.digest = digest.digest()
+
+    def __next__(self) -> bytes:
+        if block := self._file.read(BLOCK_BYTES):
+            return block
+        raise StopIteration
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _gather(chunks: Iterator[bytes]) -> bytes | None:
+    """Return the next chunks, until they are worth a hop or have waited long enough; None at the end."""
+    parts: list[bytes] = []
+    size, started = 0, monotonic()
+    while size < HOP_BYTES and monotonic() - started < HOP_SECONDS:
+        part = next(chunks, None)
+        if part is None:
+            return b"".join(parts) if parts else None
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _drain(chunks: Iterable[bytes], file: IO[bytes]) -> None:
+    with _closing(chunks):
+        for chunk in chunks:
+            file.write(chunk)
+
+
+@contextmanager
+def _closing(chunks: Iterable[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _close(chunks)
+
+
+def _close(chunks: Any) -> None:
+    if close := getattr(chunks, "close", None):
+        close()
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(target)
+        raise

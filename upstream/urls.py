@@ -1,0 +1,11 @@
+from django.urls import path
+
+from upstream import views
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    *(
+        path(f"drift-events.{suffix}", views.drift_events, {"suffix": suffix}, name="drift_events")
+        for suffix in views.ENCODERS
+    ),
+]

@@ -1,0 +1,72 @@
+from typing import Any
+
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, DriftType, ReportRun
+from upstream.streaming import Csv, Json, JsonLines, stream, to_response
+
+COLUMNS = [
+    "id",
+    "created_at",
+    "customer__name",
+    "report_run_id",
+    "payer",
+    "cpt_group",
+    "drift_type",
+    "baseline_value",
+    "current_value",
+    "delta_value",
+    "severity",
+    "confidence",
+    "baseline_start",
+    "baseline_end",
+    "current_start",
+    "current_end",
+    "estimated_revenue_impact",
+    "trend_direction",
+    "consecutive_periods",
+    "suppressed",
+    "potential_root_causes",
+]
+ENCODERS: dict[str, Csv | Json | JsonLines] = {"csv": Csv(), "json": Json(), "ndjson": JsonLines()}
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    events = DriftEvent.objects.select_related("customer")
+    context = {
+        "counts": _counts(),
+        "drift_types": _drift_types(),
+        "newest": events.order_by("-created_at", "-pk").first(),
+        "downloads": {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"},
+    }
+    return render(request, "upstream/index.html", context)
+
+
+@require_safe
+def drift_events(request: HttpRequest, suffix: str) -> HttpResponseBase:
+    events = DriftEvent.objects.order_by("pk")
+    if request.method == "HEAD":  # the same headers, without reading the table
+        events = events.none()
+    return to_response(stream(events, COLUMNS, ENCODERS[suffix]), f"drift_events.{suffix}")
+
+
+def _counts() -> dict[str, int]:
+    return {
+        "Customers": Customer.objects.count(),
+        "Report runs": ReportRun.objects.count(),
+        "Drift events": DriftEvent.objects.count(),
+        "Alert rules": AlertRule.objects.count(),
+        "Alert events": AlertEvent.objects.count(),
+    }
+
+
+def _drift_types() -> list[dict[str, Any]]:
+    """Return label, count and percentage of the largest count, most frequent first."""
+    groups = DriftEvent.objects.values_list("drift_type").annotate(count=Count("*")).order_by("-count")
+    counts = {DriftType(drift_type).label: count for drift_type, count in groups}
+    largest = max(counts.values(), default=0)
+    return [{"label": label, "count": count, "percent": 100 * count / largest} for label, count in counts.items()]
