@@ -5,7 +5,7 @@ import os
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 DATABASES = [pytest.param("default", id="sqlite"), "postgresql"]
 
@@ -14,6 +14,9 @@ settings.register_profile(
     deadline=None,
     print_blob=True,
     max_examples=50,
+    # Shrinking rows of forty fields takes minutes already; explaining and further bugs would double that.
+    phases=set(Phase) - {Phase.explain},
+    report_multiple_bugs=False,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,  # a database fixture stays; each example undoes what it wrote
         HealthCheck.too_slow,  # an example is a handful of rows of forty fields

@@ -8,6 +8,7 @@ bytes of an array and gives its items.
 import csv
 import io
 import tempfile
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -58,13 +59,10 @@ def pyarrow(data, *, delimiter=",", nulls=()):
 
 
 def duckdb(data, *, delimiter=",", nulls=()):
-    with (
-        tempfile.NamedTemporaryFile(suffix=".csv") as file,
-        import_module("duckdb").connect() as connection,
-    ):
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
         file.write(data)
         file.flush()
-        relation = connection.read_csv(
+        relation = _duckdb().read_csv(
             file.name,
             auto_detect=False,
             columns=dict.fromkeys(_names(data, delimiter), "VARCHAR"),
@@ -81,6 +79,11 @@ def duckdb(data, *, delimiter=",", nulls=()):
             allow_quoted_nulls=False,
         )
         return [list(row) for row in relation.fetchall()]
+
+
+@cache
+def _duckdb():
+    return import_module("duckdb").connect(config={"threads": 1})  # to open one costs more than to read
 
 
 def _names(data, delimiter):

@@ -199,6 +199,8 @@ def everything(vendor, nul=True, max_size=3):
 
 def store(rows, using):
     """Save drawn `Everything` rows and what they refer to; return a queryset of all rows, in order."""
+    for row in rows:
+        row._state.db = using  # a drawn row took the default with its relations
     for relation, model in (("parent", fieldtypes.Parent), ("ticket", fieldtypes.Ticket)):
         related = [getattr(row, relation) for row in rows if getattr(row, relation) is not None]
         model.objects.using(using).bulk_create(related)

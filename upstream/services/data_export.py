@@ -59,7 +59,7 @@ class DataExportService:
             >>> buffer.getvalue()
             'name,age\\r\\nAlice,30\\r\\n'
         """
-        columns = headers and [Column(methodcaller("get", header), header=header) for header in headers]
+        columns = [Column(methodcaller("get", header), header=header) for header in headers or ()]
         return _as_text(stream(data, columns or None, Csv()), file_path)
 
     @staticmethod
@@ -168,8 +168,8 @@ class DataExportService:
 
         Args:
             queryset: a queryset of any kind.
-            fields: the names to write, as in `queryset_to_csv`; by default the model's fields, less those that hold
-                secrets, or what `values()` selects.
+            fields: the names to write, as in `queryset_to_csv`; by default the model's fields, less those that
+                hold secrets, or what `values()` selects.
             file_path: the file to write instead of returning the text.
 
         Returns:
@@ -216,7 +216,7 @@ class DataExportService:
         folder = Path(directory) if directory is not None else _default_directory()
         with _logged(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        ending = f"_{datetime.now():%Y%m%d_%H%M%S}" if timestamp else ""  # noqa: DTZ005 (the reader's own clock)
+        ending = f"_{datetime.now():%Y%m%d_%H%M%S}" if timestamp else ""
         ending += f".{clean_filename(extension.lstrip('.'), 32)}"
         return str(folder / (clean_filename(base_name, MAX_BYTES - len(ending.encode())) + ending))
 

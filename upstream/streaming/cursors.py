@@ -55,18 +55,19 @@ class SizedCursor:
     def _attached(self, queryset: Any) -> Any:
         is_raw = isinstance(queryset, RawQuerySet)
         clone = queryset.using(queryset.db) if is_raw else queryset.all()
-        clone.query.__class__ = _sized_query(type(clone.query))
+        kind: Any = type(clone.query)
+        clone.query.__class__ = _sized_query(kind)
         clone.query.sized_cursor = self
         return clone
 
 
 @cache
-def _sized_query(query: type) -> type:
+def _sized_query(query: Any) -> Any:
     return type(query.__name__, (_SizedRawQuery if issubclass(query, RawQuery) else _SizedQuery, query), {})
 
 
 @cache
-def _sized_compiler(compiler: type) -> type:
+def _sized_compiler(compiler: Any) -> Any:
     return type(compiler.__name__, (_SizedCompiler, compiler), {})
 
 
@@ -75,7 +76,8 @@ class _SizedQuery:
 
     def get_compiler(self, using: Any = None, connection: Any = None, elide_empty: bool = True) -> Any:
         compiler = super().get_compiler(using, connection, elide_empty)  # type: ignore[misc]
-        compiler.__class__ = _sized_compiler(type(compiler))
+        kind: Any = type(compiler)
+        compiler.__class__ = _sized_compiler(kind)
         return compiler
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partialmethod
 from inspect import getattr_static
+from types import FunctionType
 from typing import Any
 
 from django.conf import settings
@@ -10,10 +12,14 @@ from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db.models import FileField, JSONField, Model
 from django.db.models.fields.related_descriptors import ReverseManyToOneDescriptor
 from django.db.models.manager import ManagerDescriptor
+from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import Column, Reader, path_reader, unknown_column
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import json_forms
+
+# How a model's class holds what is computed from an instance; get_FOO_display is a partialmethod.
+COMPUTED = (property, cached_property, django_cached_property, FunctionType, partialmethod)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +147,13 @@ def _check_transforms(field: Any, keys: tuple[str, ...], column: Column) -> None
 def known_names(model: type[Model]) -> set[str]:
     """Return what a column may name on `model`: fields, single relations, properties and methods of its own."""
     fields = {f.name for f in model._meta.get_fields() if not (f.one_to_many or f.many_to_many)}
-    own = {name for kind in model.__mro__ if kind not in Model.__mro__ for name in vars(kind)}
-    return fields | {name for name in own - set(dir(Model)) if not name.startswith("_")} - {"objects"}
+    kinds = [kind for kind in model.__mro__ if kind not in Model.__mro__]
+    own = {name for kind in kinds for name, found in vars(kind).items() if isinstance(found, COMPUTED)}
+    return fields | {name for name in own if not name.startswith("_")}
 
 
 def default_names(model: type[Model], loaded: Collection[str] | None = None) -> list[str]:
-    """Return the attribute names of the concrete fields, of the `loaded` ones if given; sensitive ones are left out."""
+    """Return the attribute names of the concrete fields, only the `loaded` ones if given, less sensitive ones."""
     return [
         field.attname
         for field in model._meta.concrete_fields

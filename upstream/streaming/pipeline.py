@@ -153,7 +153,7 @@ def plan(
         bounded=how.bounded,
         consistency=how.consistency,
         note=how.note,
-        headers=opened.columns and tuple(column.header for column in opened.columns),
+        headers=None if opened.columns is None else tuple(column.header for column in opened.columns),
         encoder=encoder,
         source=opened,
         limits=limits,

@@ -121,7 +121,7 @@ def prepare(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource
     relations that columns name joined in, or prefetched batch by batch where the query allows no join.
     """
     if isinstance(queryset, RawQuerySet):
-        _find_all(columns or (), queryset.model, {})
+        _find_all(columns or (), queryset.model, {})  # type: ignore[arg-type]
         return RawSource(queryset=queryset, requested=columns)
     if issubclass(queryset._iterable_class, VALUES):
         return _values_source(queryset, columns)

@@ -88,7 +88,7 @@ def _check_path(name: str | PathLike[str], path: str) -> None:
 
 
 @contextmanager
-def _opened(path_or_file: PathOrFile) -> Iterator[io.BufferedReader]:
+def _opened(path_or_file: PathOrFile) -> Iterator[Any]:
     """Give the decompressed file, past its byte-order mark; what the caller opened stays open."""
     with ExitStack() as stack:
         file: Any = path_or_file
@@ -101,7 +101,7 @@ def _opened(path_or_file: PathOrFile) -> Iterator[io.BufferedReader]:
         yield plain
 
 
-def _decompressed(file: io.BufferedReader) -> Any:
+def _decompressed(file: Any) -> Any:
     magic = file.peek(len(ZSTD_MAGIC))
     if magic.startswith(GZIP_MAGIC):
         return gzip.GzipFile(fileobj=file)

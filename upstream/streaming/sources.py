@@ -213,7 +213,7 @@ def _attributes(record: Any) -> list[str]:
         raise SourceError(f"a row is a dict, sequence or object, not {type(record).__name__}: {record!r:.60}")
     if is_dataclass(record):
         return [field.name for field in fields(record)]
-    names = getattr(record, "_fields", None) or getattr(record, "__dict__", ())
+    names: Any = getattr(record, "_fields", None) or getattr(record, "__dict__", ())
     return [name for name in names if not name.startswith("_")]
 
 

@@ -105,11 +105,11 @@ class ExportResponse(StreamingHttpResponse):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self.is_async:  # a middleware has put an asynchronous body in place of ours
-            async for part in super().__aiter__():
-                yield part
+            async for chunk in super().__aiter__():
+                yield chunk
             return
         gather = sync_to_async(_gather, thread_sensitive=True)
-        chunks = iter(self.streaming_content)
+        chunks: Any = iter(self.streaming_content)  # type: ignore[arg-type]
         try:
             while (part := await gather(chunks)) is not None:
                 yield part
@@ -121,7 +121,7 @@ class ExportResponse(StreamingHttpResponse):
             await sync_to_async(self._close_body, thread_sensitive=True)()
 
     def _close_body(self) -> None:
-        for close in self._resource_closers:
+        for close in self._resource_closers:  # type: ignore[attr-defined]
             close()
 
 
@@ -147,7 +147,7 @@ def to_response(
     kind, encoding = _media_type(chunks, name, content_type)
     body = _Spooled(chunks) if spool else _Live(chunks)
     response = ExportResponse(body, content_type=kind)
-    response["Content-Disposition"] = content_disposition_header(as_attachment, name)
+    response["Content-Disposition"] = content_disposition_header(as_attachment, name) or "inline"
     response["Cache-Control"] = "private, no-store"
     response["X-Content-Type-Options"] = "nosniff"
     if encoding:

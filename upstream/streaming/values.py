@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
-from json.encoder import encode_basestring as quote_json
+from json.encoder import encode_basestring
 from math import isfinite
 from pathlib import PurePath
 from types import NoneType
@@ -25,6 +25,8 @@ from django.utils.functional import Promise
 
 Text = Callable[[Any], str]
 ColumnTexts = Callable[[Sequence[Any]], list[str] | None]
+
+quote_json: Text = encode_basestring  # in C; non-ASCII stays as it is
 
 # Bases that win over the rest of a class's ancestry: a TextChoices member is a str too.
 FIRST_BASES = (Enum, FieldFile, Promise)

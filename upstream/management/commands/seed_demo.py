@@ -8,6 +8,7 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Model, QuerySet
 
+from upstream.integrations.progress import metered
 from upstream.management import demo_data
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, ReportRun
 
@@ -68,9 +69,11 @@ def _fill_tables(rows: int, seed: int, database: str, batch_size: int) -> None:
     _create(customers, demo_data.customers(rows), batch_size)
     _create(report_runs, demo_data.report_runs(seed, rows), batch_size)
     _create(alert_rules, demo_data.alert_rules(rows), batch_size)
-    for batch in _batched(demo_data.drift_events(seed, rows), batch_size):
-        drift_events.bulk_create([event for event, _ in batch])
-        alert_events.bulk_create([alert for _, alerts in batch for alert in alerts])
+    with metered(rows) as meter:
+        for batch in _batched(demo_data.drift_events(seed, rows), batch_size):
+            drift_events.bulk_create([event for event, _ in batch])
+            alert_events.bulk_create([alert for _, alerts in batch for alert in alerts])
+            meter(meter.rows + len(batch))
 
 
 def _create(table: QuerySet[Any], rows: Iterable[Model], batch_size: int) -> None:

@@ -45,7 +45,7 @@ def render_pdf(
 
 def _closed_fetcher(urls: Any, directories: list[Path]) -> Any:
     class ClosedFetcher(urls.URLFetcher):  # type: ignore[misc]
-        """Fetches from `data:` and from below `directories`; anything else, and any failure, ends the rendering."""
+        """Fetches from `data:` and from below `directories`; all else, and any failure, ends the rendering."""
 
         def fetch(self, url: str, headers: Any = None) -> Any:
             if not _is_allowed(url, directories):

@@ -1,0 +1,72 @@
+# make demo: watch 200,000 drift events stream to CSV, JSON and NDJSON. make test: the whole suite.
+PYTHON ?= python3
+VENV ?= .venv
+DJANGO ?= Django
+ROWS ?= 200000
+
+BIN = $(VENV)/bin
+MANAGE = $(BIN)/python manage.py
+EXPORT = $(MANAGE) export_data upstream.DriftEvent --order-by id
+DEMO = .demo
+
+.PHONY: help demo serve test lint types bench bench-tiny clean
+
+help:
+	@echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
+	@echo "make serve    the demo application on http://127.0.0.1:8000/"
+	@echo "make test     the whole test suite, with the real services it needs"
+	@echo "make lint     ruff; make types: mypy --strict"
+	@echo "make bench    the benchmarks, side by side with the peers"
+	@echo "make clean    remove what the other targets made"
+
+demo: $(VENV)/.demo
+	@$(MANAGE) migrate --verbosity 0
+	@echo "Seeding $(ROWS) drift events (about 20 seconds for each 100,000) ..."
+	@$(MANAGE) seed_demo --rows $(ROWS) --replace
+	@mkdir -p $(DEMO)/exports
+	@for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
+		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
+		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \
+	done
+	@echo; ls -l $(DEMO)/exports
+	@echo; echo "make serve: the same downloads in your browser"
+
+serve: $(VENV)/.demo
+	@$(MANAGE) migrate --verbosity 0
+	$(BIN)/gunicorn upstream.wsgi --threads 4 --bind 127.0.0.1:8000
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-tiny: $(VENV)/.dev
+	$(BIN)/python -m benchmarks --rows 1000 --rounds 1
+
+clean:
+	rm -rf $(VENV) $(DEMO) .benchmarks
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Upstream needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); .ci/system-packages venv && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/pip
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[all]' '$(DJANGO)'
+	@$(BIN)/python -c 'import weasyprint' 2>/dev/null || .ci/system-packages pango
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.demo
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@

@@ -1,0 +1,119 @@
+"""Measure exports: every case in a fresh process, compared cases in turn (A B, B A, A B).
+
+    python -m benchmarks --rows 10000,100000 --databases sqlite --cases csv-recipe,csv --json figures.json
+"""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import CASES
+from benchmarks.databases import cache_directory, opened, run_django
+from benchmarks.report import EXPLANATION, Rounds, as_table, figures
+
+# A hundred thousand rows take some of them a gigabyte and half a minute.
+LARGEST_UNBOUNDED = 100_000
+FAILED = "failed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    # A server that was started is stopped at the end of a `with`: a signal must not skip it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    machine = _machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    reports = {name: _report(name, options) for name in options.databases}
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, "databases": reports}, indent=1) + "\n")
+    print(f"\n{EXPLANATION}")
+    return int(any(record["note"] == FAILED for records in reports.values() for record in records))
+
+
+def _options(arguments: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser("python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=_sizes, default=_sizes("10000,100000,1000000"), help="sizes of the table")
+    parser.add_argument("--rounds", type=int, default=3, help="rivals besides the recipe run once")
+    parser.add_argument("--databases", type=_names("sqlite", "postgresql"), default=["sqlite", "postgresql"])
+    parser.add_argument("--cases", type=_names(*CASES), default=list(CASES))
+    parser.add_argument("--all", action="store_true", help="at every size also what holds all rows in memory")
+    parser.add_argument("--json", type=Path, help="write every figure and round to this file")
+    parser.add_argument("--cache", type=Path, default=cache_directory(), help="where the data is kept")
+    return parser.parse_args(arguments)
+
+
+def _sizes(text: str) -> list[int]:
+    return sorted({int(size) for size in text.split(",")})
+
+
+def _names(*known: str) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := set(chosen).difference(known):
+            raise ValueError(unknown)
+        return [name for name in known if name in chosen]
+
+    return names
+
+
+def _report(database: str, options: Namespace) -> list[dict[str, Any]]:
+    rounds: Rounds = defaultdict(list)
+    notes: dict[tuple[str, int], str] = {}
+    with opened(database, options.cache) as opened_database:
+        tables = {rows: opened_database.table(rows) for rows in options.rows}
+        for case, rows in _schedule(options, notes):
+            print(f"{database}: {case}, {rows:,} rows", file=sys.stderr)
+            try:
+                measured = run_django(tables.get(rows, tables[options.rows[-1]]), "measure", case)
+                rounds[case, rows].append(json.loads(measured))
+            except subprocess.CalledProcessError:  # what went wrong stands above on standard error
+                notes[case, rows] = FAILED
+    records = figures(rounds, notes)
+    print(f"\n{database}\n\n{as_table(records)}")
+    return records
+
+
+def _schedule(options: Namespace, notes: dict[tuple[str, int], str]) -> Iterator[tuple[str, int]]:
+    """Yield what to run next; say in `notes` what is left out, and why."""
+    for rows in options.rows:
+        cases = [case for case in options.cases if CASES[case].own_rows is None]
+        notes |= {(case, rows): reason for case in cases if (reason := _reason_against(case, rows, options))}
+        for number in range(options.rounds):
+            once = [case for case in cases if number == 0 or not CASES[case].rival]
+            for case in reversed(once) if number % 2 else once:
+                if (case, rows) not in notes:
+                    yield case, rows
+    for case in options.cases:
+        if own_rows := CASES[case].own_rows:
+            yield case, own_rows
+
+
+def _reason_against(case: str, rows: int, options: Namespace) -> str:
+    if not CASES[case].is_installed:
+        return f"not installed: {CASES[case].package}"
+    if rows > LARGEST_UNBOUNDED and not (CASES[case].bounded or options.all):
+        return "left out: holds all rows in memory (--all runs it)"
+    return ""
+
+
+def _machine() -> dict[str, Any]:
+    packages = ("Django", "orjson", "psycopg", "isal")
+    return {
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""A download through a live server: the speed is that of the client, the peak of memory that of the worker."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from socket import create_server
+from time import monotonic, sleep
+
+from benchmarks.memory import peak_bytes
+from benchmarks.output import Output
+
+START_SECONDS = 30
+BLOCK_BYTES = 64 * 1024
+
+
+def gunicorn(output: Output) -> None:
+    options = ["--workers=1", "--worker-class=gthread", "--threads=4", "--log-level=warning"]
+    port = _free_port()
+    command = ["gunicorn", *options, f"--bind=127.0.0.1:{port}", "django.core.wsgi:get_wsgi_application()"]
+    _download(output, command, port)
+
+
+def uvicorn(output: Output) -> None:
+    port = _free_port()
+    options = ["--factory", "--lifespan=off", "--no-access-log", "--log-level=warning", f"--port={port}"]
+    _download(output, ["uvicorn", *options, "django.core.asgi:get_asgi_application"], port)
+
+
+def _download(output: Output, command: Sequence[str], port: int) -> None:
+    with _running(command), closing(_connected(port)) as connection:
+        # The first request of a process imports what it needs: that is not what is measured.
+        worker = int(_get(connection, "/worker").read())
+        output.restart()
+        response = _get(connection, "/payments.csv")
+        output.drain(iter(lambda: response.read1(BLOCK_BYTES), b""))
+        output.finish(peak_bytes(worker))
+
+
+def _get(connection: HTTPConnection, path: str):
+    connection.request("GET", path)
+    response = connection.getresponse()
+    if response.status != 200:
+        raise RuntimeError(f"{path} answered {response.status}")
+    return response
+
+
+def _connected(port: int) -> HTTPConnection:
+    connection = HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+    started = monotonic()
+    while True:
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            if monotonic() - started > START_SECONDS:
+                raise
+            sleep(0.05)
+        else:
+            return connection
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-m", *command])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS)
+
+
+def _free_port() -> int:
+    with create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

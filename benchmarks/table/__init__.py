@@ -1,0 +1,1 @@
+"""The table that is exported: twelve columns, one of them joined."""

@@ -1,0 +1,35 @@
+"""Runs one case and prints what it took, as JSON."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection
+from django.utils.module_loading import import_string
+
+from benchmarks.cases import CASES
+from benchmarks.memory import peak_bytes
+from benchmarks.output import Output
+
+
+class Command(BaseCommand):
+    help = __doc__
+    requires_system_checks: list[str] = []  # noqa: RUF012 (as Django declares it)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("case", choices=CASES)
+        parser.add_argument("--save", type=Path, help="keep what the case writes; else it is counted and dropped")
+
+    def handle(self, *, case: str, save: Path | None, **_: Any) -> None:
+        write = import_string(CASES[case].adapter)
+        connection.ensure_connection()
+        with save.open("wb") if save else BytesIO() as file:
+            output = Output(file if save else None)
+            cpu_started = process_time()
+            write(output)
+            output.finish(peak_bytes())
+            cpu_seconds = process_time() - cpu_started
+        self.stdout.write(json.dumps({**output.measured(), "cpu_seconds": cpu_seconds}))

@@ -1,0 +1,106 @@
+"""Filters and orderings given as text, checked against the fields of a model."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.db.models import BooleanField, JSONField, Model, Q
+from django.utils.timezone import is_naive, make_aware
+
+from upstream.streaming import ColumnError
+from upstream.streaming.columns import unknown_column
+from upstream.streaming.lookups import is_sensitive, known_names
+
+BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})
+
+
+def parse_filter(model: type[Model], text: str) -> Q:
+    """Return the condition of `text`, such as `severity__gte=0.7`, `status__in=sent,failed` or `note__isnull=yes`.
+
+    Values are read as the field reads them; those of `in` and `range` stand between commas. A condition on many
+    related rows selects a row once, however many of them match. A name that is unknown or sensitive, or a value
+    that the field does not take, is a ColumnError.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ColumnError(f"{text!r} is no filter: NAME=VALUE, such as severity__gte=0.7")
+    fields, lookups = _follow(model, name)
+    try:
+        condition = Q(**{name: _value(fields[-1], lookups, value)})
+        matching = model._default_manager.filter(condition)
+    except (FieldError, ValidationError, ValueError, TypeError) as error:
+        words = "; ".join(error.messages) if isinstance(error, ValidationError) else error
+        raise ColumnError(f"filter {text!r}: {words}") from error
+    if any(field.one_to_many or field.many_to_many for field in fields):
+        return Q(pk__in=matching.values("pk"))
+    return condition
+
+
+def parse_ordering(model: type[Model], name: str) -> str:
+    """Return `name`, a field or lookup with `-` in front for descending order, if it may order rows."""
+    fields, lookups = _follow(model, name.removeprefix("-"))
+    if lookups or any(field.one_to_many or field.many_to_many for field in fields):
+        raise ColumnError(f"rows cannot be ordered by {name!r}: name a field, or one of a single related row")
+    return name
+
+
+def _follow(model: type[Model], name: str) -> tuple[list[Any], list[str]]:
+    """Return the fields that `name` leads through, and the transforms and lookups after them."""
+    parts = name.split("__")
+    fields: list[Any] = []
+    at: type[Model] | None = model
+    for part in parts:
+        field = _field(at, part) if at else None
+        if field is None:
+            break
+        if is_sensitive(field.name):
+            raise ColumnError(f"{name!r} names a sensitive field, and filters could guess what it holds")
+        fields.append(field)
+        at = field.related_model if field.is_relation else None
+    if not fields:
+        raise unknown_column(parts[0], known_names(model), model.__name__)
+    return fields, parts[len(fields) :]
+
+
+def _field(model: type[Model], name: str) -> Any:
+    if name == "pk":
+        return model._meta.pk
+    try:
+        return model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None
+
+
+def _value(field: Any, lookups: list[str], text: str) -> Any:
+    lookup = lookups[-1] if lookups else ""
+    if lookup == "isnull":
+        return _boolean(text)
+    if isinstance(field, JSONField):
+        return _json(text)
+    if len(lookups) > 1 or lookup not in COMPARISONS:
+        return text
+    if lookup in ("in", "range"):
+        return [_read(field, part) for part in text.split(",")]
+    return _read(field, text)
+
+
+def _read(field: Any, text: str) -> Any:
+    if isinstance(field, BooleanField):
+        return _boolean(text)
+    value = getattr(field, "target_field", field).to_python(text)
+    return make_aware(value) if isinstance(value, datetime) and is_naive(value) else value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in BOOLEANS:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return BOOLEANS[text.lower()]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

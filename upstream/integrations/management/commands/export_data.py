@@ -1,0 +1,171 @@
+import os
+import signal
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from threading import current_thread, main_thread
+from typing import Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.models import Model, QuerySet
+
+from upstream.integrations.filters import parse_filter, parse_ordering
+from upstream.integrations.progress import metered
+from upstream.streaming import ByteStream, Csv, ExportError, Json, JsonLines, plan, stream, to_file
+from upstream.streaming.compression import SUFFIXES
+
+FORMATS = ("csv", "tsv", "json", "ndjson")
+FORMAT_OF_SUFFIX = {f".{name}": name for name in FORMATS} | {".jsonl": "ndjson"}
+STDOUT = "-"
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: everything open is closed on the way out."""
+
+
+def rows(text: str) -> int:
+    """Read a number of rows from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no number of rows from 1")
+    return int(text)
+
+
+class Command(BaseCommand):
+    help = "Export the rows of a model to a file or to standard output, in memory that does not grow with them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add = parser.add_argument
+        add("model", metavar="app_label.Model")
+        add(
+            "-o", "--output", default=STDOUT, metavar="PATH", help="a file, compressed if it ends with .gz or .zst"
+        )
+        add("--format", choices=FORMATS, help="by default what the file's suffix says, else csv")
+        add("--columns", action="append", metavar="NAMES", help="such as id,customer__name")
+        add(
+            "--filter",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="severity__gte=0.7: rows that match",
+        )
+        add("--exclude", action="append", default=[], metavar="NAME=VALUE", help="but those that match this")
+        add("--order-by", action="append", metavar="NAMES", help="--order-by=-severity,id")
+        add("--limit", type=rows, metavar="N", help="at most so many rows")
+        add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="which database to read")
+        add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows in a batch")
+        add(
+            "--profile", choices=("data", "excel"), default="data", help="excel: CSV for people, formulas disarmed"
+        )
+        add("--no-header", action="store_true", help="CSV without the row of names")
+        add("--explain", action="store_true", help="print how the export would run, and export nothing")
+        add("--no-progress", action="store_true", help="no progress on the terminal")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            self._export(options)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        except Terminated:
+            sys.exit(128 + signal.SIGTERM)
+        except BrokenPipeError:
+            # The reader has gone: not even Python's own flush at exit may write there any more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except (ExportError, OSError, DatabaseError) as error:
+            raise CommandError("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+
+    def _export(self, options: dict[str, Any]) -> None:
+        queryset = _queryset(options)
+        columns = _names(options["columns"])
+        path = Path(options["output"])
+        compression = SUFFIXES.get(path.suffix)
+        encoder = _encoder(options, path.with_suffix("") if compression else path)
+        if options["explain"]:
+            self.stdout.write(str(plan(queryset, columns, encoder, chunk_size=options["chunk_size"])))
+            return
+        with metered(options["limit"], visible=not options["no_progress"]) as meter, _terminable():
+            chunks = stream(
+                queryset,
+                columns,
+                encoder,
+                chunk_size=options["chunk_size"],
+                compression=compression,
+                progress=meter,
+            )
+            if options["output"] == STDOUT:
+                self._write(chunks)
+            else:
+                to_file(chunks, path)
+        if options["verbosity"] > 1 or (sys.stderr.isatty() and not options["no_progress"]):
+            self.stderr.write(str(meter), self.style.SUCCESS)
+
+    def _write(self, chunks: ByteStream) -> None:
+        binary = getattr(self.stdout, "buffer", None)
+        with closing(chunks):
+            for chunk in chunks:
+                if binary is None:  # call_command(stdout=StringIO())
+                    self.stdout.write(chunk.decode(), ending="")
+                else:
+                    binary.write(chunk)
+            self.stdout.flush()
+
+
+def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
+    model = _model(options["model"])
+    queryset = model._default_manager.using(options["database"])
+    for text in options["filter"]:
+        queryset = queryset.filter(parse_filter(model, text))
+    for text in options["exclude"]:
+        queryset = queryset.exclude(parse_filter(model, text))
+    if ordering := _names(options["order_by"]):
+        queryset = queryset.order_by(*(parse_ordering(model, name) for name in ordering))
+    return queryset[: options["limit"]]
+
+
+def _model(label: str) -> type[Model]:
+    try:
+        return apps.get_model(label)
+    except (LookupError, ValueError):
+        labels = [model._meta.label for model in apps.get_models()]
+        close = get_close_matches(label, labels, n=3) or sorted(labels)
+        raise CommandError(f"there is no model {label!r}; there is {', '.join(close)}") from None
+
+
+def _names(lists: list[str] | None) -> list[str] | None:
+    names = [name.strip() for text in lists or () for name in text.split(",") if name.strip()]
+    return names or None
+
+
+def _encoder(options: dict[str, Any], path: Path) -> Csv | Json | JsonLines:
+    name = options["format"] or FORMAT_OF_SUFFIX.get(path.suffix)
+    if name is None and options["output"] != STDOUT:
+        raise CommandError(f"{path.name!r} does not tell the format: --format {'|'.join(FORMATS)}")
+    if name in ("json", "ndjson"):
+        if options["no_header"] or options["profile"] != "data":
+            raise CommandError(f"--no-header and --profile are for csv and tsv, not {name}")
+        return Json() if name == "json" else JsonLines()
+    return Csv(
+        delimiter="\t" if name == "tsv" else ",",
+        header=not options["no_header"],
+        profile=options["profile"],
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def end(*_: object) -> None:
+        raise Terminated
+
+    if current_thread() is not main_thread():  # only that one receives signals
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,54 @@
+"""Progress on a terminal: a line that tells how far a run is, and one in the end."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from upstream.streaming import MissingDependencyError
+from upstream.streaming._optional import optional
+
+MEBIBYTE = 1024 * 1024
+
+
+class Meter:
+    """What a run has done so far: called with rows and bytes, it moves the line."""
+
+    def __init__(self, line: Any = None, process: Any = None) -> None:
+        self.line, self.process = line, process
+        self.rows = self.bytes = 0
+        self.started = monotonic()
+
+    def __call__(self, rows: int, size: int = 0) -> None:
+        self.rows, self.bytes = rows, size
+        if self.line is not None:
+            self.line.set_postfix_str(self._figures(), refresh=False)
+            self.line.update(rows - self.line.n)
+
+    def __str__(self) -> str:
+        seconds = monotonic() - self.started
+        return (
+            f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / (seconds or 1):,.0f} rows/s), {self._figures()}"
+        )
+
+    def _figures(self) -> str:
+        figures = [f"{self.bytes / MEBIBYTE:,.1f} MiB written"] if self.bytes else []
+        if self.process is not None:
+            figures.append(f"{self.process.memory_info().rss / MEBIBYTE:.0f} MiB memory")
+        return ", ".join(figures)
+
+
+@contextmanager
+def metered(total: int | None = None, *, visible: bool = True) -> Iterator[Meter]:
+    """Give a meter, shown as a line on standard error where that is a terminal and `visible` is true."""
+    try:
+        tqdm, psutil = optional("tqdm", "cli"), optional("psutil", "cli")
+    except MissingDependencyError as error:
+        if visible and sys.stderr.isatty():
+            sys.stderr.write(f"no progress is shown: {error}\n")
+        yield Meter()
+        return
+    hidden = not (visible and sys.stderr.isatty())
+    with tqdm.tqdm(total=total, unit=" rows", unit_scale=True, leave=False, disable=hidden) as line:
+        yield Meter(line, psutil.Process())
