@@ -1,6 +1,6 @@
 """Measure exports: every case in a fresh process, compared cases in turn (A B, B A, A B).
 
-    python -m benchmarks --rows 10000,100000 --databases sqlite --cases csv-recipe,csv --json figures.json
+python -m benchmarks --rows 10000,100000 --databases sqlite --cases csv-recipe,csv --json figures.json
 """
 
 import json
@@ -22,6 +22,8 @@ from benchmarks.report import EXPLANATION, Rounds, as_table, figures
 
 # A hundred thousand rows take some of them a gigabyte and half a minute.
 LARGEST_UNBOUNDED = 100_000
+# Wide rows are a gigabyte: more than a small run should wait for.
+SMALLEST_WIDE = 10_000
 FAILED = "failed"
 
 
@@ -39,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser("python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=_sizes, default=_sizes("10000,100000,1000000"), help="sizes of the table")
     parser.add_argument("--rounds", type=int, default=3, help="rivals besides the recipe run once")
     parser.add_argument("--databases", type=_names("sqlite", "postgresql"), default=["sqlite", "postgresql"])
@@ -77,7 +81,7 @@ def _report(database: str, options: Namespace) -> list[dict[str, Any]]:
             except subprocess.CalledProcessError:  # what went wrong stands above on standard error
                 notes[case, rows] = FAILED
     records = figures(rounds, notes)
-    print(f"\n{database}\n\n{as_table(records)}")
+    print(f"\n{database}\n\n{as_table(records)}", flush=True)
     return records
 
 
@@ -92,7 +96,7 @@ def _schedule(options: Namespace, notes: dict[tuple[str, int], str]) -> Iterator
                 if (case, rows) not in notes:
                     yield case, rows
     for case in options.cases:
-        if own_rows := CASES[case].own_rows:
+        if (own_rows := CASES[case].own_rows) and options.rows[-1] >= SMALLEST_WIDE:
             yield case, own_rows
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 
 def peak_bytes(pid: int | None = None) -> int | None:
-    """Return the peak resident memory of a process, by default this one; None where the system tells it of no other.
+    """Return the peak resident memory of a process, by default this one.
 
     On Linux VmHWM, which starts anew with each program: `ru_maxrss` would start at the peak of the parent.
+    Elsewhere None for another process.
     """
     status = Path(f"/proc/{pid or 'self'}/status")
     if status.exists():

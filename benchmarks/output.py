@@ -19,6 +19,7 @@ class Output(io.RawIOBase):
     def restart(self) -> None:
         """Start the clock, again where a case had to get ready."""
         self.started = perf_counter()
+        self.first_byte: float | None = None
         self.first_row: float | None = None
         self.ended: float | None = None
         self.peak_bytes: int | None = None
@@ -30,6 +31,7 @@ class Output(io.RawIOBase):
     def write(self, data: Any) -> int:
         size = len(data)
         self.size += size
+        self.first_byte = self.first_byte or perf_counter()
         if self.first_row is None and self.size > FIRST_ROW_BYTES:
             self.first_row = perf_counter()
         if self.file:
@@ -65,6 +67,7 @@ class Output(io.RawIOBase):
         assert self.ended is not None
         return {
             "seconds": self.ended - self.started,
+            "first_byte_seconds": self.first_byte and self.first_byte - self.started,
             "first_row_seconds": self.first_row and self.first_row - self.started,
             "bytes": self.size,
             "peak_bytes": self.peak_bytes,

@@ -18,6 +18,7 @@ COLUMNS = {
     "rows": "rows",
     "rows/s": "rows_per_second",
     "x recipe": "ratio",
+    "first byte ms": "first_byte_ms",
     "first row ms": "first_row_ms",
     "peak MiB": "peak_mib",
     "growth MiB": "growth_mib",
@@ -26,9 +27,10 @@ COLUMNS = {
 }
 EXPLANATION = """\
 rows/s: the median of the rounds. x recipe: the median, over the rounds, of the speed divided by that of the recipe
-of the same format in the same round; servers are compared with csv-file, JSON with the NDJSON recipe. first row:
-from the call until the first row could be sent. peak: the largest resident memory of the process (of the worker,
-for servers). growth: of that peak, from the smallest table to this one; for wide rows, from as many small ones."""
+of the same format in the same round; servers are compared with csv-file, JSON with the NDJSON recipe. first byte,
+first row: from the call until they could be sent; a header line comes earlier. peak: the largest resident memory
+of the process (for servers, of the worker). growth: of that peak, from the smallest table to this one; for wide
+rows (5 MB each), from as many small ones."""
 
 
 def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[str, Any]]:
@@ -44,16 +46,21 @@ def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[s
 
 def _figures(name: str, rows: int, rounds: Rounds) -> dict[str, Any]:
     measured = rounds[name, rows]
-    first = [one["first_row_seconds"] for one in measured if one["first_row_seconds"] is not None]
     return {
         "rows_per_second": round(rows / median(one["seconds"] for one in measured)),
         "ratio": _ratio(measured, rounds.get((CASES[name].speed_of, rows), [])),
-        "first_row_ms": round(1000 * median(first), 1) if first else None,
+        "first_byte_ms": _milliseconds(measured, "first_byte_seconds"),
+        "first_row_ms": _milliseconds(measured, "first_row_seconds"),
         "peak_mib": _mib(_peak(measured)),
         "growth_mib": _growth(name, rows, rounds),
         "megabytes": round(measured[0]["bytes"] / MB, 1),
         "rounds": measured,
     }
+
+
+def _milliseconds(measured: Sequence[dict[str, Any]], what: str) -> float | None:
+    seconds = [one[what] for one in measured if one[what] is not None]
+    return round(1000 * median(seconds), 1) if seconds else None
 
 
 def _ratio(measured: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]) -> float | None:

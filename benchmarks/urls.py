@@ -11,11 +11,11 @@ from benchmarks.table.rows import COLUMNS
 from upstream.streaming import Csv, stream, to_response
 
 
-def worker(request: HttpRequest) -> HttpResponse:
+def worker(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(os.getpid()))
 
 
-def payments(request: HttpRequest) -> HttpResponseBase:
+def payments(_request: HttpRequest) -> HttpResponseBase:
     return to_response(stream(Payment.objects.all(), COLUMNS, Csv()), "payments.csv")
 
 

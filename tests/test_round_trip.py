@@ -33,6 +33,7 @@ from tests.strategies import (
     everything,
     floats,
     json_null,
+    json_values,
     store,
     texts,
 )
@@ -158,6 +159,7 @@ class TestQuerySets:
             assert_csv_reads_back(written(queryset, columns), cells(header, wanted))
             assert_json_reads_back(written(queryset, columns, Json()), objects(header, wanted))
 
+    @settings(max_examples=12)
     @given(st.data())
     def test_every_way_to_ask_for_the_rows_gives_the_same_bytes(self, database, data):
         rows = data.draw(everything(connections[database].vendor))
@@ -306,9 +308,10 @@ class TestCustomFields:
             backwards=texts(vendor),
             price=st.none() | st.integers(-(10**12), 10**12).map(lambda cents: Decimal(cents).scaleb(-2)),
             shifted=st.integers(-(10**6), 10**6),
+            sealed=json_values(vendor, top_null=False),
         )
         rows = data.draw(st.lists(row, max_size=3))
-        names = ["id", "colour", "backwards", "price", "shifted"]
+        names = ["id", "colour", "backwards", "price", "shifted", "sealed"]
         with transaction.atomic(using=database):
             Disguised.objects.using(database).bulk_create(rows)
             queryset = Disguised.objects.using(database).order_by("pk")
@@ -402,6 +405,17 @@ class TestJsonColumns:
                 assert [row[0] for row in records] == ["char", "sql null", "json null", "neither"]
                 assert [row[2] for row in records] == ["json_or_null", "", "null", '"null"']
                 assert [json.loads(row[1]) for row in records[1:]] == ["a", "", [1, {"é": None}]]
+
+    def test_a_document_stored_over_several_lines_is_one_line_of_ndjson(self, database):
+        with stored([_ordinary_row(), _ordinary_row()], database) as queryset:
+            with connections[database].cursor() as cursor:
+                cursor.execute("UPDATE fieldtypes_everything SET json = %s", ['{\n  "a": [\r\n1]\n}'])
+            expected = [{"char": "a", "json": {"a": [1]}}] * 2
+            assert_json_lines_read_back(written(queryset, ["char", "json"], JsonLines()), expected)
+            assert_csv_reads_back(
+                written(queryset, ["char", "json"]),
+                [["char", "json"], *[["a", oracle.AnySpelling({"a": [1]})]] * 2],
+            )
 
     def test_a_deep_document_is_kept(self, database):
         deep = value = []

@@ -1,4 +1,4 @@
-"""What is measured. A case is a function that writes the export to an `Output`; each rival has a module of its own.
+"""What is measured: functions that write the export to an `Output`, each rival's in a module of its own.
 
 Only the module of the case that runs is imported, so that no case pays for another one's libraries.
 """
@@ -32,12 +32,12 @@ class Case:
 WIDE_ROWS = 200
 
 
-def _ours(function: str, format: str, **options: str) -> Case:
-    return Case(adapter=f"benchmarks.cases.ours.{function}", format=format, **options)
+def _ours(function: str, kind: str, **options: str) -> Case:
+    return Case(adapter=f"benchmarks.cases.ours.{function}", format=kind, **options)
 
 
-def _wide(function: str, format: str, **options: str) -> Case:
-    return Case(adapter=f"benchmarks.cases.ours.{function}", format=format, own_rows=WIDE_ROWS, **options)
+def _wide(function: str, kind: str, **options: str) -> Case:
+    return Case(adapter=f"benchmarks.cases.ours.{function}", format=kind, own_rows=WIDE_ROWS, **options)
 
 
 def _served(server: str, package: str) -> Case:
@@ -45,14 +45,14 @@ def _served(server: str, package: str) -> Case:
     return Case(adapter=adapter, format="CSV", speed_of="csv-file", package=package)
 
 
-def _recipe(function: str, format: str) -> Case:
-    return Case(adapter=f"benchmarks.cases.recipes.{function}", format=format)
+def _recipe(function: str, kind: str) -> Case:
+    return Case(adapter=f"benchmarks.cases.recipes.{function}", format=kind)
 
 
-def _rival(module: str, format: str, speed_of: str, package: str = "django", *, bounded: bool = False) -> Case:
+def _rival(module: str, kind: str, speed_of: str, package: str = "django", *, bounded: bool = False) -> Case:
     return Case(
         adapter=f"benchmarks.cases.{module}.write",
-        format=format,
+        format=kind,
         speed_of=speed_of,
         package=package,
         bounded=bounded,

@@ -4,7 +4,6 @@ https://docs.djangoproject.com/en/stable/howto/outputting-csv/#streaming-large-c
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""djangorestframework-csv, with its streaming renderer as it comes: without a header given it reads all rows first."""
+"""djangorestframework-csv: its streaming renderer as it comes, which reads all rows to find the header."""
 
 from django.http import StreamingHttpResponse
 from rest_framework_csv.renderers import CSVStreamingRenderer

@@ -10,6 +10,13 @@ class Customer(models.Model):
         return self.name
 
 
+class Letter(models.Model):
+    text = models.TextField()
+
+    def __str__(self) -> str:
+        return self.text[:20]
+
+
 class Payment(models.Model):
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE)
     reference = models.UUIDField()

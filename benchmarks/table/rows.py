@@ -19,6 +19,8 @@ NOTES = (
     "Paid in part, the rest is open.\nThe insurer asks for:\n- the report\n- the referral",
     "Zurückgestellt bis zur Prüfung der Unterlagen",
 )
+SMALL_LETTER, WIDE_LETTER = 1, 2
+WIDE_CHARACTERS = 5_000_000
 REMARKS = (None, None, "", "second reminder", "see the note", "审核中")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -26,6 +28,13 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 def customers() -> Iterator[dict[str, Any]]:
     for number in range(1, CUSTOMERS + 1):
         yield {"id": number, "name": f"Lakeside Clinic, Building {number}"}
+
+
+def letters() -> Iterator[dict[str, Any]]:
+    """Yield a text of one line, and one of 5 MB with as many quotes and line breaks as notes have."""
+    notes = " ".join(NOTES)
+    yield {"id": SMALL_LETTER, "text": NOTES[0]}
+    yield {"id": WIDE_LETTER, "text": (notes * (WIDE_CHARACTERS // len(notes) + 1))[:WIDE_CHARACTERS]}
 
 
 def payments(rows: int) -> Iterator[dict[str, Any]]:

@@ -47,3 +47,10 @@ class OffsetField(models.IntegerField):
 
     def select_format(self, compiler, sql, params):
         return f"({sql} + 1000)", params
+
+
+class SealedField(models.JSONField):
+    """A JSONField whose value is not the document that the database holds."""
+
+    def from_db_value(self, value, expression, connection):
+        return {"sealed": super().from_db_value(value, expression, connection)}

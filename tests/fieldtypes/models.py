@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Upper
 
-from tests.fieldtypes.fields import CentsField, ColourField, OffsetField, ReversedField
+from tests.fieldtypes.fields import CentsField, ColourField, OffsetField, ReversedField, SealedField
 
 
 class Word(models.TextChoices):
@@ -122,6 +122,7 @@ class Disguised(models.Model):
     backwards = ReversedField()
     price = CentsField(null=True)
     shifted = OffsetField()
+    sealed = SealedField(default=dict)
 
     def __str__(self):
         return self.backwards

@@ -212,9 +212,11 @@ class _Spooled(Iterator[bytes]):
         self.digest = digest.digest()
 
     def __next__(self) -> bytes:
-        if block := self._file.read(BLOCK_BYTES):
-            return block
-        raise StopIteration
+        block = b"" if self._file.closed else self._file.read(BLOCK_BYTES)
+        if not block:
+            self.close()
+            raise StopIteration
+        return block
 
     def close(self) -> None:
         self._file.close()

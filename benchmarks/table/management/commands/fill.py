@@ -7,8 +7,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connection, transaction
 
-from benchmarks.table.models import Customer, Payment
-from benchmarks.table.rows import customers, payments
+from benchmarks.table.models import Customer, Letter, Payment
+from benchmarks.table.rows import customers, letters, payments
 
 BATCH_ROWS = 5000
 
@@ -24,6 +24,7 @@ class Command(BaseCommand):
         call_command("migrate", run_syncdb=True, verbosity=0)
         with transaction.atomic():
             Customer.objects.bulk_create(Customer(**fields) for fields in customers())
+            Letter.objects.bulk_create(Letter(**fields) for fields in letters())
             records = (Payment(**fields) for fields in payments(rows))
             while batch := list(islice(records, BATCH_ROWS)):
                 Payment.objects.bulk_create(batch)
