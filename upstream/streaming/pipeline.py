@@ -108,6 +108,9 @@ def stream(
     through relations, keys and attributes), callables or Columns; by default the model's fields but those that
     hold secrets, the queryset's selection, or the keys of the first record. Rows come in the source's order.
 
+    On PostgreSQL the connection is in a read-only transaction from the first chunk to the last, unless the caller
+    has one open: what is written through it between chunks is refused.
+
     A batch holds at most `chunk_size` rows and about `batch_bytes` bytes, and that bounds the memory; a single
     row is never split. `compression` is "gzip" or "zstd". `progress` is called with the rows and bytes so far, at
     most four times a second and once at the end.

@@ -168,13 +168,16 @@ def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
     computed = next(column.column.header for column in found if not column.selectable)
     joined = {column.query_path for column in found if column.query_path}
     narrowed = _narrowed(queryset, found)
-    if joined and queryset.query.select_related is not True:
+    follows_all = (
+        queryset.query.select_related is True
+    )  # all but nullable relations, and naming some would end that
+    if joined and not follows_all:
         narrowed = narrowed.select_related(*joined)
     return QuerySetSource(
         queryset=narrowed.prefetch_related(None).annotate(**private),
         columns=_outputs(found),
         read=RowReader(tuple(column.column for column in found), tuple(readers)),
-        prefetch=(*queryset._prefetch_related_lookups, *_relations(found)),
+        prefetch=(*queryset._prefetch_related_lookups, *(_relations(found) if follows_all else ())),
         reason=f"column {computed!r} is computed in Python: rows are read as instances",
     )
 
