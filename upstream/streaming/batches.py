@@ -11,6 +11,7 @@ Fetch = Callable[[int], tuple[list[Record], int]]
 
 CHUNK_SIZE = 2000  # as QuerySet.iterator() has it
 BATCH_BYTES = 4 * 1024 * 1024
+FIRST_BATCH_ROWS = 100  # made in 5 ms where 2,000 take 100
 
 SIZED = (str, bytes, bytearray, memoryview)
 
@@ -28,15 +29,16 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
     """Yield batches of what `fetch` returns for a number of rows: the records, and their weight in bytes.
 
     The first fetch is for one row; each next one is at most eight times as large, and never for more than a
-    quarter of the bytes a batch may hold, going by the rows that came before. So wide rows are met by small
-    fetches, and the first row is not kept waiting for the two-thousandth.
+    quarter of the bytes a batch may hold, going by the rows that came before: wide rows are met by small fetches.
+    The first batch is small, for whoever waits for the first byte.
     """
     step = 1
+    full = min(FIRST_BATCH_ROWS, limits.rows)
     while True:
         batch: list[Record] = []
         weight, started = 0, perf_counter()
-        while len(batch) < limits.rows and weight < limits.bytes and perf_counter() - started < limits.seconds:
-            records, fetched = fetch(min(step, limits.rows - len(batch)))
+        while len(batch) < full and weight < limits.bytes and perf_counter() - started < limits.seconds:
+            records, fetched = fetch(min(step, full - len(batch)))
             if not records:
                 if batch:
                     yield batch
@@ -46,6 +48,7 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
             room = limits.bytes // 4 * len(records) // (fetched or 1)
             step = max(1, min(8 * step, largest_fetch, room))
         yield batch
+        full = limits.rows
 
 
 @dataclass(slots=True)

@@ -110,9 +110,11 @@ class ExportResponse(StreamingHttpResponse):
             return
         gather = sync_to_async(_gather, thread_sensitive=True)
         chunks: Any = iter(self.streaming_content)  # type: ignore[arg-type]
+        wanted = 1  # the first chunk is there already
         try:
-            while (part := await gather(chunks)) is not None:
+            while (part := await gather(chunks, wanted)) is not None:
                 yield part
+                wanted = HOP_BYTES
         except Exception:
             # Django's handler closes the response on success and when the client goes, but not on an error.
             await sync_to_async(self.close, thread_sensitive=True)()
@@ -222,11 +224,11 @@ class _Spooled(Iterator[bytes]):
         self._file.close()
 
 
-def _gather(chunks: Iterator[bytes]) -> bytes | None:
-    """Return the next chunks, until they are worth a hop or have waited long enough; None at the end."""
+def _gather(chunks: Iterator[bytes], wanted: int) -> bytes | None:
+    """Return the next chunks, `wanted` bytes or what comes while one may wait; None at the end."""
     parts: list[bytes] = []
     size, started = 0, monotonic()
-    while size < HOP_BYTES and monotonic() - started < HOP_SECONDS:
+    while size < wanted and monotonic() - started < HOP_SECONDS:
         part = next(chunks, None)
         if part is None:
             return b"".join(parts) if parts else None
