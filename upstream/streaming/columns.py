@@ -5,9 +5,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from upstream.streaming.errors import ColumnError
+from upstream.streaming.errors import ColumnError, lone_surrogate
 
 Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputColumn:
+    """A column as encoders see it: `json` says that its cells are finished JSON text, or None."""
+
+    header: str
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            self.header.encode()
+        except UnicodeEncodeError as error:
+            raise lone_surrogate(f"the header {self.header!r}", self.header, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +57,14 @@ class Column:
             raise ColumnError(f"{self.source!r} has no name of its own: Column(..., header='...')")
         return name
 
+    def output(self, *, json: bool = False) -> OutputColumn:
+        """Return the column as encoders see it; a header translated late is translated now."""
+        return OutputColumn(str(self.header), json)
+
     @property
     def name(self) -> str | None:
         """The name it is read by, or None for a callable."""
         return self.source if isinstance(self.source, str) else None
-
-
-@dataclass(frozen=True, slots=True)
-class OutputColumn:
-    """A column as encoders see it: `json` says that its cells are finished JSON text, or None."""
-
-    header: str
-    json: bool = False
 
 
 def as_columns(columns: Iterable[str | Column | Callable[[Any], Any]]) -> tuple[Column, ...]:

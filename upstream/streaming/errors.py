@@ -17,6 +17,14 @@ class TextError(ExportError, UnicodeError):
     """Text that UTF-8 cannot carry, with its row number and column."""
 
 
+def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
+    """Return the TextError for the character of `text` that `error` stopped at."""
+    return TextError(
+        f"{where} holds the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 cannot carry: "
+        "replace it, with Column(..., value=...) for instance"
+    )
+
+
 class MissingDependencyError(ExportError, ImportError):
     """An optional package is not installed; the text is the install command."""
 

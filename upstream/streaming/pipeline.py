@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Literal, Self
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
-from upstream.streaming.columns import Column
+from upstream.streaming.columns import Column, as_columns
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import Consistency, open_reading, reading
 from upstream.streaming.encoders.delimited import Csv
@@ -142,8 +142,11 @@ def plan(
     limits = BatchLimits(rows=chunk_size, bytes=batch_bytes)
     if isinstance(source, Mapping):
         return _document_plan(source, columns, encoder, limits)
+    wanted = None if columns is None else as_columns(columns)
+    if wanted:
+        encoder.check([column.output() for column in wanted])
     opened = open_source(
-        source, columns, takes_records=encoder.takes_records, takes_positions=encoder.takes_positions
+        source, wanted, takes_records=encoder.takes_records, takes_positions=encoder.takes_positions
     )
     if opened.columns is not None:
         encoder.check(opened.columns)

@@ -289,7 +289,7 @@ def _find_all(columns: Iterable[Column], model: type[Model], annotations: Mappin
 
 
 def _outputs(found: Iterable[ModelColumn]) -> tuple[OutputColumn, ...]:
-    return tuple(OutputColumn(column.column.header, column.json) for column in found)
+    return tuple(column.column.output(json=column.json) for column in found)
 
 
 def _relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:

@@ -49,17 +49,16 @@ class Source(Protocol):
 
 def open_source(
     source: Any,
-    columns: Iterable[Any] | None,
+    wanted: tuple[Column, ...] | None,
     *,
     takes_records: bool = False,
     takes_positions: bool = False,
 ) -> Source:
-    """Return the source that reads `columns` from `source`; what can be wrong is found here, not when it runs.
+    """Return the source that reads the `wanted` columns from `source`; what can be found wrong is found here.
 
     With `takes_records`, records that name their own values (dicts) or none (sequences, scalars) are given whole
     where no columns are asked for; with `takes_positions`, sequences need no names.
     """
-    wanted = None if columns is None else as_columns(columns)
     if isinstance(source, Manager | QuerySet | RawQuerySet):
         return prepare(source.all() if isinstance(source, Manager) else source, wanted)
     if isinstance(source, AsyncIterable):
@@ -118,7 +117,7 @@ class RecordSource:
 
     def _empty(self) -> Layout:
         nothing: tuple[OutputColumn, ...] | None = None if self.takes_records else ()
-        columns = tuple(OutputColumn(column.header) for column in self.requested) if self.requested else nothing
+        columns = _outputs(self.requested) if self.requested else nothing
         return Layout(columns, lambda _records, _row: [])
 
     def layout(self, first: Any) -> Layout:
@@ -141,7 +140,7 @@ class RecordSource:
         found = [find(column, model, annotations) for column in self.requested or as_columns(names)]
         readers = tuple(column.reader() for column in found)
         return Layout(
-            tuple(OutputColumn(column.column.header, column.json) for column in found),
+            tuple(column.column.output(json=column.json) for column in found),
             RowReader(tuple(column.column for column in found), readers),
             tuple({"__".join(column.relations): None for column in found if column.relations}),
         )
@@ -177,7 +176,7 @@ def _layout(columns: tuple[Column, ...], reader: Callable[[str], Reader]) -> Lay
 
 
 def _outputs(columns: Iterable[Column]) -> tuple[OutputColumn, ...]:
-    return tuple(OutputColumn(column.header) for column in columns)
+    return tuple(column.output() for column in columns)
 
 
 def _callable(column: Column) -> Reader:

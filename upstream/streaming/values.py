@@ -8,6 +8,7 @@ takes); any other column goes value by value. Both ways give the same text.
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
@@ -30,10 +31,11 @@ quote_json: Text = encode_basestring  # in C; non-ASCII stays as it is
 
 # Bases that win over the rest of a class's ancestry: a TextChoices member is a str too.
 FIRST_BASES = (Enum, FieldFile, Promise)
+# What a class may be without descending from a type of the table.
+ABSTRACT_BASES = {Mapping: dict, AbstractSet: set, Sequence: list}
 # Types whose text needs no quotes and is no formula: ASCII letters, digits, space and -+.: only.
 PLAIN_TYPES = frozenset({bool, int, float, Decimal, datetime, date, time, UUID})
-ARRAYS = (list, tuple, set, frozenset)
-CONTAINERS = (dict, *ARRAYS)
+CONTAINERS = (dict, list, tuple, set, frozenset)
 # Types that are one value wherever they stand, though some of them can be iterated.
 SCALARS = (
     str, bytes, bytearray, memoryview, int, float, complex, Decimal, date, time, timedelta,
@@ -43,15 +45,24 @@ NON_FINITE = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
 
 class Forms(dict[type, Text]):
-    """The text of each type in one format; a type that is not in the table takes its nearest base's form."""
+    """The text of each type in one format; a type that is not in the table takes its nearest base's form.
 
-    def __init__(self, table: Mapping[type, Text], columns: Mapping[type, ColumnTexts]) -> None:
+    `columns` write a whole column of one type. They are asked for columns with None among the values only where
+    `columns_take_none`.
+    """
+
+    def __init__(
+        self, table: Mapping[type, Text], columns: Mapping[type, ColumnTexts], *, columns_take_none: bool
+    ) -> None:
         super().__init__(table)
         self._columns = columns
+        self._columns_take_none = columns_take_none
 
     def __missing__(self, kind: type) -> Text:
-        bases = [base for base in FIRST_BASES if issubclass(kind, base)]
-        self[kind] = next(self[base] for base in (*bases, *kind.__mro__) if base in self)
+        first = [base for base in FIRST_BASES if issubclass(kind, base)]
+        abstract = [plain for base, plain in ABSTRACT_BASES.items() if issubclass(kind, base)]
+        ancestors = [*first, *kind.__mro__[:-1], *abstract, object]
+        self[kind] = next(self[base] for base in ancestors if base in self)
         return self[kind]
 
     def text(self, value: Any) -> str:
@@ -59,7 +70,9 @@ class Forms(dict[type, Text]):
 
     def column(self, values: Sequence[Any]) -> list[str]:
         """Return the text of each value of one column."""
-        types = set(map(type, values)) - {NoneType}
+        types = set(map(type, values))
+        if self._columns_take_none:
+            types.discard(NoneType)
         if len(types) == 1 and (whole := self._columns.get(next(iter(types)))):
             texts = whole(values)
             if texts is not None:
@@ -114,7 +127,7 @@ def text_forms(
         table[datetime] = _before(_in_zone(time_zone), table[datetime])
     if time_zone or datetime_format:
         del columns[datetime]
-    forms = Forms(table, columns)
+    forms = Forms(table, columns, columns_take_none=False)
     return forms
 
 
@@ -160,7 +173,7 @@ def json_forms(
     }
     if not time_zone:
         columns[datetime] = _printed_datetimes
-    forms = Forms(table, columns)
+    forms = Forms(table, columns, columns_take_none=True)
     return forms
 
 
@@ -182,21 +195,22 @@ class _JsonContainers:
             text = orjson.dumps(value, self._foreign, _ORJSON_OPTIONS).decode()
         except TypeError:  # a key that is no str, an integer over 64 bits, a lone surrogate
             return self.text(value)
-        # orjson writes NaN and the infinities as null: what was lost is seen only in the value itself.
-        return self.text(value) if "null" in text and _holds_non_finite(value) else text
+        if any(mark in text for mark in UNLIKE_REPR) or ("null" in text and _holds_non_finite(value)):
+            return self.text(value)
+        return text
 
     def _foreign(self, value: Any) -> orjson.Fragment:
         return orjson.Fragment(self._item(value, 0))
 
     def text(self, value: Any, level: int = 0) -> str:
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             items = [f"{self._key(key)}{self.colon}{self._item(item, level)}" for key, item in value.items()]
             return self._framed("{", items, "}", level)
         texts = [self._item(item, level) for item in value]
-        return self._framed("[", sorted(texts) if isinstance(value, set | frozenset) else texts, "]", level)
+        return self._framed("[", sorted(texts) if isinstance(value, AbstractSet) else texts, "]", level)
 
     def _item(self, value: Any, level: int) -> str:
-        return self.text(value, level + 1) if isinstance(value, CONTAINERS) else self.scalar(value)
+        return self.text(value, level + 1) if _is_container(value) else self.scalar(value)
 
     def _key(self, key: Any) -> str:
         is_name = isinstance(key, str) and not isinstance(key, Enum)
@@ -210,15 +224,25 @@ class _JsonContainers:
         return opening + line + self.indent + (self.comma + line + self.indent).join(items) + line + closing
 
 
+# What orjson's spelling of a float may hold where repr has an exponent, or one of two digits.
+UNLIKE_REPR = ("0.0000", "e-7", "e-8", "e-9")
 _ORJSON_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def _holds_non_finite(value: Any) -> bool:
+    """Whether NaN or an infinity is in there, which orjson writes as null."""
     if isinstance(value, dict):
         return any(map(_holds_non_finite, value.values()))
-    if isinstance(value, ARRAYS):
+    if isinstance(value, list | tuple):
         return any(map(_holds_non_finite, value))
+    value = value.value if isinstance(value, Enum) else value
     return isinstance(value, float) and not isfinite(value)
+
+
+def _is_container(value: Any) -> bool:
+    if isinstance(value, SCALARS):
+        return isinstance(value, set | frozenset)
+    return isinstance(value, tuple(ABSTRACT_BASES))
 
 
 def _printed(values: Sequence[Any], *, quotes: bool = True) -> list[str] | None:

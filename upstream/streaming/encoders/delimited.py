@@ -3,10 +3,13 @@
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from decimal import Decimal
+from enum import Enum
 from itertools import chain
+from numbers import Number
 from types import NoneType
 from typing import Any, ClassVar, Literal
+
+from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.encoders.protocol import Batch, Columns, encode_text
 from upstream.streaming.errors import ColumnError
@@ -122,6 +125,8 @@ class _Cells:
 
     def __call__(self, values: Sequence[Any]) -> list[str]:
         types = set(map(type, values))
+        if any(issubclass(kind, Enum | FieldFile) for kind in types):
+            return self(list(map(_plain, values)))
         if NoneType not in types:
             return self._cells(values, types)
         present = [value for value in values if value is not None]
@@ -141,14 +146,14 @@ class _Cells:
     def _finish(self, kind: type) -> Finish:
         """Return what remains to be done to the texts of one type: guard, quote, or nothing."""
         options = self.options
-        numeric = issubclass(kind, int | float | Decimal)
+        numeric = issubclass(kind, Number)
         if options.quoting == "all" or (options.quoting == "nonnumeric" and not numeric):
             quote: Finish = _quote_all
         elif kind in PLAIN_TYPES and self._keeps_plain():
             return list
         else:
             quote = self._quote_minimal
-        is_text = not (self.json or issubclass(kind, (*PLAIN_TYPES, *CONTAINERS)))
+        is_text = not (self.json or numeric or issubclass(kind, (*PLAIN_TYPES, *CONTAINERS)))
         if options.profile == "excel" and is_text:
             return lambda cells: quote([_guarded(cell) for cell in cells])
         return quote
@@ -172,6 +177,13 @@ class _Cells:
             else cell
             for cell in cells
         ]
+
+
+def _plain(value: Any) -> Any:
+    """Return what stands for an Enum's member or a field's file: it decides, None and numbers included."""
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    return value.name if isinstance(value, FieldFile) else value
 
 
 def _quote(cell: str) -> str:

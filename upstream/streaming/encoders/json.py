@@ -11,6 +11,7 @@ import orjson
 
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.encoders.protocol import Batch, Columns, ColumnTexts, check_unique, encode_text
+from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
 
 # Stands for the records themselves where they are written whole.
@@ -44,6 +45,11 @@ class Json:
 
     def __post_init__(self) -> None:
         _check_decimals(self.decimals)
+        if isinstance(self.indent, bool) or not isinstance(self.indent, int | str | None):
+            raise ValueError(f"indent is a number of spaces, a string or None, not {self.indent!r}")
+        marks = self._marks()
+        if not isinstance(marks, tuple) or list(map(type, marks)) != [str, str]:
+            raise ValueError(f"separators are two strings, as of json.dumps, not {self.separators!r}")
 
     def check(self, columns: Columns) -> None:
         check_unique(columns)
@@ -59,7 +65,7 @@ class Json:
         comma, colon = self._marks()
         before = "{"
         for key, value in document.items():
-            yield f"{before}{self._line(level + 1)}{self._key(key)}{colon}".encode()
+            yield _utf8(f"{before}{self._line(level + 1)}{self._key(key)}{colon}")
             yield from self._value(value, open_rows, level + 1)
             before = comma
         yield ("{}" if before == "{" else self._line(level) + "}").encode()
@@ -71,7 +77,7 @@ class Json:
             with open_rows(value) as (columns, batches):
                 yield from self._array(columns, batches, level)
         else:
-            yield self._forms(level).text(value).encode()
+            yield _utf8(self._forms(level).text(value))
 
     def _array(self, columns: Columns | None, batches: Generator[Batch], level: int) -> Generator[bytes]:
         comma, colon = self._marks()
@@ -138,6 +144,13 @@ class JsonLines:
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
         return encode_text(columns, batches, _writers(columns, forms), frames)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise lone_surrogate("the document", text, error) from error
 
 
 def _check_decimals(decimals: str) -> None:

@@ -6,7 +6,7 @@ from itertools import chain, repeat
 from typing import Any, ClassVar, Protocol
 
 from upstream.streaming.columns import OutputColumn
-from upstream.streaming.errors import ColumnError, TextError
+from upstream.streaming.errors import ColumnError, TextError, lone_surrogate
 
 Row = tuple[Any, ...]
 Batch = list[Row]
@@ -99,8 +99,5 @@ def _located(error: UnicodeEncodeError, columns: Columns, cells: Sequence[Sequen
             try:
                 text.encode()
             except UnicodeEncodeError as cause:
-                return TextError(
-                    f"row {number}, column {column.header!r}: U+{ord(text[cause.start]):04X} is a lone "
-                    "surrogate, which UTF-8 cannot carry; replace it with Column(..., value=...)"
-                )
-    return TextError(f"a lone surrogate, which UTF-8 cannot carry, from row {row} on: {error.reason}")
+                return lone_surrogate(f"row {number}, column {column.header!r}", text, cause)
+    raise error
