@@ -33,9 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    reports = {name: _report(name, options) for name in options.databases}
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "databases": reports}, indent=1) + "\n")
+    reports = {}
+    for name in options.databases:
+        reports[name] = _report(name, options)
+        if options.json:  # after each: what was measured stays if the next one breaks
+            options.json.write_text(json.dumps({"machine": machine, "databases": reports}, indent=1) + "\n")
     print(f"\n{EXPLANATION}")
     return int(any(record["note"] == FAILED for records in reports.values() for record in records))
 
@@ -74,12 +76,14 @@ def _report(database: str, options: Namespace) -> list[dict[str, Any]]:
     with opened(database, options.cache) as opened_database:
         tables = {rows: opened_database.table(rows) for rows in options.rows}
         for case, rows in _schedule(options, notes):
-            print(f"{database}: {case}, {rows:,} rows", file=sys.stderr)
+            print(f"{database}: {case}, {rows:,} rows", end="", file=sys.stderr, flush=True)
             try:
-                measured = run_django(tables.get(rows, tables[options.rows[-1]]), "measure", case)
-                rounds[case, rows].append(json.loads(measured))
+                measured = json.loads(run_django(tables.get(rows, tables[options.rows[-1]]), "measure", case))
             except subprocess.CalledProcessError:  # what went wrong stands above on standard error
                 notes[case, rows] = FAILED
+            else:
+                rounds[case, rows].append(measured)
+                print(f": {measured['seconds']:.2f} s", file=sys.stderr)
     records = figures(rounds, notes)
     print(f"\n{database}\n\n{as_table(records)}", flush=True)
     return records

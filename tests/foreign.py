@@ -5,6 +5,7 @@ an unquoted cell from a quoted one give None for an unquoted cell that is in `nu
 bytes of an array and gives its items.
 """
 
+import atexit
 import csv
 import io
 import tempfile
@@ -83,7 +84,9 @@ def duckdb(data, *, delimiter=",", nulls=()):
 
 @cache
 def _duckdb():
-    return import_module("duckdb").connect(config={"threads": 1})  # to open one costs more than to read
+    connection = import_module("duckdb").connect(config={"threads": 1})  # to open one costs more than to read
+    atexit.register(_duckdb.cache_clear)
+    return connection
 
 
 def _names(data, delimiter):

@@ -2,13 +2,23 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from time import perf_counter
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Record = TypeVar("Record")
-Fetch = Callable[[int], tuple[list[Record], int]]
+
+
+class Fetched(NamedTuple, Generic[Record]):
+    """What a fetch gave: records, the bytes they weigh, and the seconds it took."""
+
+    records: list[Record]
+    weight: int
+    seconds: float
+
+
+Fetch = Callable[[int], Fetched[Record]]
 
 CHUNK_SIZE = 2000  # as QuerySet.iterator() has it
 BATCH_BYTES = 4 * 1024 * 1024
@@ -29,27 +39,29 @@ class BatchLimits:
 
 
 def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Generator[list[Record]]:
-    """Yield batches of what `fetch` returns for a number of rows: the records, and their weight in bytes.
+    """Yield batches of what `fetch` gives when it is asked for a number of rows.
 
-    The first fetch is for one row; each next one is at most eight times as large, and never for more than a
-    quarter of the bytes a batch may hold, going by the rows that came before: wide rows are met by small fetches.
-    The first batch is small, for whoever waits for the first byte.
+    The first fetch is for one row; each next one is at most eight times as large, and going by the rows that
+    came before never for more than a quarter of the bytes a batch may hold, nor for longer than it may take: wide
+    rows and slow ones are met by small fetches. The first batch is small, for whoever waits for the first byte.
     """
     step = 1
     full = min(FIRST_BATCH_ROWS, limits.rows)
     while True:
         batch: list[Record] = []
-        weight, started = 0, perf_counter()
-        while len(batch) < full and weight < limits.bytes and perf_counter() - started < limits.seconds:
-            records, fetched = fetch(min(step, full - len(batch)))
-            if not records:
+        weight, seconds = 0, 0.0
+        while len(batch) < full and weight < limits.bytes and seconds < limits.seconds:
+            fetched = fetch(min(step, full - len(batch)))
+            if not fetched.records:
                 if batch:
                     yield batch
                 return
-            batch += records
-            weight += fetched
-            room = limits.bytes // 4 * len(records) // (fetched or 1)
-            step = max(1, min(8 * step, largest_fetch, room))
+            batch += fetched.records
+            weight += fetched.weight
+            seconds += fetched.seconds
+            by_weight = limits.bytes // 4 * len(fetched.records) // (fetched.weight or 1)
+            by_time = int(limits.seconds * len(fetched.records) / (fetched.seconds or 1e-9))
+            step = max(1, min(8 * step, largest_fetch, by_weight, by_time))
         yield batch
         full = limits.rows
 
@@ -60,21 +72,35 @@ class Taker:
 
     records: Iterator[Any]
     taken: int = 0
+    seconds: float = 0.0
+    """How long the last call took."""
 
     def __call__(self, rows: int) -> list[Any]:
         records: list[Any] = []
+        started = perf_counter()
         try:
             records.extend(islice(self.records, rows))  # what came before an error stays in the list
         except Exception as error:
             error.add_note(f"the source failed after row {self.taken + len(records)}")
             raise
         self.taken += len(records)
+        self.seconds = perf_counter() - started
         return records
 
 
 def weigh(rows: Sequence[Sequence[Any]]) -> int:
     """Return the size of the texts and bytes in `rows`; numbers and dates weigh too little to count."""
-    return sum(map(_column_weight, zip(*rows, strict=True)))
+    return sum(map(_column_weight, zip_longest(*rows)))
+
+
+def weigh_records(records: Sequence[Any]) -> int:
+    """Return the size of the texts and bytes that records hold: dicts, sequences, objects or single values."""
+    kinds = set(map(type, records))
+    if all(issubclass(kind, dict) for kind in kinds):
+        return weigh([tuple(record.values()) for record in records])
+    if all(issubclass(kind, list | tuple) for kind in kinds):
+        return weigh(records)
+    return weigh([tuple(getattr(record, "__dict__", {0: record}).values()) for record in records])
 
 
 def _column_weight(column: Sequence[Any]) -> int:

@@ -38,7 +38,7 @@ class Column:
     """
 
     source: str | Callable[[Any], Any]
-    header: str = ""
+    header: str | None = None
     value: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Column:
             raise ColumnError(f"a column reads a name or a callable, not {self.source!r}")
         if self.value is not None and not callable(self.value):
             raise ColumnError(f"column {self.source!r}: value must be a callable, not {self.value!r}")
-        if not self.header:
+        if self.header is None:
             object.__setattr__(self, "header", self._default_header())
 
     def _default_header(self) -> str:
@@ -121,9 +121,9 @@ class RowReader:
     def __call__(self, records: Sequence[Any], first_row: int) -> list[tuple[Any, ...]]:
         cells = []
         for column, reader in zip(self.columns, self.readers, strict=True):
-            values = read_column(reader, records, column.header, first_row)
+            values = read_column(reader, records, str(column.header), first_row)
             if column.value:
-                values = read_column(column.value, values, column.header, first_row)
+                values = read_column(column.value, values, str(column.header), first_row)
             cells.append(values)
         return list(zip(*cells, strict=True))
 
@@ -131,7 +131,7 @@ class RowReader:
 def _step(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return value.get(name)
-    if name.isdigit() and isinstance(value, Sequence):
+    if name.isdigit() and isinstance(value, Sequence) and not isinstance(value, str):
         return value[int(name)] if int(name) < len(value) else None
     found = getattr(value, name)
     if not callable(found) or isinstance(found, type) or hasattr(found, "do_not_call_in_templates"):

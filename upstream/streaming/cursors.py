@@ -4,7 +4,7 @@
 the queryset's own iterator runs over a query that asks a `SizedCursor` how many rows to fetch next.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -14,7 +14,7 @@ from django.db.models.query import RawQuerySet
 from django.db.models.sql import RawQuery
 from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from upstream.streaming.batches import Taker, weigh
+from upstream.streaming.batches import Fetched, Taker, weigh
 
 # Fetches from a database in our own process cost next to nothing, and small ones meet wide rows early.
 LOCAL_FETCH_ROWS = 64
@@ -31,23 +31,27 @@ class SizedCursor:
         self._weight = 0
         self._cursor: Any = None
         sizes = {} if isinstance(queryset, RawQuerySet) else {"chunk_size": chunk_size}
-        self._take = Taker(iter(self.queryset.iterator(**sizes)))
+        self._records: Generator[Any] = self.queryset.iterator(**sizes)
+        self._take = Taker(self._records)
 
-    def __call__(self, rows: int) -> tuple[list[Any], int]:
-        """Return the next records, at most `rows`, and their weight in bytes."""
+    def __call__(self, rows: int) -> Fetched[Any]:
+        """Fetch the next records, at most `rows`."""
         self._rows, self._weight = rows, 0
-        return self._take(rows), self._weight
+        records = self._take(rows)
+        return Fetched(records, self._weight, self._take.seconds)
 
     def close(self) -> None:
+        self._records.close()
         if self._cursor is not None:
             self._cursor.close()
 
-    def fetches(self, cursor: Any, width: int | None = None) -> Iterator[list[Any]]:
-        """Return the rows of an executed cursor, a list for each fetch, cut to their first `width` values."""
+    def own(self, cursor: Any) -> Any:
+        """Return the cursor, which from now on is closed with this."""
         self._cursor = cursor
-        return self._fetched(width)
+        return cursor
 
-    def _fetched(self, width: int | None) -> Iterator[list[Any]]:
+    def fetches(self, width: int | None = None) -> Iterator[list[Any]]:
+        """Yield the rows of the executed cursor, a list for each fetch, cut to their first `width` values."""
         while rows := self._cursor.fetchmany(self._rows):
             self._weight = weigh(rows)
             yield [row[:width] for row in rows] if width else rows
@@ -94,7 +98,8 @@ class _SizedCompiler:
         cursor = super().execute_sql(CURSOR, chunked_fetch, chunk_size)  # type: ignore[misc]
         if cursor is None:  # the ORM knows that nothing can match
             return iter(())
-        return self.query.sized_cursor.fetches(cursor, self.col_count if self.has_extra_select else None)
+        self.query.sized_cursor.own(cursor)
+        return self.query.sized_cursor.fetches(self.col_count if self.has_extra_select else None)
 
 
 class _SizedRawQuery(RawQuery):
@@ -103,7 +108,7 @@ class _SizedRawQuery(RawQuery):
     def __iter__(self) -> Iterator[Any]:
         if self.cursor is None:
             self._execute_query()
-        return chain.from_iterable(self.sized_cursor.fetches(self.cursor))
+        return chain.from_iterable(self.sized_cursor.fetches())
 
     def _execute_query(self) -> None:
         """Execute on a server-side cursor, where RawQuery takes one that holds the whole result."""
@@ -115,5 +120,5 @@ class _SizedRawQuery(RawQuery):
         elif params is not None:
             params = tuple(map(adapt, params))
         unpooled = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-        self.cursor = connection.chunked_cursor() if unpooled else connection.cursor()
+        self.cursor = self.sized_cursor.own(connection.chunked_cursor() if unpooled else connection.cursor())
         self.cursor.execute(self.sql, params)

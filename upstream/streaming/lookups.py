@@ -53,6 +53,15 @@ class ModelColumn:
         """Whether its cells are written as JSON text, whatever they hold."""
         return isinstance(self.field, JSONField) and not self.keys and self.column.value is None
 
+    @property
+    def json_text(self) -> bool:
+        """Whether the database's own text of it can be written, since reading the field adds nothing to it."""
+        kind = type(self.field)
+        stock = (
+            kind.from_db_value is JSONField.from_db_value and self.field.decoder is None if self.json else False
+        )
+        return stock and not self.annotated
+
     def reader(self) -> Reader:
         """Return the function that reads it from an instance; a missing relation gives None."""
         if callable(self.column.source):
@@ -157,13 +166,13 @@ def default_names(model: type[Model], loaded: Collection[str] | None = None) -> 
     return [
         field.attname
         for field in model._meta.concrete_fields
-        if not is_sensitive(field.name) and (loaded is None or field.attname in loaded)
+        if not is_sensitive(field.name, field.attname) and (loaded is None or field.attname in loaded)
     ]
 
 
-def is_sensitive(name: str) -> bool:
-    """Whether a field of that name is left out unless a column names it.
+def is_sensitive(*names: str) -> bool:
+    """Whether a field of these names is left out unless a column names it.
 
     So are `password`, and the names in the setting UPSTREAM_SENSITIVE_FIELDS.
     """
-    return name == "password" or name in getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())
+    return not {"password", *getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())}.isdisjoint(names)

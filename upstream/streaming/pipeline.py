@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal, Self
 
+from django.db.models import QuerySet
+from django.db.models.query import RawQuerySet
+
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
-from upstream.streaming.columns import Column, as_columns
+from upstream.streaming.columns import Column, OutputColumn, as_columns
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import Consistency, open_reading, reading
 from upstream.streaming.encoders.delimited import Csv
@@ -159,28 +162,48 @@ def plan(
         bounded=how.bounded,
         consistency=how.consistency,
         note=how.note,
-        headers=None if opened.columns is None else tuple(column.header for column in opened.columns),
+        headers=_headers(opened.columns, wanted),
         encoder=encoder,
         source=opened,
         limits=limits,
     )
 
 
+def _headers(
+    columns: tuple[OutputColumn, ...] | None, wanted: tuple[Column, ...] | None
+) -> tuple[str, ...] | None:
+    known = columns or (wanted and tuple(column.output() for column in wanted))
+    return tuple(column.header for column in known) if known else None
+
+
 def _document_plan(source: Mapping[Any, Any], columns: object, encoder: Encoder, limits: BatchLimits) -> Plan:
     if not isinstance(encoder, Json) or columns is not None:
         raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
+    aliases = sorted(_databases(source))
+    how = [reading(alias) for alias in aliases]
     return Plan(
         lane="python",
-        reason="the source is a mapping, written as one object",
-        database=None,
+        reason="the source is a mapping, written as one object; each queryset in it is read on its own",
+        database=", ".join(aliases) or None,
         sql="",
-        bounded=True,
-        consistency="source",
+        bounded=all(one.bounded for one in how),
+        consistency="statement" if how else "source",
+        note="; ".join(filter(None, (one.note for one in how))),
         headers=None,
         encoder=encoder,
         source=source,
         limits=limits,
     )
+
+
+def _databases(document: Mapping[Any, Any]) -> set[str]:
+    aliases: set[str] = set()
+    for value in document.values():
+        if isinstance(value, Mapping):
+            aliases |= _databases(value)
+        elif isinstance(value, QuerySet | RawQuerySet):
+            aliases.add(value.db)
+    return aliases
 
 
 def _run(plan: Plan, compression: Compression | None, progress: Progress | None) -> Generator[bytes]:
@@ -220,6 +243,7 @@ class _Tally:
                 yield batch
 
     def counting_bytes(self, chunks: Generator[bytes]) -> Generator[bytes]:
+        self.started = self.reported = monotonic()
         with closing(chunks):
             for chunk in chunks:
                 self.bytes += len(chunk)

@@ -1,13 +1,14 @@
 """Querysets: the query an export runs, so that no row needs a query of its own."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db.models import F, Func, Model, TextField, prefetch_related_objects
+from django.db.models.fields.json import KeyTransform
 from django.db.models.query import (
     FlatValuesListIterable,
     ModelIterable,
@@ -17,11 +18,11 @@ from django.db.models.query import (
     ValuesListIterable,
 )
 
-from upstream.streaming.batches import BatchLimits, batched
+from upstream.streaming.batches import BatchLimits, Fetch, batched
 from upstream.streaming.columns import Column, OutputColumn, Reader, RowReader, as_columns, unknown_column
 from upstream.streaming.cursors import SizedCursor
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.lookups import ModelColumn, as_json, default_names, find, is_sensitive
+from upstream.streaming.lookups import ModelColumn, as_json, default_names, find
 
 Rows = list[tuple[Any, ...]]
 ReadRows = Callable[[Sequence[Any], int], Rows]
@@ -71,7 +72,7 @@ class QuerySetSource:
     def open(self, limits: BatchLimits) -> Iterator[Opened]:
         with (
             closing(SizedCursor(self.queryset, limits.rows)) as cursor,
-            closing(_batches(cursor, self.read, self.prefetch, limits)) as batches,
+            closing(batches_of_rows(cursor, cursor.largest_fetch, self.read, self.prefetch, limits)) as batches,
         ):
             yield self.columns, batches
 
@@ -98,15 +99,17 @@ class RawSource:
         with closing(SizedCursor(self.queryset, limits.rows)) as cursor:
             found = _raw_columns(cursor.queryset, self.requested)
             prefetch = (*self.queryset._prefetch_related_lookups, *_relations(found))
-            with closing(_batches(cursor, _reading(found), prefetch, limits)) as batches:
+            batches = batches_of_rows(cursor, cursor.largest_fetch, _reading(found), prefetch, limits)
+            with closing(batches):
                 yield _outputs(found), batches
 
 
-def _batches(
-    cursor: SizedCursor, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+def batches_of_rows(
+    fetch: Fetch[Any], largest_fetch: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
 ) -> Generator[Rows]:
+    """Yield the records of `fetch` as batches of rows, with the relations of a batch prefetched together."""
     first_row = 1
-    with closing(batched(cursor, limits, cursor.largest_fetch)) as batches:
+    with closing(batched(fetch, limits, largest_fetch)) as batches:
         for records in batches:
             if prefetch:
                 prefetch_related_objects(records, *prefetch)
@@ -118,10 +121,10 @@ def prepare(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource
     """Return the source that reads `columns`, by default all, from `queryset`; an unknown name is an error.
 
     Where every column is a field, they alone are selected, as tuples. Else the rows are instances, with the
-    relations that columns name joined in, or prefetched batch by batch where the query allows no join.
+    relations that columns name joined in, or prefetched batch by batch where the query allows no join. Combined,
+    grouped and raw queries are read as they are: Django gives JSON null as None there, like SQL NULL.
     """
     if isinstance(queryset, RawQuerySet):
-        _find_all(columns or (), queryset.model, {})  # type: ignore[arg-type]
         return RawSource(queryset=queryset, requested=columns)
     if issubclass(queryset._iterable_class, VALUES):
         return _values_source(queryset, columns)
@@ -142,14 +145,16 @@ def _model_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySet
 
 def _selected(queryset: Any, found: Sequence[ModelColumn], annotations: Mapping[str, Any]) -> QuerySetSource:
     names = [str(column.column.name) for column in found]
-    selection = [JsonText(F(name)) if column.json else name for name, column in zip(names, found, strict=True)]
+    selection: list[Any] = [
+        JsonText(F(name)) if column.json_text else name for name, column in zip(names, found, strict=True)
+    ]
     if queryset.query.distinct and not queryset.query.distinct_fields:
         # DISTINCT over fewer columns would merge rows that differ in the others.
         selection += ["pk", *(name for name in annotations if name not in names)]
     return QuerySetSource(
-        queryset=queryset.prefetch_related(None).values_list(*selection),
+        queryset=_without_prefetch(queryset).values_list(*selection),
         columns=_outputs(found),
-        read=_positions([column.column for column in found], len(selection)),
+        read=_positions(found, len(selection)),
         reason="every column is a field: rows are read as tuples",
     )
 
@@ -157,9 +162,9 @@ def _selected(queryset: Any, found: Sequence[ModelColumn], annotations: Mapping[
 def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
     """Read instances: relations joined, JSON text and transforms made by the database under private names."""
     private = {
-        f"upstream_{position}": JsonText(F(name)) if column.json else F(name)
+        f"upstream_{position}": JsonText(F(name)) if column.json_text else F(name)
         for position, column in enumerate(found)
-        if (name := column.column.name) and not column.annotated and column.field and (column.json or column.keys)
+        if (name := column.column.name) and column.field and (column.json_text or column.keys)
     }
     readers = [
         attrgetter(f"upstream_{position}") if f"upstream_{position}" in private else column.reader()
@@ -174,7 +179,7 @@ def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
     if joined and not follows_all:
         narrowed = narrowed.select_related(*joined)
     return QuerySetSource(
-        queryset=narrowed.prefetch_related(None).annotate(**private),
+        queryset=_without_prefetch(narrowed).annotate(**private),
         columns=_outputs(found),
         read=RowReader(tuple(column.column for column in found), tuple(readers)),
         prefetch=(*queryset._prefetch_related_lookups, *(_relations(found) if follows_all else ())),
@@ -185,15 +190,12 @@ def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
 def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> Any:
     """Return the queryset with the fields that are read loaded, and no others where that is safe.
 
-    Code of the model or the caller may read any field of the instance it gets: that instance is loaded whole.
+    Code of the model or the caller may read any field of the instance it gets: that instance is loaded whole,
+    whatever only() or defer() left out, since each field left out would be a query a row.
     """
-    loaded = _loaded(queryset)
-    if loaded is not None:
-        own = {column.attribute for column in found if column.field and not column.relations}
-        return queryset if own <= loaded else queryset.defer(None)
     whole = {column.query_path for column in found if not column.selectable}
     if "" in whole:
-        return queryset
+        return queryset.defer(None)
     names = {path for column in found if (path := column.query_path)}
     for column in found:
         if column.selectable and not column.annotated:
@@ -211,7 +213,7 @@ def _model_at(model: type[Model], path: str) -> type[Model]:
 
 def _instances_as_they_come(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
     return QuerySetSource(
-        queryset=queryset.prefetch_related(None),
+        queryset=_without_prefetch(queryset),
         columns=_outputs(found),
         read=_reading(found),
         prefetch=(*queryset._prefetch_related_lookups, *_relations(found)),
@@ -223,7 +225,7 @@ def _values_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySe
     query = queryset.query
     names = list(query.selected or (*query.extra_select, *query.values_select, *query.annotation_select))
     if columns is None:
-        columns = as_columns([name for name in names if query.selected or not is_sensitive(name)])
+        columns = as_columns(names if query.selected else _not_sensitive(names, queryset.model))
     for column in columns:
         if column.name is not None and column.name not in names:
             raise unknown_column(column.name, names, "the selection in values() or values_list()")
@@ -274,10 +276,15 @@ def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[Mo
     return found
 
 
-def _positions(columns: Sequence[Column], width: int) -> ReadRows:
-    if width == len(columns) and not any(column.value for column in columns):
+def _positions(found: Sequence[ModelColumn], width: int) -> ReadRows:
+    decoded = [column.json and not column.json_text for column in found]
+    if width == len(found) and not any(decoded) and not any(column.column.value for column in found):
         return lambda rows, _: list(rows)
-    return RowReader(tuple(columns), tuple(map(itemgetter, range(len(columns)))))
+    readers = (
+        _as_json_text(itemgetter(position)) if was_json else itemgetter(position)
+        for position, was_json in enumerate(decoded)
+    )
+    return RowReader(tuple(column.column for column in found), tuple(readers))
 
 
 def _reading(found: Sequence[ModelColumn]) -> ReadRows:
@@ -297,14 +304,25 @@ def _relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
 
 
 def _annotations(query: Any) -> dict[str, Any]:
-    """Return the output fields of what the query adds to its model, by name."""
-    fields = dict.fromkeys(query.extra_select)
+    """Return the output fields of what the query adds to its model; None for keys of JSON documents."""
+    fields = dict.fromkeys((*query.extra_select, *query.annotation_select))
     for name, expression in query.annotation_select.items():
-        try:
-            fields[name] = expression.output_field
-        except (AttributeError, FieldError):  # an expression of no declared type
-            fields[name] = None
+        with suppress(AttributeError, FieldError):  # an expression of no declared type
+            fields[name] = None if isinstance(expression, KeyTransform) else expression.output_field
     return fields
+
+
+def _without_prefetch(queryset: Any) -> Any:
+    """Return the queryset without its prefetches: they are ours to run. prefetch_related(None) fails on unions."""
+    clone = queryset.all()
+    clone._prefetch_related_lookups = ()
+    return clone
+
+
+def _not_sensitive(names: Iterable[str], model: type[Model]) -> list[str]:
+    shown = default_names(model)
+    fields = {field.attname for field in model._meta.concrete_fields}
+    return [name for name in names if name in shown or name not in fields]
 
 
 def _loaded(queryset: Any) -> set[str] | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any, Protocol
 
-from django.db.models import Manager, Model, QuerySet, prefetch_related_objects
+from django.db.models import Manager, Model, QuerySet
 from django.db.models.query import RawQuerySet
 
-from upstream.streaming.batches import BatchLimits, Taker, batched, weigh
+from upstream.streaming.batches import BatchLimits, Fetched, Taker, weigh_records
 from upstream.streaming.columns import (
     Column,
     OutputColumn,
@@ -21,7 +21,7 @@ from upstream.streaming.columns import (
 )
 from upstream.streaming.errors import ColumnError, SourceError
 from upstream.streaming.lookups import default_names, find
-from upstream.streaming.querysets import prepare
+from upstream.streaming.querysets import batches_of_rows, prepare
 from upstream.streaming.values import SCALARS
 
 Rows = list[tuple[Any, ...]]
@@ -102,18 +102,14 @@ class RecordSource:
             take = Taker(records)
             first = take(1)
             layout = self.layout(first[0]) if first else self._empty()
-            yield layout.columns, stack.enter_context(closing(self._batches(first, take, layout, limits)))
 
-    def _batches(self, first: list[Any], take: Taker, layout: Layout, limits: BatchLimits) -> Generator[Rows]:
-        def fetch(rows: int) -> tuple[Rows, int]:
-            records = first.copy() or take(rows)
-            first.clear()
-            if layout.prefetch:
-                prefetch_related_objects(records, *layout.prefetch)
-            read = layout.read(records, take.taken - len(records) + 1)
-            return read, weigh(read)
+            def fetch(rows: int) -> Fetched[Any]:
+                records = first.copy() or take(rows)
+                first.clear()
+                return Fetched(records, weigh_records(records), take.seconds)
 
-        yield from batched(fetch, limits, FETCH_RECORDS)
+            batches = batches_of_rows(fetch, FETCH_RECORDS, layout.read, layout.prefetch, limits)
+            yield layout.columns, stack.enter_context(closing(batches))
 
     def _empty(self) -> Layout:
         nothing: tuple[OutputColumn, ...] | None = None if self.takes_records else ()
@@ -148,8 +144,8 @@ class RecordSource:
     def _mappings(self, first: Mapping[Any, Any]) -> Layout:
         if self.requested:
             return _layout(self.requested, lambda name: _key_reader(first, name))
-        keys = {str(key): key for key in first}
-        layout = _layout(as_columns(keys), lambda name: methodcaller("get", keys[name]))
+        columns = tuple(Column(methodcaller("get", key), header=str(key)) for key in first)
+        layout = _layout(columns, lambda name: _key_reader(first, name))
         return replace(layout, read=_refusing_new_keys(frozenset(first), layout.read))
 
     def _sequences(self, first: Sequence[Any]) -> Layout:
@@ -194,10 +190,10 @@ def _key_reader(first: Mapping[Any, Any], name: str) -> Reader:
 
 
 def _attribute_reader(first: Any, name: str, known: Sequence[str]) -> Reader:
-    head, *rest = name.split("__")
-    if not hasattr(first, head):
+    names = [name] if hasattr(first, name) else name.split("__")
+    if not hasattr(first, names[0]):
         raise unknown_column(name, known, type(first).__name__)
-    return path_reader((head, *rest)) if rest or callable(getattr(first, head)) else attrgetter(head)
+    return path_reader(names) if len(names) > 1 or callable(getattr(first, name)) else attrgetter(name)
 
 
 def _has_attributes(record: Any) -> bool:
@@ -212,7 +208,8 @@ def _attributes(record: Any) -> list[str]:
         raise SourceError(f"a row is a dict, sequence or object, not {type(record).__name__}: {record!r:.60}")
     if is_dataclass(record):
         return [field.name for field in fields(record)]
-    names: Any = getattr(record, "_fields", None) or getattr(record, "__dict__", ())
+    slots = (name for kind in type(record).__mro__ for name in getattr(kind, "__slots__", ()))
+    names: Any = getattr(record, "_fields", None) or (*slots, *getattr(record, "__dict__", ()))
     return [name for name in names if not name.startswith("_")]
 
 

@@ -16,18 +16,21 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage, default_storage
+from django.core.files.utils import validate_file_name
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
 from upstream.streaming.filenames import clean_filename
-from upstream.streaming.files import open_new, replacing, sibling_of, sync_directory
+from upstream.streaming.files import make_directory, open_new, sibling_of, sync, sync_directory, write_file
 from upstream.streaming.pipeline import ByteStream
 
 BLOCK_BYTES = 256 * 1024
 # Under ASGI a hop to the request's thread costs about 0.2 ms: what comes in one is gathered up to so much.
 HOP_BYTES = 64 * 1024
 HOP_SECONDS = 0.05
+# As a content encoding it keeps GZipMiddleware from compressing anew, and from taking the length away.
+IDENTITY = "identity"
 
 
 def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
@@ -45,15 +48,8 @@ def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
     are written as they are. OSError names the path.
     """
     target = Path(path)
-    with _closing(chunks), _naming(target):
-        if target.is_dir():
-            raise IsADirectoryError(f"{target} is a directory")
-        if target.exists() and not target.is_file():
-            with target.open("wb") as file:
-                _drain(chunks, file)
-        else:
-            with replacing(target.resolve()) as file:
-                _drain(chunks, file)
+    with _closing(chunks):
+        write_file(target, chunks)
     return target
 
 
@@ -64,6 +60,7 @@ def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_st
     (FileSystemStorage and django-storages' S3 both do): in the storage's own directory where it has one, else
     in FILE_UPLOAD_TEMP_DIR. The memory is that of one chunk, the disk that of the export.
     """
+    validate_file_name(name, allow_relative_path=True)
     if isinstance(storage, FileSystemStorage):
         return _save_in_directory(chunks, name, storage)
     with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as spool:
@@ -81,13 +78,12 @@ class _NamedFile(File):  # type: ignore[type-arg]
 
 def _save_in_directory(chunks: Iterable[bytes], name: str, storage: FileSystemStorage) -> str:
     directory = Path(storage.location)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory, storage.directory_permissions_mode)
     spool = sibling_of(directory / "spool")
     try:
-        with open_new(spool) as file:
+        with open_new(spool, storage.file_permissions_mode) as file:
             _drain(chunks, file)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
             saved = storage.save(name, _NamedFile(file, str(spool)))
     finally:
         with suppress(FileNotFoundError):
@@ -157,18 +153,18 @@ def to_response(
     if isinstance(body, _Spooled):
         response["Content-Length"] = str(body.size)
         response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
-        response.setdefault("Content-Encoding", "identity")  # keeps GZipMiddleware from undoing the length
+        response.setdefault("Content-Encoding", IDENTITY)
     else:
         response["X-Accel-Buffering"] = "no"
     return response
 
 
 def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) -> tuple[str, str | None]:
-    """Return the content type, and the content encoding where the name is that of the uncompressed data."""
+    """Return the content type and the content encoding; where the name tells of the compression, there is none."""
     compression = chunks.compression if isinstance(chunks, ByteStream) else None
     own = chunks.content_type if isinstance(chunks, ByteStream) else None
     if compression and SUFFIXES.get(Path(name).suffix) == compression:
-        return content_type or CONTENT_TYPES[compression], None
+        return content_type or CONTENT_TYPES[compression], IDENTITY
     guessed = mimetypes.guess_type(name)[0]
     return content_type or own or guessed or "application/octet-stream", compression
 
@@ -254,13 +250,3 @@ def _closing(chunks: Iterable[bytes]) -> Iterator[None]:
 def _close(chunks: Any) -> None:
     if close := getattr(chunks, "close", None):
         close()
-
-
-@contextmanager
-def _naming(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(target)
-        raise

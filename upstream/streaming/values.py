@@ -226,7 +226,9 @@ class _JsonContainers:
 
 # What orjson's spelling of a float may hold where repr has an exponent, or one of two digits.
 UNLIKE_REPR = ("0.0000", "e-7", "e-8", "e-9")
-_ORJSON_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+_ORJSON_OPTIONS = (
+    orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
 
 
 def _holds_non_finite(value: Any) -> bool:

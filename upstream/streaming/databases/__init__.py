@@ -37,7 +37,7 @@ def reading(alias: str | None) -> Reading:
                 consistency="statement",
                 note="DISABLE_SERVER_SIDE_CURSORS: the driver loads the whole result",
             )
-        if connection.in_atomic_block:
+        if connection.in_atomic_block or (connection.connection and not connection.autocommit):
             return Reading(bounded=True, consistency="statement", note="it runs in the caller's transaction")
         return Reading(bounded=True, consistency="snapshot")
     if connection.vendor == "mysql":

@@ -1,8 +1,9 @@
 """CSV and its relatives: rows of cells between delimiters (RFC 4180)."""
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from enum import Enum
 from itertools import chain
 from numbers import Number
@@ -20,7 +21,10 @@ LINE_END = "\r\n"
 # OWASP, CSV injection: what a spreadsheet takes for the start of a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 # Every character that the text of a plain type may hold.
-PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINTs+-.: ")
+PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
+
+# Types whose text is no string, or none that a formula could be made of.
+NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS, timedelta, bytes, bytearray, memoryview)
 
 Finish = Callable[[list[str]], list[str]]
 
@@ -88,11 +92,15 @@ class Csv:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         if not columns:  # no row came to take names from
             return
-        yield self._prologue(columns)
         single = len(columns) == 1
         writers = [_Cells(self, json=column.json, single=single) for column in columns]
         frames = ["", *[self.delimiter] * (len(columns) - 1), LINE_END]
-        yield from encode_text(columns, batches, writers, frames)
+        prologue = self._prologue(columns)
+        with closing(encode_text(columns, batches, writers, frames)) as chunks:
+            # Not alone before the first rows: a query that fails must fail before the first byte.
+            if first := prologue + next(chunks, b""):
+                yield first
+            yield from chunks
 
     def _prologue(self, columns: Columns) -> bytes:
         bom = BOM if self.bom or (self.bom is None and self.profile == "excel") else ""
@@ -153,7 +161,7 @@ class _Cells:
             return list
         else:
             quote = self._quote_minimal
-        is_text = not (self.json or numeric or issubclass(kind, (*PLAIN_TYPES, *CONTAINERS)))
+        is_text = not (self.json or numeric or issubclass(kind, NEVER_FORMULAS))
         if options.profile == "excel" and is_text:
             return lambda cells: quote([_guarded(cell) for cell in cells])
         return quote

@@ -9,13 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from upstream.streaming.columns import OutputColumn
-from upstream.streaming.encoders.protocol import Batch, Columns, ColumnTexts, check_unique, encode_text
+from upstream.streaming.encoders.protocol import RECORD, Batch, Columns, ColumnTexts, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
-
-# Stands for the records themselves where they are written whole.
-RECORD = OutputColumn("record")
 
 OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
 
@@ -177,7 +173,7 @@ class _JsonColumn:
         return ["null" if text is None else self._fitted(text) for text in values]
 
     def _fitted(self, text: str) -> str:
-        if self.compact and "\n" not in text:
+        if self.compact and "\n" not in text and "\r" not in text:
             try:
                 orjson.loads(text)
             except ValueError:  # no JSON, or NaN, which databases that hold JSON as text let in

@@ -28,36 +28,43 @@ def render_pdf(
     fetcher = _closed_fetcher(weasyprint.urls, allowed)
     base_url = f"{(allowed or [Path.cwd()])[0].as_uri()}/"
     try:
-        sheets = [
-            weasyprint.CSS(
-                string=Path(sheet).read_text(encoding="utf-8"),
-                base_url=Path(sheet).resolve().as_uri(),
-                url_fetcher=fetcher,
-            )
-            for sheet in stylesheets
-        ]
+        sheets = [_stylesheet(weasyprint, Path(sheet), fetcher) for sheet in stylesheets]
         document = weasyprint.HTML(string=html, base_url=base_url, url_fetcher=fetcher)
         pdf: bytes = document.write_pdf(stylesheets=sheets)
     except weasyprint.urls.FatalURLFetchingError as error:
         raise BlockedURLError(str(error)) from error
+    if fetcher.refusals:  # inside an SVG image WeasyPrint goes on without what it could not have
+        raise BlockedURLError(fetcher.refusals[0])
     return pdf
+
+
+def _stylesheet(weasyprint: Any, path: Path, fetcher: Any) -> Any:
+    with path.open("rb") as file:
+        return weasyprint.CSS(file_obj=file, base_url=path.resolve().as_uri(), url_fetcher=fetcher)
 
 
 def _closed_fetcher(urls: Any, directories: list[Path]) -> Any:
     class ClosedFetcher(urls.URLFetcher):  # type: ignore[misc]
         """Fetches from `data:` and from below `directories`; all else, and any failure, ends the rendering."""
 
+        def __init__(self) -> None:
+            super().__init__(allowed_protocols={"data", "file"}, allow_redirects=False, fail_on_errors=True)
+            self.refusals: list[str] = []
+
         def fetch(self, url: str, headers: Any = None) -> Any:
             if not _is_allowed(url, directories):
-                raise urls.FatalURLFetchingError(
-                    f"{url:.200} is blocked: only data: URLs and files below the named directories may be used"
-                )
+                raise self._refusal(f"{url:.200} is blocked: it is no data: URL and no file below {allowed}")
             try:
                 return super().fetch(url, headers)
             except Exception as error:
-                raise urls.FatalURLFetchingError(f"{url:.200} cannot be read: {error}") from error
+                raise self._refusal(f"{url:.200} cannot be read: {error}") from error
 
-    return ClosedFetcher(allowed_protocols={"data", "file"}, allow_redirects=False, fail_on_errors=True)
+        def _refusal(self, reason: str) -> BaseException:
+            self.refusals.append(reason)
+            return urls.FatalURLFetchingError(reason)  # type: ignore[no-any-return]
+
+    allowed = ", ".join(map(str, directories)) or "a named directory"
+    return ClosedFetcher()
 
 
 def _is_allowed(url: str, directories: list[Path]) -> bool:

@@ -1,5 +1,6 @@
 """What an encoder is, and what every encoder of text shares."""
 
+import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from itertools import chain, repeat
@@ -12,6 +13,9 @@ Row = tuple[Any, ...]
 Batch = list[Row]
 Columns = Sequence[OutputColumn]
 ColumnTexts = Callable[[Sequence[Any]], Sequence[str]]
+
+# Stands for the records themselves where they are written whole.
+RECORD = OutputColumn("record")
 
 
 class Encoder(Protocol):
@@ -93,11 +97,23 @@ def _written(writer: ColumnTexts, values: Sequence[Any], column: OutputColumn, r
         raise
 
 
+def _key(record: str) -> str:
+    """Return the name of the value in a JSON object that UTF-8 cannot carry, if it is one of its own."""
+    value = json.loads(record)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        try:
+            json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return str(key)
+    return RECORD.header
+
+
 def _located(error: UnicodeEncodeError, columns: Columns, cells: Sequence[Sequence[str]], row: int) -> TextError:
     for number, texts in enumerate(zip(*cells, strict=True), row):
         for column, text in zip(columns, texts, strict=True):
             try:
                 text.encode()
             except UnicodeEncodeError as cause:
-                return lone_surrogate(f"row {number}, column {column.header!r}", text, cause)
+                header = _key(text) if column is RECORD else column.header
+                return lone_surrogate(f"row {number}, column {header!r}", text, cause)
     raise error

@@ -1,0 +1,150 @@
+"""Batches are bounded by rows, bytes and time, and read no further ahead than that takes."""
+
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import texts
+from upstream.streaming.batches import BatchLimits, Fetched, Taker, batched, weigh
+
+WEIGHTS = st.lists(st.integers(0, 200), max_size=60)
+LIMITS = st.builds(BatchLimits, rows=st.integers(1, 20), bytes=st.integers(1, 400), seconds=st.just(60.0))
+
+
+class Source:
+    """Rows that are their own weights; `asked` and `given` tell of each fetch."""
+
+    def __init__(self, weights):
+        self.rows = iter(weights)
+        self.asked = []
+        self.given = []
+
+    def __call__(self, rows):
+        self.asked.append(rows)
+        self.given.append(list(islice(self.rows, rows)))
+        return Fetched(self.given[-1], sum(self.given[-1]), 0.0)
+
+
+class TestLimits:
+    @given(WEIGHTS, LIMITS, st.integers(1, 64))
+    def test_every_row_comes_once_and_in_order_in_batches_that_hold_something(self, weights, limits, largest):
+        batches = list(batched(Source(weights), limits, largest))
+        assert [row for batch in batches for row in batch] == weights
+        assert all(batches)
+
+    @given(WEIGHTS, LIMITS, st.integers(1, 64))
+    def test_no_batch_has_more_rows_than_allowed(self, weights, limits, largest):
+        assert all(len(batch) <= limits.rows for batch in batched(Source(weights), limits, largest))
+
+    @given(WEIGHTS, LIMITS, st.integers(1, 64))
+    def test_a_batch_that_is_full_of_bytes_is_given_before_another_fetch(self, weights, limits, largest):
+        source = Source(weights)
+        for batch in batched(source, limits, largest):
+            last = source.given[-1]
+            before_last = batch[: len(batch) - len(last)]
+            assert sum(before_last) < limits.bytes
+
+    def test_a_batch_is_given_when_its_time_is_over(self):
+        fetches = []
+
+        def slow(rows):
+            fetches.append(rows)
+            return Fetched([0] * rows, 0, seconds=0.02)
+
+        for number, batch in enumerate(islice(batched(slow, BatchLimits(rows=1000, seconds=0.01), 1000), 3), 1):
+            assert len(fetches) == number
+            assert len(batch) == fetches[-1]
+
+
+class TestFetches:
+    def test_fetches_grow_eightfold_at_most_from_one_row_to_the_largest_allowed(self):
+        source = Source([1] * 1000)
+        list(batched(source, BatchLimits(rows=1000), 100))
+        assert source.asked[:3] == [1, 8, 64]
+        assert max(source.asked) == 100
+
+    def test_the_first_batch_is_small_for_whoever_waits_for_the_first_byte(self):
+        sizes = [len(batch) for batch in batched(Source([1] * 5000), BatchLimits(seconds=60), 2000)]
+        assert sizes[0] <= 100
+        assert sizes[1:-1] == [2000, 2000]
+
+    def test_rows_as_wide_as_a_quarter_of_a_batch_are_fetched_one_by_one(self):
+        source = Source([100] * 12)
+        batches = list(batched(source, BatchLimits(bytes=400, seconds=60), 64))
+        assert set(source.asked) == {1}
+        assert {len(batch) for batch in batches} == {4}
+
+    @given(st.integers(1, 300), st.integers(1, 2000), st.integers(1, 64))
+    def test_a_fetch_of_equal_rows_is_one_row_or_a_quarter_of_the_bytes(self, weight, size, largest):
+        source = Source([weight] * 100)
+        list(batched(source, BatchLimits(bytes=size, seconds=60), largest))
+        assert all(len(rows) <= 1 or sum(rows) <= size // 4 for rows in source.given)
+
+    def test_wide_rows_after_narrow_ones_come_in_one_fetch_at_most(self):
+        source = Source([1] * 1000 + [500] * 200)
+        list(batched(source, BatchLimits(bytes=4000, seconds=60), 64))
+        wide = [len(rows) for rows in source.given if 500 in rows]
+        assert max(wide[1:]) <= 2
+        assert wide[0] <= 64
+
+    def test_nothing_is_fetched_beyond_the_batch_that_was_asked_for(self):
+        source = Source([1] * 100)
+        batches = batched(source, BatchLimits(rows=10), 64)
+        assert source.asked == []
+        next(batches)
+        assert sum(map(len, source.given)) == 10
+
+
+class TestTaker:
+    def test_it_takes_so_many_and_counts_them(self):
+        take = Taker(iter("abcde"))
+        assert [take(2), take(2), take(2), take(2)] == [["a", "b"], ["c", "d"], ["e"], []]
+        assert take.taken == 5
+
+    @pytest.mark.parametrize("rows", [1, 2, 10])
+    def test_an_error_of_the_source_gets_the_number_of_the_last_row_before_it(self, rows):
+        def failing():
+            yield from "abc"
+            raise KeyError("gone")
+
+        take = Taker(failing())
+        with pytest.raises(KeyError, match="gone") as caught:
+            while take(rows):
+                pass
+        assert caught.value.__notes__ == ["the source failed after row 3"]
+
+
+def naive_weight(value):
+    if isinstance(value, str | bytes | memoryview):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(naive_weight, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(naive_weight, value))
+    return 0
+
+
+class Truthless:
+    """Has no truth value, as NumPy's arrays and pandas' NA have none."""
+
+    def __bool__(self):
+        raise TypeError("neither true nor false")
+
+
+class TestWeight:
+    SCALARS = st.none() | st.integers() | st.floats() | st.dates() | texts() | st.binary(max_size=9)
+    VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=3)
+
+    @given(st.sampled_from([st.none() | texts(), st.none() | st.binary(), st.none() | st.integers()]), st.data())
+    def test_columns_of_one_type_weigh_as_much_as_their_texts_and_bytes(self, values, data):
+        rows = data.draw(st.lists(st.tuples(values, values), max_size=5))
+        assert weigh(rows) == sum(map(naive_weight, rows))
+
+    @given(st.lists(st.tuples(VALUES, VALUES), max_size=5))
+    def test_columns_of_mixed_types_weigh_as_much_as_their_texts_and_bytes(self, rows):
+        assert weigh(rows) == sum(map(naive_weight, rows))
+
+    def test_values_without_a_truth_value_weigh_nothing(self):
+        assert weigh([(Truthless(), "four")]) == 4

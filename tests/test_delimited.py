@@ -1,0 +1,281 @@
+"""Delimited text is framed as Python's csv module frames it; the options add what that module has not."""
+
+import csv
+import io
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from importlib import import_module
+from importlib.util import find_spec
+
+import pytest
+from django.utils.functional import lazystr
+from django.utils.translation import gettext_lazy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fieldtypes.models import Level, Word
+from tests.strategies import decimals, floats, texts
+from upstream.streaming import Column, ColumnError, Csv, ExportError, stream
+
+QUOTINGS = {"minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC}
+DELIMITERS = ",;\t|0-ae:. é\U0001f600'=+\x00"
+CELLS = {
+    "text": texts(),
+    "integers": st.integers(),
+    "floats": floats(),
+    "decimals": decimals(20, 6),
+    "dates": st.dates(),
+    "nothing": st.none(),
+}
+
+
+class Digits(Decimal):
+    """A Decimal that the csv module prints without an exponent."""
+
+    def __str__(self):
+        return format(self, "f")
+
+
+def written(rows, columns, **options):
+    return b"".join(stream(rows, columns, Csv(**options))).decode()
+
+
+def by_csv_module(rows, delimiter, quoting):
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, quoting=QUOTINGS[quoting], lineterminator="\r\n")
+    writer.writerows([[Digits(cell) if isinstance(cell, Decimal) else cell for cell in row] for row in rows])
+    return text.getvalue()
+
+
+def parsed(text, delimiter=","):
+    """Return rows of (text, whether it was quoted), read letter by letter as RFC 4180 spells it."""
+    rows, row, cell, quoted, inside = [], [], "", False, False
+    letters = iter(text)
+    for read in letters:
+        letter = read
+        if inside:
+            if letter == '"':
+                letter = next(letters)
+                inside = letter == '"'
+            if inside:
+                cell += letter
+                continue
+        if letter == '"':
+            assert not cell, "a quote begins a cell"
+            inside = quoted = True
+        elif letter in (delimiter, "\r"):
+            row.append((cell, quoted))
+            cell, quoted = "", False
+            if letter == "\r":
+                assert next(letters) == "\n"
+                rows.append(row)
+                row = []
+        else:
+            cell += letter
+    assert (row, cell, quoted) == ([], "", False), "the last line ends as all do"
+    return rows
+
+
+class TestFraming:
+    @pytest.mark.parametrize("quoting", QUOTINGS)
+    @given(
+        delimiter=st.sampled_from(DELIMITERS),
+        rows=st.lists(st.tuples(*[st.one_of(*CELLS.values())] * 3), max_size=4),
+    )
+    def test_rows_of_mixed_cells_are_those_of_the_csv_module(self, quoting, delimiter, rows):
+        header = ["a", "0,;|\t-", "é"]
+        got = written(rows, header, delimiter=delimiter, quoting=quoting)
+        assert got == by_csv_module([header, *rows], delimiter, quoting)
+
+    @pytest.mark.parametrize("quoting", QUOTINGS)
+    @pytest.mark.parametrize("kind", CELLS)
+    @given(delimiter=st.sampled_from(DELIMITERS), data=st.data())
+    def test_columns_of_one_type_are_those_of_the_csv_module(self, quoting, kind, delimiter, data):
+        rows = data.draw(st.lists(st.tuples(CELLS[kind], st.none() | CELLS[kind]), max_size=4))
+        got = written(rows, ["a", "b"], delimiter=delimiter, quoting=quoting)
+        assert got == by_csv_module([["a", "b"], *rows], delimiter, quoting)
+
+    @pytest.mark.parametrize("quoting", QUOTINGS)
+    @given(st.lists(st.one_of(*CELLS.values()), max_size=4))
+    def test_a_single_column_has_no_empty_line(self, quoting, values):
+        rows = [(value,) for value in values]
+        got = written(rows, ["only"], quoting=quoting)
+        assert got == by_csv_module([["only"], *rows], ",", quoting)
+        assert len(list(csv.reader(io.StringIO(got, newline="")))) == len(rows) + 1
+
+    @pytest.mark.parametrize(
+        "text", ["\r", "\n", "a\rb", "ends\r", "\r\n", '"', '""', "a,b", "a\x00b", "\x00", "😀"]
+    )
+    def test_what_could_break_the_frame_is_read_back(self, text):
+        assert parsed(written([(text, 1)], ["a", "b"]))[1][0][0] == text
+
+    def test_the_bytes_are_utf_8_without_a_mark_and_lines_end_with_crlf(self):
+        assert b"".join(stream([("é", "日"), ("😀", "")], ["a", "ß"])) == "a,ß\r\né,日\r\n😀,\r\n".encode()
+
+    def test_without_a_header_positions_need_no_names(self):
+        assert written([(1, "a"), (2, "b")], None, header=False) == "1,a\r\n2,b\r\n"
+
+    def test_tabs_make_another_media_type_and_suffix(self):
+        assert (Csv().content_type, Csv().suffix) == ("text/csv; charset=utf-8", ".csv")
+        tabs = Csv(delimiter="\t")
+        assert (tabs.content_type, tabs.suffix) == ("text/tab-separated-values; charset=utf-8", ".tsv")
+
+
+class TestHeaders:
+    def test_a_header_may_be_translated_late(self):
+        column = Column("a", header=gettext_lazy("Name"))
+        assert written([{"a": 1}], [column]) == "Name\r\n1\r\n"
+
+    def test_a_header_that_is_no_utf_8_is_refused_by_name(self):
+        with pytest.raises(ExportError, match="U\\+D800"):
+            written([{"\ud800": 1}], None)
+
+
+NULLABLE = st.none() | texts() | st.sampled_from(["", "\\x", "1.5"]) | st.integers() | floats() | st.booleans()
+WAYS = st.fixed_dictionaries({"quoting": st.sampled_from(list(QUOTINGS)), "delimiter": st.sampled_from(",;\tN-")})
+
+
+class TestNulls:
+    """A reader that sees quotes tells None, the empty string and the marker's own text apart."""
+
+    def read(self, text, way, null):
+        return [
+            [None if (cell, is_quoted) == (null, False) else cell for cell, is_quoted in row]
+            for row in parsed(text, way["delimiter"])[1:]
+        ]
+
+    def expected(self, rows):
+        return [[None if cell is None else str(cell) for cell in row] for row in rows]
+
+    @given(WAYS, st.lists(st.tuples(NULLABLE, NULLABLE), max_size=4))
+    def test_quoted_empty_text_is_told_from_none(self, way, rows):
+        got = written(rows, ["a", "b"], quote_empty=True, **way)
+        assert self.read(got, way, "") == self.expected(rows)
+
+    @pytest.mark.parametrize("marker", ["\\x", "1.5", "True", "nan"])
+    @given(WAYS, st.lists(st.tuples(NULLABLE, NULLABLE), max_size=4))
+    def test_a_marker_is_told_from_the_same_text_and_from_empty_text(self, marker, way, rows):
+        rows = [*rows, (None, marker), ("", None), (1.5, True), (float("nan"), marker)]
+        got = written(rows, [marker, "b"], null_marker=marker, **way)
+        assert self.read(got, way, marker) == self.expected(rows)
+        assert parsed(got, way["delimiter"])[0] == [(marker, True), ("b", way["quoting"] != "minimal")]
+
+    @given(WAYS, st.lists(NULLABLE, max_size=4))
+    def test_a_single_column_with_a_marker_keeps_none(self, way, values):
+        rows = [(value,) for value in values]
+        got = written(rows, ["a"], null_marker="?", **way)
+        assert self.read(got, way, "?") == self.expected(rows)
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "-", "=cmd|' /C calc'!A0"]
+
+
+class Sign(Enum):
+    TEXT = "-text"
+    NUMBER = -1.5
+
+
+class Score(IntEnum):
+    LOW = -5
+
+
+class TestExcelProfile:
+    def first_cells(self, values, **options):
+        got = written([(value, 0) for value in values], ["a", "b"], profile="excel", **options)
+        return [row[0][0] for row in parsed(got, options.get("delimiter", ","))[1:]]
+
+    def test_a_byte_order_mark_comes_first_and_once(self):
+        rows = [{"a": "é"}] * 3
+        data = b"".join(stream(rows, None, Csv(profile="excel"), chunk_size=1))
+        assert data == b"\xef\xbb\xbfa\r\n" + "é\r\n".encode() * 3
+        assert b"".join(stream(rows, None, Csv(profile="excel", bom=False))).startswith(b"a")
+
+    @pytest.mark.parametrize("text", FORMULAS)
+    def test_strings_that_look_like_formulas_get_an_apostrophe(self, text):
+        assert self.first_cells([text, lazystr(text)]) == ["'" + text] * 2
+
+    @pytest.mark.parametrize("text", FORMULAS)
+    def test_headers_that_look_like_formulas_get_an_apostrophe(self, text):
+        got = written([{text: 1, "b": 2}], None, profile="excel")
+        assert parsed(got.removeprefix("\ufeff"))[0][0][0] == "'" + text
+
+    def test_members_of_choices_with_such_values_get_an_apostrophe(self):
+        assert self.first_cells([Word.FORMULA, Sign.TEXT]) == ["'=1+1", "'-text"]
+
+    @pytest.mark.parametrize("text", ["1=1", " =1", "'=1", "a@b", "", "é"])
+    def test_other_strings_stay(self, text):
+        assert self.first_cells([text]) == [text]
+
+    @pytest.mark.parametrize("number", [-1, -1.5, Decimal("-1.50"), -(2**70), Score.LOW, Level.BELOW, -0.0])
+    def test_numbers_stay(self, number):
+        assert self.first_cells([number]) == [format(number, "d" if isinstance(number, int) else "")]
+
+    def test_the_number_of_an_enum_stays(self):
+        assert self.first_cells([Sign.NUMBER]) == ["-1.5"]
+
+    def test_numbers_of_numpy_stay(self):
+        if not find_spec("numpy"):
+            pytest.skip("NumPy is not installed")
+        numpy = import_module("numpy")
+        assert self.first_cells([numpy.float64(-1.5)]) == ["-1.5"]
+        assert self.first_cells([numpy.int64(-5)]) == ["-5"]
+
+    def test_finite_decimals_and_floats_take_the_decimal_separator_and_nothing_else_does(self):
+        values = [1.5, Decimal("-1.50"), 1000, "1.5", date(2026, 1, 31), [1.5], float("nan"), 1e-5]
+        got = self.first_cells(values, decimal_separator=",", delimiter=";")
+        assert got == ["1,5", "-1,50", "1000", "1.5", "2026-01-31", "[1.5]", "nan", "1e-05"]
+
+    def test_a_decimal_separator_that_is_the_delimiter_is_quoted(self):
+        assert '\r\n"1,5",0\r\n' in written([(1.5, 0)], ["a", "b"], profile="excel", decimal_separator=",")
+
+    def test_dates_and_datetimes_take_their_formats(self):
+        values = [date(2026, 1, 31), datetime(2026, 1, 31, 8, 15, tzinfo=UTC)]
+        got = self.first_cells(values, date_format="%d.%m.%Y", datetime_format='%d/%m "%H", %M')
+        assert got == ["31.01.2026", '31/01 "08", 15']
+
+
+class TestDataProfile:
+    def test_nothing_is_changed(self):
+        values = [*FORMULAS, -1, -1.5, Decimal("-1.50"), timedelta(days=-1), "\ufeff", " a "]
+        got = parsed(written([(value, "") for value in values], ["a", "=b"]))
+        cells = [cell for (cell, _), _ in got[1:]]
+        assert cells == [*FORMULAS, "-1", "-1.5", "-1.50", "-P1DT00H00M00S", "\ufeff", " a "]
+        assert got[0][1][0] == "=b"
+
+
+class TestBadOptions:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"delimiter": ""},
+            {"delimiter": ",,"},
+            {"delimiter": '"'},
+            {"delimiter": "\n"},
+            {"quoting": "some"},
+            {"quoting": None},
+            {"profile": "calc"},
+            {"null_marker": "a,b"},
+            {"null_marker": '"'},
+            {"null_marker": "a;b", "delimiter": ";"},
+            {"decimal_separator": ","},
+            {"date_format": "%d"},
+            {"datetime_format": "%d"},
+        ],
+        ids=str,
+    )
+    def test_a_bad_option_is_a_value_error_when_the_encoder_is_made(self, options):
+        with pytest.raises(ValueError, match="|".join(options)):
+            Csv(**options)
+
+    def test_a_single_column_cannot_tell_none_from_empty_text_by_quotes(self):
+        with pytest.raises(ColumnError, match="null_marker"):
+            stream([{"a": None}], ["a"], Csv(quote_empty=True))
+
+
+@given(st.text(st.sampled_from('a,"\r\n;'), max_size=12))
+def test_the_parser_of_these_tests_reads_as_the_csv_module_does(text):
+    rows = [[text, "b"], ["", text]]
+    got = parsed(by_csv_module(rows, ",", "minimal"))
+    assert [[cell for cell, _ in row] for row in got] == rows
+    assert got[0][0][1] == any(mark in text for mark in ',"\r\n')

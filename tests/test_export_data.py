@@ -1,0 +1,470 @@
+"""The command `export_data`, run as people run it: exit codes, signals, pipes, terminals."""
+
+import csv
+import errno
+import gzip
+import io
+import json
+import os
+import pty
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import termios
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import zstandard
+from django.core.management import CommandError, call_command
+
+from tests import processes
+from tests.fieldtypes.models import Parent, Secretive
+from tests.test_files import names
+
+EVENTS = 1000
+MODEL = "upstream.DriftEvent"
+FIELDS = "id,payer,severity"
+MANAGE = processes.ROOT / "manage.py"
+
+
+@pytest.fixture(scope="module")
+def database_file(tmp_path_factory):
+    """A database with the demo rows, as the commands make it."""
+    path = tmp_path_factory.mktemp("export") / "demo.sqlite3"
+    for command in (["migrate"], ["seed_demo", "--rows", EVENTS]):
+        result = processes.run(MANAGE, *command, variables={"DATABASE_URL": f"sqlite:///{path}"})
+        assert result.returncode == 0, result.stderr.decode()
+    return path
+
+
+@pytest.fixture(scope="module")
+def large_database_file(database_file, tmp_path_factory):
+    """The same with 200 times the events: an export of it takes a while."""
+    path = shutil.copy(database_file, tmp_path_factory.mktemp("large") / "demo.sqlite3")
+    with closing(sqlite3.connect(path)) as connection:
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(upstream_driftevent)")][1:]
+        connection.execute(
+            f"INSERT INTO upstream_driftevent ({','.join(columns)}) "
+            f"WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200) "
+            f"SELECT {','.join(columns)} FROM upstream_driftevent, n"
+        )
+        connection.commit()
+    return path
+
+
+@pytest.fixture
+def events(database_file):
+    """All events in the order of their keys, read without Django."""
+    with closing(sqlite3.connect(database_file)) as connection:
+        return list(connection.execute(f"SELECT {FIELDS} FROM upstream_driftevent ORDER BY id"))
+
+
+@pytest.fixture
+def export(database_file):
+    def export(*arguments, model=MODEL, **options):
+        variables = {"DATABASE_URL": f"sqlite:///{database_file}"}
+        return processes.run(MANAGE, "export_data", model, *arguments, variables=variables, **options)
+
+    return export
+
+
+@pytest.fixture
+def started(large_database_file):
+    """Start an export that takes a while."""
+    running = []
+
+    def start(*arguments, **options):
+        variables = {"DATABASE_URL": f"sqlite:///{large_database_file}"}
+        running.append(processes.start(MANAGE, "export_data", MODEL, *arguments, variables=variables, **options))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def exported(result):
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stderr == b""
+    return result.stdout
+
+
+def rows(data, **options):
+    return [tuple(row) for row in csv.reader(io.StringIO(data.decode(), newline=""), **options)]
+
+
+def texts(events):
+    return [tuple(map(str, event)) for event in events]
+
+
+def refused(result):
+    """Return the message of a run that was refused; a traceback is none."""
+    message = result.stderr.decode()
+    assert result.returncode == 1
+    assert "Traceback" not in message
+    assert result.stdout == b""
+    return message
+
+
+# What is exported, and where to
+
+
+def test_csv_of_all_fields_goes_to_standard_output(export, events, database_file):
+    header, *found = rows(exported(export("--order-by=id")))
+    with closing(sqlite3.connect(database_file)) as connection:
+        assert list(header) == [
+            name for _, name, *_ in connection.execute("PRAGMA table_info(upstream_driftevent)")
+        ]
+    payer = header.index("payer")
+    assert [(row[0], row[payer]) for row in found] == [(str(key), payer) for key, payer, _ in events]
+
+
+FORMATS = {
+    "x.csv": rows,
+    "x.tsv": lambda data: rows(data, delimiter="\t"),
+    "x.json": lambda data: [
+        tuple(json.loads(data)[0]),
+        *(tuple(map(str, row.values())) for row in json.loads(data)),
+    ],
+    "x.ndjson": lambda data: FORMATS["x.json"](b"[" + b",".join(data.splitlines()) + b"]"),
+    "x.jsonl": lambda data: FORMATS["x.ndjson"](data),
+    "x.csv.gz": lambda data: rows(gzip.decompress(data)),
+    "x.ndjson.zst": lambda data: FORMATS["x.ndjson"](zstandard.ZstdDecompressor().stream_reader(data).read()),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_name_of_the_file_tells_its_format_and_compression(export, events, name, tmp_path):
+    assert exported(export("--columns", FIELDS, "--order-by=id", "-o", tmp_path / name)) == b""
+    assert FORMATS[name]((tmp_path / name).read_bytes()) == [tuple(FIELDS.split(",")), *texts(events)]
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["csv", "tsv", "json", "ndjson"])
+def test_format_can_be_told(export, events, name, tmp_path):
+    exported(export("--columns", FIELDS, "--order-by=id", "--format", name, "--output", tmp_path / "x.dat"))
+    data = (tmp_path / "x.dat").read_bytes()
+    assert FORMATS[f"x.{name}"](data) == [tuple(FIELDS.split(",")), *texts(events)]
+
+
+def test_existing_file_is_replaced(export, tmp_path):
+    (tmp_path / "x.csv").write_text("old")
+    exported(export("--limit=1", "--columns=id", "-o", tmp_path / "x.csv"))
+    assert (tmp_path / "x.csv").read_bytes().startswith(b"id\r\n")
+
+
+def test_columns_follow_relations_and_may_be_repeated(export):
+    header, *found = rows(
+        exported(export("--columns", "id, customer__name", "--columns", "get_drift_type_display"))
+    )
+    assert header == ("id", "customer__name", "get_drift_type_display")
+    assert len(found) == EVENTS
+    assert all(map(all, found))
+
+
+def test_filters_and_exclusions_are_joined(export, events):
+    result = export(
+        "--filter=severity__gte=0.5", "--filter=id__lte=500", "--exclude=payer=Aetna", "--columns", FIELDS
+    )
+    expected = {event for event in events if event[2] >= 0.5 and event[0] <= 500 and event[1] != "Aetna"}
+    assert set(rows(exported(result))[1:]) == set(texts(expected))
+    assert 0 < len(expected) < 500
+
+
+def test_order_and_limit_are_kept(export, events):
+    result = export("--order-by=-severity,id", "--limit=10", "--columns", FIELDS, "--chunk-size=3")
+    expected = sorted(events, key=lambda event: (-event[2], event[0]))[:10]
+    assert rows(exported(result))[1:] == texts(expected)
+
+
+def test_header_can_be_left_out(export):
+    assert exported(export("--columns=id", "--order-by=id", "--limit=1", "--no-header")) == b"1\r\n"
+
+
+def test_profile_excel_begins_with_a_byte_order_mark(export):
+    data = exported(export("--columns=id", "--limit=1", "--profile=excel"))
+    assert data.startswith("\ufeffid\r\n".encode())
+
+
+def test_database_can_be_named(export):
+    assert len(rows(exported(export("--database=default", "--columns=id")))) == EVENTS + 1
+
+
+def test_explain_prints_the_plan_and_exports_nothing(export, tmp_path):
+    printed = exported(export("--explain", "--columns=id", "-o", tmp_path / "x.csv")).decode()
+    for name in ("lane:", "encoder:", "memory:", "consistency:", "sql:"):
+        assert name in printed
+    assert "upstream_driftevent" in printed
+    assert names(tmp_path) == []
+
+
+def test_empty_selection_is_the_header_row(export):
+    assert exported(export("--filter=id=0", "--columns=id,payer")) == b"id,payer\r\n"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--columns=severty"], ["'severty'", "'severity'"]),
+        (["--columns=customer__nam"], ["'nam'", "'name'"]),
+        (["--filter=severty__gte=1"], ["'severty'", "'severity'"]),
+        (["--exclude=payr=x"], ["'payr'", "'payer'"]),
+        (["--order-by=-severty"], ["'severty'", "'severity'"]),
+        (["--filter=severity"], ["NAME=VALUE"]),
+        (["--filter=severity__gte=high"], ["severity__gte=high"]),
+        (["--filter=severity__unheard=1"], ["unheard"]),
+        (["--order-by=alert_events__status"], ["alert_events__status"]),
+        (["--columns=alert_events__status"], ["alert_events"]),
+        (["-o", "x.exe"], ["x.exe", "--format"]),
+        (["-o", "x.gz"], ["x", "--format"]),
+        (["--format=json", "--no-header"], ["--no-header"]),
+        (["--format=ndjson", "--profile=excel"], ["--profile"]),
+        (["-o", "missing/x.csv"], ["missing/x.csv", os.strerror(errno.ENOENT)]),
+        (["-o", ".", "--format=csv"], ["directory"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_refusal_says_what_to_do(export, arguments, words, tmp_path):
+    message = refused(export(*arguments, cwd=tmp_path))
+    assert [word for word in words if word not in message] == []
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("model", ["upstream.DriftEvnt", "upstream.Nothing", "DriftEvent", "a.b.c"])
+def test_unknown_model_is_refused_with_those_there_are(export, model):
+    assert "upstream.DriftEvent" in refused(export(model=model))
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        ("auth.User", ["--filter=password__startswith=pbkdf2"]),
+        ("auth.User", ["--exclude=password__startswith=pbkdf2"]),
+        ("auth.User", ["--order-by=password"]),
+        ("auth.Group", ["--filter=user__password__startswith=pbkdf2"]),
+        ("auth.Permission", ["--filter=group__user__password__contains=a"]),
+        ("auth.Permission", ["--order-by=-group__user__password"]),
+    ],
+)
+def test_nothing_is_found_out_about_passwords(export, model, arguments):
+    assert "password" in refused(export(*arguments, model=model))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--limit=0"], ["--chunk-size=x"], ["--database=other"], ["--format=xml"], []]
+)
+def test_wrong_arguments_are_refused_by_the_parser(export, arguments):
+    result = export(*arguments, model=MODEL if arguments else "--limit=1")
+    assert result.returncode == 2
+    assert b"usage:" in result.stderr
+
+
+# How a run may end
+
+
+def has_written(process, size=500_000):
+    counts = dict(line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text().splitlines())
+    return int(counts["wchar"]) > size
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="/proc tells how much was written")
+
+
+@linux
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("name", ["x.csv", "x.json.gz"])
+def test_signal_ends_the_run_and_leaves_no_file(started, number, code, name, tmp_path):
+    process = started("-o", tmp_path / name, stderr=subprocess.PIPE)
+    assert processes.eventually(lambda: has_written(process, 100_000))
+    process.send_signal(number)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert message == b""
+    assert names(tmp_path) == []
+
+
+@linux
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_keeps_the_old_file(started, number, code, tmp_path):
+    (tmp_path / "x.csv").write_text("old")
+    process = started("-o", tmp_path / "x.csv", stderr=subprocess.PIPE)
+    assert processes.eventually(lambda: has_written(process))
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == code
+    assert (tmp_path / "x.csv").read_text() == "old"
+    assert names(tmp_path) == ["x.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_a_run_that_waits_for_its_reader(started, number):
+    process = started(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.read(10) == b"id,custome"
+    process.send_signal(number)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert message == b""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--limit=1"]], ids=["large", "small"])
+def test_closed_pipe_ends_the_run_quietly(started, arguments):
+    process = started(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if not arguments:
+        process.stdout.read(10)
+    process.stdout.close()
+    message = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(20) == 141
+    assert message == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [[], ["--limit=1"]], ids=["large", "small"])
+def test_full_disk_is_an_error_that_says_so(export, arguments):
+    message = refused(export(*arguments, "-o", "/dev/full", "--format=csv"))
+    assert os.strerror(errno.ENOSPC) in message
+    assert "/dev/full" in message
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [[], ["--limit=1"]], ids=["large", "small"])
+def test_full_disk_under_standard_output_is_an_error_that_says_so(export, arguments):
+    with Path("/dev/full").open("wb") as full:
+        result = export(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    message = result.stderr.decode()
+    assert result.returncode == 1
+    assert os.strerror(errno.ENOSPC) in message
+    assert "Traceback" not in message
+    assert "Exception ignored" not in message
+
+
+def test_file_that_may_not_grow_is_an_error_and_leaves_nothing(export, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    message = refused(export("-o", tmp_path / "x.csv", preexec_fn=limit))
+    assert os.strerror(errno.EFBIG) in message
+    assert "x.csv" in message
+    assert names(tmp_path) == []
+
+
+def test_database_without_tables_is_an_error_that_says_so(tmp_path):
+    variables = {"DATABASE_URL": f"sqlite:///{tmp_path / 'empty.sqlite3'}"}
+    result = processes.run(MANAGE, "export_data", MODEL, "-o", tmp_path / "x.csv", variables=variables)
+    assert "no such table" in refused(result)
+    assert not (tmp_path / "x.csv").exists()
+
+
+# What people see
+
+
+def on_a_terminal(database_file, *arguments, **variables):
+    """Return what a run writes to a terminal on its standard error."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    variables |= {"DATABASE_URL": f"sqlite:///{database_file}", "TERM": "xterm"}
+    process = processes.start(
+        *(MANAGE, "export_data", MODEL, *arguments),
+        variables=variables,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while part := os.read(ours, 1024):
+            seen += part
+    except OSError:  # the other end of a terminal closes with an error
+        pass
+    os.close(ours)
+    assert process.wait(20) == 0
+    return seen.decode()
+
+
+def test_terminal_shows_progress_and_a_summary(large_database_file, tmp_path):
+    seen = on_a_terminal(large_database_file, "-o", tmp_path / "x.csv")
+    assert seen.count("\r") > 3
+    assert "MiB written" in seen
+    assert f"{EVENTS * 201:,} rows in " in seen
+
+
+def test_terminal_shows_nothing_if_so_wished(database_file):
+    assert on_a_terminal(database_file, "--no-progress") == ""
+
+
+def test_nothing_but_data_is_printed_elsewhere(export):
+    assert export("--limit=1").stderr == b""
+
+
+def test_verbosity_gives_the_summary_anywhere(export, tmp_path):
+    result = export("-o", tmp_path / "x.csv", "--verbosity=2")
+    assert result.returncode == 0
+    assert f"{EVENTS:,} rows in " in result.stderr.decode()
+
+
+# Called from Python
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "ndjson"])
+def test_call_command_gives_text(database, name):
+    Parent.objects.using(database).create(name="Zoë")
+    output = io.StringIO()
+    call_command(
+        "export_data", "fieldtypes.Parent", columns=["name"], format=name, database=database, stdout=output
+    )
+    expected = {"csv": "name\r\nZoë\r\n", "json": '[{"name":"Zoë"}]', "ndjson": '{"name":"Zoë"}\n'}
+    assert output.getvalue() == expected[name]
+
+
+@pytest.mark.django_db
+def test_call_command_raises_what_the_command_line_prints():
+    with pytest.raises(CommandError, match="'nam'"):
+        call_command("export_data", "fieldtypes.Parent", columns=["nam"], stdout=io.StringIO())
+
+
+@pytest.mark.django_db
+def test_call_command_leaves_signal_handlers_as_they_were():
+    before = signal.getsignal(signal.SIGTERM)
+    call_command("export_data", "fieldtypes.Parent", stdout=io.StringIO())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_call_command_works_in_any_thread(tmp_path):
+    failures = []
+
+    def run():
+        try:
+            call_command("export_data", "fieldtypes.Parent", columns=["id"], output=str(tmp_path / "x.csv"))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    assert failures == []
+    assert (tmp_path / "x.csv").read_bytes() == b"id\r\n"
+
+
+@pytest.mark.django_db
+def test_secrets_are_left_out_unless_named():
+    Secretive.objects.create(name="a", password="hash", api_token="t")
+    output = io.StringIO()
+    call_command("export_data", "fieldtypes.Secretive", stdout=output)
+    assert "hash" not in output.getvalue()
+    call_command("export_data", "fieldtypes.Secretive", columns=["password"], stdout=output)
+    assert "hash" in output.getvalue()
+
+
+def test_help_names_the_options():
+    printed = processes.run(MANAGE, "export_data", "--help").stdout.decode()
+    for option in ("--output", "--format", "--columns", "--filter", "--order-by", "--limit", "--explain"):
+        assert option in printed

@@ -1,0 +1,295 @@
+"""JSON is laid out as json.dumps lays it out, and every strict reader takes it."""
+
+import json
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import partial
+from types import MappingProxyType
+
+import pytest
+from django.utils.translation import gettext_lazy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import foreign, oracle
+from tests.fieldtypes.models import Parent
+from tests.strategies import PYTHON_VALUES, Plain, floats, json_values, texts
+from upstream.streaming import Column, ColumnError, ExportError, Json, JsonLines, SourceError, stream
+
+dumps = partial(json.dumps, ensure_ascii=False)
+FINITE = floats("sqlite").filter(lambda value: abs(value) != float("inf"))
+KEYS = texts() | st.integers() | st.booleans() | st.none() | FINITE
+# What json.dumps takes: keys that are no strings, tuples, exponents, integers over 64 bits, control characters.
+VALUES = st.recursive(
+    json_values(),
+    lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=5,
+)
+RECORDS = st.lists(st.dictionaries(KEYS, VALUES, max_size=4) | VALUES, max_size=4)
+LAYOUTS = [
+    {"indent": 2},
+    {"indent": 0},
+    {"indent": "\t"},
+    {"indent": 1, "separators": (",", ":")},
+    {"separators": (", ", ": ")},
+    {"separators": (" , ", " : ")},
+]
+
+
+def written(source, columns=None, encoder=Json(), **options):  # noqa: B008 (frozen)
+    return b"".join(stream(source, columns, encoder, **options)).decode()
+
+
+class TestLayout:
+    @given(RECORDS)
+    def test_records_are_laid_out_as_json_dumps_does(self, records):
+        for layout in LAYOUTS:
+            assert written(records, None, Json(**layout)) == dumps(records, **layout)
+
+    @given(st.lists(st.tuples(VALUES, VALUES), max_size=3))
+    def test_columns_are_laid_out_as_json_dumps_does(self, pairs):
+        rows = [{"a": first, 'b"é': second} for first, second in pairs]
+        for layout in LAYOUTS:
+            assert written(rows, ["a", 'b"é'], Json(**layout)) == dumps(rows, **layout)
+
+    @given(RECORDS)
+    def test_compact_records_are_those_of_json_dumps(self, records):
+        assert written(records) == dumps(records, separators=(",", ":"))
+
+    @given(RECORDS)
+    def test_lines_are_those_of_json_dumps(self, records):
+        lines = [dumps(record, separators=(",", ":")) + "\n" for record in records]
+        assert written(records, None, JsonLines()) == "".join(lines)
+
+    @pytest.mark.parametrize("number", [1e16, 1e-5, 1.5e300, 5e-324, 1e22, -0.0, 123456789012345680.0])
+    def test_a_number_is_spelled_alike_at_any_depth(self, number):
+        for record in ({"a": number}, {"a": [number]}, {"a": {"b": number}}):
+            expected = dumps(record, separators=(",", ":"))
+            for columns in (["a"], None):
+                assert written([record], columns) == f"[{expected}]"
+                assert written([record], columns, JsonLines()) == expected + "\n"
+
+    @given(RECORDS, st.integers(1, 3))
+    def test_the_size_of_chunks_does_not_show(self, records, rows):
+        for encoder in (Json(), Json(indent=2), JsonLines()):
+            assert written(records, None, encoder) == written(records, None, encoder, chunk_size=rows)
+
+    @given(RECORDS, st.sampled_from([{}, {"indent": 2}]))
+    def test_a_document_is_laid_out_as_json_dumps_does(self, records, layout):
+        document = {"meta": {"empty": {}, "n": 1, 'é"': None}, "rows": records, "none": [], "last": "x"}
+        source = {**document, "rows": (record for record in records)}
+        expected = dumps(document, **(layout or {"separators": (",", ":")}))
+        assert written(source, None, Json(**layout)) == expected
+
+
+class TestReaders:
+    @given(st.lists(st.dictionaries(texts(), st.one_of(*PYTHON_VALUES.values()), max_size=3), max_size=3))
+    def test_every_strict_reader_takes_values_of_every_type(self, records):
+        expected = oracle.node(records)
+        for encoder in (Json(), Json(indent=2)):
+            data = written(records, None, encoder).encode()
+            for name, read in foreign.JSON_READERS.items():
+                assert oracle.same_json(expected, read(data)), name
+        lines = written(records, None, JsonLines()).split("\n")[:-1]
+        for line, record in zip(lines, expected, strict=True):
+            assert oracle.same_json(record, oracle.strict_json(line))
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("encoder", [Json(), Json(indent=2), JsonLines()], ids=repr)
+    def test_numbers_that_json_has_not_are_strings_at_any_depth(self, encoder):
+        numbers = [float("nan"), float("inf"), float("-inf")]
+        for columns in (["a", "b"], None):
+            text = written([{"a": numbers[0], "b": {"deep": [numbers, None]}}], columns, encoder)
+            [row] = [oracle.strict_json(text)] if isinstance(encoder, JsonLines) else oracle.strict_json(text)
+            assert row == {"a": "NaN", "b": {"deep": [["NaN", "Infinity", "-Infinity"], None]}}
+
+    def test_decimals_are_strings_or_numbers_of_the_same_digits(self):
+        rows = [{"a": Decimal("1.10"), "b": [Decimal("1E+3")]}, {"a": Decimal("-0.0"), "b": [Decimal("NaN")]}]
+        assert written(rows) == '[{"a":"1.10","b":["1000"]},{"a":"-0.0","b":["NaN"]}]'
+        for columns in (["a", "b"], None):
+            assert (
+                written(rows, columns, Json(decimals="number")) == '[{"a":1.10,"b":[1000]},{"a":-0.0,"b":["NaN"]}]'
+            )
+            assert (
+                written(rows, columns, JsonLines(decimals="number"))
+                == '{"a":1.10,"b":[1000]}\n{"a":-0.0,"b":["NaN"]}\n'
+            )
+
+    @pytest.mark.parametrize("digits", [19, 20, 4300, 4301])
+    def test_integers_keep_all_digits(self, digits):
+        text = "9" * digits
+        limit = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(0)
+        try:
+            value = int(text)
+        finally:
+            sys.set_int_max_str_digits(limit)
+        assert written([{"a": value, "b": [-value]}]) == f'[{{"a":{text},"b":[-{text}]}}]'
+
+
+class TestKeys:
+    def test_two_columns_of_one_header_are_refused_when_called(self):
+        for encoder in (Json(), JsonLines()):
+            with pytest.raises(ColumnError, match="two columns are called 'a'"):
+                stream([{"a": 1, "b": 2}], ["a", Column("b", header="a")], encoder)
+
+    def test_two_columns_of_one_header_are_refused_for_an_iterator_too(self):
+        for encoder in (Json(), JsonLines()):
+            with pytest.raises(ColumnError, match="two columns are called 'a'"):
+                written(iter([{"a": 1, "b": 2}]), ["a", Column("b", header="a")], encoder)
+
+    def test_a_header_may_be_translated_late(self):
+        columns = [Column("a", header=gettext_lazy("Name"))]
+        assert written([{"a": 1}], columns) == '[{"Name":1}]'
+        assert written([{"a": 1}], columns, JsonLines()) == '{"Name":1}\n'
+
+    @pytest.mark.parametrize("encoder", [Json(), Json(indent=2), JsonLines()], ids=repr)
+    def test_keys_that_are_no_strings_are_written_as_json_dumps_does(self, encoder):
+        record = {1: "a", 1.5: "b", None: "c", True + 1: "d", 2**70: "e", -0.0: "f"}
+        assert f'"{2**70}"' in written([record], None, encoder)
+        parsed = json.loads(written([record], None, encoder).strip("[]\n"))
+        assert parsed == json.loads(json.dumps(record))
+
+    @pytest.mark.parametrize("encoder", [Json(), JsonLines()], ids=repr)
+    def test_a_lone_surrogate_is_refused_in_keys_too(self, encoder):
+        with pytest.raises(ExportError, match="surrogate"):
+            written([{"\ud800": 1}], None, encoder)
+
+
+class TestSets:
+    def test_sets_are_arrays_in_an_order_of_their_own_values(self):
+        values = {"b", "a", "c", "é", "1"}
+        assert written([{"set": values}]) == '[{"set":["1","a","b","c","é"]}]'
+        assert written([values], None, JsonLines()) == '["1","a","b","c","é"]\n'
+
+
+class TestRecords:
+    @pytest.mark.parametrize("encoder", [Json(), JsonLines()], ids=repr)
+    def test_records_of_different_keys_and_kinds_are_kept_whole(self, encoder):
+        records = [{"a": 1}, {"b": [2]}, {}, [1, "x"], (3,), "text", 4, None, {"a": {"c": None}}]
+        text = written(records, None, encoder)
+        lines = text.splitlines() if isinstance(encoder, JsonLines) else text[1:-1]
+        expected = [dumps(record, separators=(",", ":")) for record in records]
+        assert lines == (expected if isinstance(encoder, JsonLines) else ",".join(expected))
+
+    def test_a_mapping_of_another_class_is_an_object(self):
+        assert written([MappingProxyType({"a": 1})]) == '[{"a":1}]'
+
+    def test_a_sequence_of_another_class_is_an_array(self):
+        assert written([range(3)]) == "[[0,1,2]]"
+
+    def test_no_records_are_an_empty_array_or_nothing(self):
+        for source in ([], (), iter([])):
+            assert written(source) == written(source, ["a"]) == written(source, None, Json(indent=2)) == "[]"
+            assert written(source, None, JsonLines()) == ""
+
+
+class TestDocuments:
+    def test_its_values_may_be_generators_and_querysets(self, database):
+        Parent.objects.using(database).bulk_create([Parent(name="é"), Parent(name="b", details=[1])])
+        parents = Parent.objects.using(database).order_by("pk")
+        known = {
+            "made": datetime(2026, 1, 31, 8, 15, tzinfo=UTC),
+            "total": Decimal("1.50"),
+            "parents": parents.values("name"),
+            "names": parents.values_list("name", flat=True),
+            "details": parents.only("details").values("details"),
+            "none": parents.none().values("name"),
+        }
+        expected = {
+            "made": "2026-01-31T08:15:00+00:00",
+            "total": "1.50",
+            "parents": [{"name": "é"}, {"name": "b"}],
+            "names": [{"name": "é"}, {"name": "b"}],
+            "details": [{"details": None}, {"details": [1]}],
+            "none": [],
+            "squares": [0, 1, 4],
+            "nested": {"days": ["2026-01-31"], "bytes": "YQ==", "set": [1]},
+        }
+        for encoder, layout in ((Json(indent=2), {"indent": 2}), (Json(), {"separators": (",", ":")})):
+            nested = {"days": iter([date(2026, 1, 31)]), "bytes": b"a", "set": {1}}
+            document = {**known, "squares": (number**2 for number in range(3)), "nested": nested}
+            assert written(document, None, encoder) == dumps(expected, **layout)
+
+    def test_an_empty_document_is_an_empty_object(self):
+        assert written({}) == written({}, None, Json(indent=2)) == "{}"
+
+    def test_its_keys_are_written_as_json_dumps_does(self):
+        document = {2: 1, None: 2, True: 3, 1.5: 4, 'é"': 5}
+        assert written(document) == dumps(document, separators=(",", ":"))
+
+    def test_a_value_that_fails_leaves_the_object_open(self):
+        def rows():
+            yield {"a": 1}
+            raise KeyError("gone")
+
+        data = b""
+        with pytest.raises(KeyError, match="gone"):
+            for chunk in stream({"before": 1, "rows": rows(), "after": 2}, None, Json(), chunk_size=1):
+                data += chunk
+        assert data == b'{"before":1,"rows":[{"a":1}'
+
+    def test_closing_it_closes_the_value_being_read(self):
+        events = []
+
+        def rows():
+            try:
+                while True:
+                    yield {"a": 1}
+            finally:
+                events.append("closed")
+
+        chunks = stream({"rows": rows()}, None, Json(), chunk_size=1)
+        for _ in range(3):
+            next(chunks)
+        assert events == []
+        chunks.close()
+        assert events == ["closed"]
+
+    def test_its_rows_are_counted_together(self):
+        seen = []
+        source = {"a": [1, 2], "b": {"c": iter([3])}, "d": 4}
+        chunks = stream(source, None, Json(), progress=lambda rows, size: seen.append((rows, size)))
+        size = len(b"".join(chunks))
+        assert seen[-1] == (3, size)
+
+    def test_a_lone_surrogate_in_it_is_an_export_error(self):
+        for document in ({"a": "\ud800"}, {"\ud800": 1}):
+            with pytest.raises(ExportError, match="surrogate"):
+                written(document)
+
+    @pytest.mark.parametrize("encoder", [JsonLines()], ids=repr)
+    def test_only_json_holds_it_and_only_without_columns(self, encoder):
+        with pytest.raises(SourceError, match="encoder=Json"):
+            stream({"a": 1}, None, encoder)
+        with pytest.raises(SourceError, match="without columns"):
+            stream({"a": 1}, ["a"], Json())
+
+
+class TestZones:
+    def test_every_datetime_is_converted(self):
+        zone = oracle.dt.timezone(oracle.dt.timedelta(hours=2))
+        moment = datetime(2026, 1, 31, 23, 0, tzinfo=UTC)
+        for columns in (["a"], None):
+            text = written([{"a": moment}], columns, Json(time_zone=zone))
+            assert text == '[{"a":"2026-02-01T01:00:00+02:00"}]'
+
+
+class TestBadOptions:
+    @pytest.mark.parametrize("encoder", [Json, JsonLines])
+    def test_decimals_are_strings_or_numbers(self, encoder):
+        with pytest.raises(ValueError, match='decimals is "string" or "number"'):
+            encoder(decimals="float")
+
+    @pytest.mark.parametrize(
+        "options", [{"indent": 1.5}, {"separators": (",",)}, {"separators": ","}, {"separators": (1, 2)}], ids=str
+    )
+    def test_a_layout_that_cannot_be_is_refused_before_anything_is_written(self, options):
+        with pytest.raises((ValueError, TypeError)):
+            stream([{"a": 1}], None, Json(**options))
+
+
+def test_an_object_within_a_record_is_its_str():
+    assert written([{"a": Plain("x")}]) == '[{"a":"x"}]'

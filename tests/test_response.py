@@ -1,0 +1,584 @@
+"""to_response: the right headers, and a body that is streamed and closed, under WSGI and ASGI."""
+
+import asyncio
+import base64
+import contextlib
+import gzip
+import hashlib
+import io
+import threading
+from email.message import Message
+
+import pytest
+import zstandard
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished
+from django.db import OperationalError, ProgrammingError, connections
+from django.http import HttpResponse, StreamingHttpResponse
+from django.test import AsyncClient, Client, RequestFactory
+from django.urls import path
+
+from tests.fieldtypes.models import Parent
+from tests.test_files import Failure, Source
+from upstream.streaming import Csv, Json, JsonLines, stream, to_buffer, to_response
+
+ROWS = [{"id": number, "name": f"Zürich {number}"} for number in range(3000)]
+CHUNK = b"x" * 64 * 1024
+ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines()}
+GZIP = "django.middleware.gzip.GZipMiddleware"
+
+views = {}
+
+
+def view(request):
+    return views["now"](request)
+
+
+urlpatterns = [path("x", view)]
+
+
+@pytest.fixture
+def serve(settings):
+    """Answer `/x` with the view that is given."""
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = []
+
+    def serve(made, *, middleware=()):
+        settings.MIDDLEWARE = list(middleware)
+        views["now"] = made
+
+    yield serve
+    views.clear()
+
+
+def file_name(response):
+    """Return the name that a client takes from Content-Disposition (RFC 6266, RFC 8187)."""
+    message = Message()
+    message["Content-Disposition"] = response["Content-Disposition"]
+    return message.get_filename()
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("drift.csv", "drift.csv"),
+        ("two words.csv", "two words.csv"),
+        ("Überblick – 日本.csv", "Überblick – 日本.csv"),
+        ('a"b.csv', "a_b.csv"),
+        ("a\r\nSet-Cookie: x.csv", "aSet-Cookie_ x.csv"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\temp\\x.csv", "x.csv"),
+        ("a\ud800b.csv", "ab.csv"),
+        ("a\u202egpj.csv", "agpj.csv"),
+        ("x" * 300 + ".csv", "x" * 251 + ".csv"),
+        ("100%.csv", "100%.csv"),
+        ("a;b=c.csv", "a;b=c.csv"),
+        ("", "export"),
+    ],
+)
+def test_name_reaches_the_client_clean(given, sent):
+    response = to_response([b"a"], given)
+    assert file_name(response) == sent
+    assert response["Content-Disposition"].isascii()
+    assert "\n" not in response["Content-Disposition"]
+    response.close()
+
+
+def test_download_is_an_attachment_unless_told_otherwise():
+    assert to_response([b"a"], "x.csv")["Content-Disposition"] == 'attachment; filename="x.csv"'
+    assert to_response([b"a"], "x.csv", as_attachment=False)["Content-Disposition"] == 'inline; filename="x.csv"'
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name", "kind"),
+    [
+        (Csv(), "x.csv", "text/csv; charset=utf-8"),
+        (Csv(delimiter="\t"), "x.tsv", "text/tab-separated-values; charset=utf-8"),
+        (Json(), "x.json", "application/json"),
+        (JsonLines(), "x.ndjson", "application/x-ndjson"),
+        (Csv(), "x", "text/csv; charset=utf-8"),
+    ],
+)
+def test_content_type_is_that_of_the_encoder(encoder, name, kind):
+    with contextlib.closing(to_response(stream(ROWS, encoder=encoder), name)) as response:
+        assert response["Content-Type"] == kind
+
+
+def test_content_type_of_plain_chunks_is_that_of_the_name():
+    assert to_response([b"a"], "x.pdf")["Content-Type"] == "application/pdf"
+    assert to_response([b"a"], "x.unheard-of")["Content-Type"] == "application/octet-stream"
+
+
+def test_content_type_can_be_given():
+    chunks = stream(ROWS)
+    with contextlib.closing(to_response(chunks, "x.csv", content_type="text/plain")) as response:
+        assert response["Content-Type"] == "text/plain"
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_body_is_that_of_the_stream(encoder, spool):
+    response = to_response(stream(ROWS, encoder=encoder), "x", spool=spool)
+    assert response.getvalue() == to_buffer(stream(ROWS, encoder=encoder)).read()
+    response.close()
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+def test_body_of_no_chunks_is_empty(spool):
+    response = to_response([], "x", spool=spool)
+    assert response.getvalue() == b""
+    response.close()
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+def test_download_is_not_kept_by_caches_nor_its_type_guessed(spool):
+    response = to_response([b"a"], "x", spool=spool)
+    assert response["Cache-Control"] == "private, no-store"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    response.close()
+
+
+def test_live_body_is_not_held_back_by_a_proxy_and_promises_no_length():
+    response = to_response([b"a"], "x")
+    assert response["X-Accel-Buffering"] == "no"
+    assert "Content-Length" not in response
+    response.close()
+
+
+def test_spooled_body_has_its_length_and_digest():
+    response = to_response(stream(ROWS), "x.csv", spool=True)
+    body = response.getvalue()
+    digest = response["Repr-Digest"]
+    assert int(response["Content-Length"]) == len(body)
+    assert digest == f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+    response.close()
+
+
+UNPACK = {"gzip": gzip.decompress, "zstd": lambda data: zstandard.ZstdDecompressor().stream_reader(data).read()}
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+@pytest.mark.parametrize(("compression", "suffix"), [("gzip", ".gz"), ("zstd", ".zst")])
+def test_compressed_name_is_a_download_of_compressed_data(compression, suffix, spool):
+    response = to_response(stream(ROWS, compression=compression), f"x.csv{suffix}", spool=spool)
+    assert response["Content-Type"] == f"application/{compression}"
+    assert response.get("Content-Encoding", "identity") == "identity"
+    assert UNPACK[compression](response.getvalue()) == to_buffer(stream(ROWS)).read()
+    response.close()
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_compression_under_another_name_is_a_content_encoding(compression, spool):
+    response = to_response(stream(ROWS, compression=compression), "x.csv", spool=spool)
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Encoding"] == compression
+    assert UNPACK[compression](response.getvalue()) == to_buffer(stream(ROWS)).read()
+    response.close()
+
+
+def failing_query(database):
+    return Parent.objects.using(database).extra(where=["no_such_column = 1"])
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_failing_query_raises_before_there_is_a_response(transactional_database, encoder, compression, spool):
+    chunks = stream(failing_query(transactional_database), ["id"], encoder, compression=compression)
+    with chunks, pytest.raises((OperationalError, ProgrammingError), match="no_such_column"):
+        to_response(chunks, "x", spool=spool)
+    assert not connections[transactional_database].in_atomic_block
+
+
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_failing_first_row_raises_before_there_is_a_response(encoder):
+    def rows():
+        raise Failure
+        yield
+
+    with stream(rows(), ["id"], encoder) as chunks, pytest.raises(Failure):
+        to_response(chunks, "x")
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+def test_source_that_fails_before_there_is_a_response_is_closed(spool):
+    source = Source(fails=True)
+    with pytest.raises(Failure):
+        to_response(source, "x", spool=spool)
+    assert source.closed
+
+
+def test_spooled_body_that_fails_midway_raises_before_there_is_a_response():
+    source = Source(*[CHUNK] * 5, fails=True)
+    with pytest.raises(Failure):
+        to_response(source, "x", spool=True)
+    assert source.closed
+
+
+def test_spooled_source_is_closed_before_the_response_is_sent():
+    source = Source(b"a")
+    to_response(source, "x", spool=True).close()
+    assert source.closed
+
+
+def test_only_the_first_chunk_is_made_before_the_response_is_read():
+    made = []
+
+    def chunks():
+        for number in range(3):
+            made.append(number)
+            yield CHUNK
+
+    response = to_response(chunks(), "x")
+    assert made == [0]
+    response.close()
+
+
+def test_unread_response_that_is_closed_releases_its_source():
+    source = Source(b"a", b"b")
+    to_response(source, "x").close()
+    assert source.closed
+
+
+def test_unread_response_that_is_closed_ends_the_transaction(transactional_database):
+    Parent.objects.using(transactional_database).create(name="a")
+    response = to_response(stream(Parent.objects.using(transactional_database)), "x")
+    next(iter(response))
+    response.close()
+    assert not connections[transactional_database].in_atomic_block
+
+
+def test_partly_read_response_that_is_closed_gives_no_more():
+    response = to_response(Source(b"a", b"b"), "x")
+    body = iter(response)
+    assert next(body) == b"a"
+    response.close()
+    assert list(body) == []
+
+
+def test_head_request_closes_the_source(serve):
+    source = Source(b"a", b"b")
+    serve(lambda request: to_response(source, "x"))
+    response = Client().head("/x")
+    assert response.getvalue() == b""
+    response.close()
+    assert source.closed
+
+
+# Under WSGI
+
+
+def wsgi(method="GET", **headers):
+    """Return status, headers and body as a WSGI server reads them; the body is closed even when it fails."""
+    answer = {}
+
+    def start_response(status, fields):
+        answer.update(status=int(status[:3]), headers=dict(fields))
+
+    environ = RequestFactory(headers=headers).generic(method, "/x").environ
+    response = WSGIHandler()(environ, start_response)
+    try:
+        answer["body"] = b"".join(response)
+    finally:
+        response.close()
+    return answer
+
+
+def test_wsgi_body_is_made_while_it_is_read(serve):
+    log = []
+    serve(lambda request: to_response(logged(log, 4), "x"))
+    response = WSGIHandler()(RequestFactory().get("/x").environ, lambda status, headers: None)
+    for _ in response:
+        log.append("read")
+    response.close()
+    assert log == ["made 0", "read", "made 1", "read", "made 2", "read", "made 3", "read", "closed"]
+
+
+def test_wsgi_error_of_the_source_reaches_the_server(serve):
+    source = Source(CHUNK, fails=True)
+    serve(lambda request: to_response(source, "x"))
+    with pytest.raises(Failure):
+        wsgi()
+    assert source.closed
+
+
+# Under ASGI
+
+
+def logged(log, number, *, fails=False, threads=None):
+    try:
+        for chunk in range(number):
+            log.append(f"made {chunk}")
+            if threads is not None:
+                threads.add(threading.get_ident())
+            yield CHUNK
+        if fails:
+            raise Failure
+    finally:
+        log.append("closed")
+        if threads is not None:
+            threads.add(threading.get_ident())
+
+
+async def asgi(log=None, *, method="GET", headers=(), leave_after=None):
+    """Answer one request as an ASGI server would; with `leave_after`, the client goes after so many parts."""
+    log = [] if log is None else log
+    request = asyncio.Queue()
+    request.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+    answer = {"body": [], "complete": False}
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            fields = {name.decode("latin-1").title(): value.decode() for name, value in message["headers"]}
+            answer.update(status=message["status"], headers=fields)
+            return
+        answer["complete"] = not message.get("more_body", False)
+        if message.get("body"):
+            log.append("sent")
+            answer["body"].append(message["body"])
+        if len(answer["body"]) == leave_after:
+            request.put_nowait({"type": "http.disconnect"})
+            await asyncio.sleep(0.05)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": "/x",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), *headers],
+    }
+    try:
+        await ASGIHandler()(scope, request.get, send)
+    except Failure as error:
+        answer["error"] = error
+    return answer
+
+
+@pytest.fixture
+def finished():
+    """The requests that ended: Django closes the connections of each."""
+    requests = []
+
+    def finish(**_):
+        requests.append(threading.get_ident())
+
+    request_finished.connect(finish)
+    yield requests
+    request_finished.disconnect(finish)
+
+
+def test_asgi_body_is_made_while_it_is_sent(serve):
+    log = []
+    serve(lambda request: to_response(logged(log, 4), "x"))
+    answer = asyncio.run(asgi(log))
+    assert log[:8] == ["made 0", "sent", "made 1", "sent", "made 2", "sent", "made 3", "sent"]
+    assert log[8:] == ["closed"]
+    assert b"".join(answer["body"]) == CHUNK * 4
+    assert answer["complete"]
+
+
+def test_asgi_small_chunks_are_gathered(serve):
+    serve(lambda request: to_response((b"x" * 100 for _ in range(10_000)), "x"))
+    answer = asyncio.run(asgi())
+    assert b"".join(answer["body"]) == b"x" * 1_000_000
+    assert answer["body"][0] == b"x" * 100
+    assert len(answer["body"]) < 40
+
+
+def test_asgi_body_runs_in_the_thread_of_the_view(serve):
+    threads, log = set(), []
+
+    def made(request):
+        threads.add(threading.get_ident())
+        return to_response(logged(log, 4, threads=threads), "x")
+
+    serve(made)
+    asyncio.run(asgi())
+    assert log[-1] == "closed"
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_asgi_body_is_closed_when_the_client_goes(serve, finished):
+    threads, log = set(), []
+    serve(lambda request: to_response(logged(log, 1000, threads=threads), "x"))
+    answer = asyncio.run(asgi(leave_after=3))
+    assert log[-1] == "closed"
+    assert len(log) < 20
+    assert len(threads) == 1
+    assert not answer["complete"]
+    assert len(finished) == 1
+
+
+def test_asgi_body_that_fails_is_closed_and_not_ended(serve, finished):
+    threads, log = set(), []
+    serve(lambda request: to_response(logged(log, 3, fails=True, threads=threads), "x"))
+    answer = asyncio.run(asgi())
+    assert isinstance(answer["error"], Failure)
+    assert b"".join(answer["body"]) == CHUNK * 3
+    assert not answer["complete"]
+    assert log[-1] == "closed"
+    assert len(threads) == 1
+    assert len(finished) == 1
+
+
+def test_asgi_error_before_the_first_chunk_is_a_500(serve, settings):
+    settings.DEBUG_PROPAGATE_EXCEPTIONS = False
+    serve(lambda request: to_response(Source(fails=True), "x"))
+    assert asyncio.run(asgi())["status"] == 500
+
+
+@pytest.mark.parametrize("ends", ["whole", "left", "failed"])
+def test_asgi_leaves_no_connection_open(serve, transactional_database, ends):
+    parents = Parent.objects.using(transactional_database)
+    parents.bulk_create(Parent(name="x" * 200) for _ in range(3000))
+    opened = {}
+
+    def rows():
+        connection = connections[transactional_database]
+        for number, parent in enumerate(parents.iterator()):
+            opened["connection"] = connection
+            if ends == "failed" and number == 2000:
+                raise Failure
+            yield {"name": parent.name}
+
+    serve(lambda request: to_response(stream(rows()), "x"))
+    answer = asyncio.run(asgi(leave_after=1 if ends == "left" else None))
+    assert answer["complete"] == (ends == "whole")
+    assert opened["connection"].connection is None
+
+
+def test_asgi_spooled_body_is_sent_whole(serve):
+    serve(lambda request: to_response(stream(ROWS), "x", spool=True))
+    answer = asyncio.run(asgi())
+    body = b"".join(answer["body"])
+    assert body == to_buffer(stream(ROWS)).read()
+    assert int(answer["headers"]["Content-Length"]) == len(body)
+
+
+def test_async_client_reads_the_body(serve):
+    serve(lambda request: to_response(stream(ROWS), "x"))
+
+    async def read():
+        response = await AsyncClient().get("/x")
+        return b"".join([part async for part in response])
+
+    assert asyncio.run(read()) == to_buffer(stream(ROWS)).read()
+
+
+# Behind GZipMiddleware
+
+ACCEPT = [(b"accept-encoding", b"gzip")]
+
+
+def answers(interface):
+    if interface == "wsgi":
+        return wsgi(Accept_Encoding="gzip")
+    answer = asyncio.run(asgi(headers=ACCEPT))
+    return answer | {"body": b"".join(answer["body"])}
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_gzip_middleware_packs_a_live_body(serve, interface):
+    serve(lambda request: to_response(stream(ROWS), "x.csv"), middleware=[GZIP])
+    answer = answers(interface)
+    assert answer["headers"]["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answer["body"]) == to_buffer(stream(ROWS)).read()
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_gzip_middleware_leaves_a_spooled_body_its_length_and_digest(serve, interface):
+    serve(lambda request: to_response(stream(ROWS), "x.csv", spool=True), middleware=[GZIP])
+    answer = answers(interface)
+    assert answer["body"] == to_buffer(stream(ROWS)).read()
+    assert int(answer["headers"]["Content-Length"]) == len(answer["body"])
+    assert "Repr-Digest" in answer["headers"]
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_gzip_middleware_leaves_what_is_compressed_already(serve, interface):
+    serve(lambda request: to_response(stream(ROWS, compression="gzip"), "x.csv"), middleware=[GZIP])
+    answer = answers(interface)
+    assert answer["headers"]["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answer["body"]) == to_buffer(stream(ROWS)).read()
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_gzip_middleware_leaves_the_download_of_a_compressed_file(serve, interface):
+    serve(lambda request: to_response(stream(ROWS, compression="gzip"), "x.csv.gz"), middleware=[GZIP])
+    answer = answers(interface)
+    assert "gzip" not in answer["headers"].get("Content-Encoding", "")
+    assert gzip.decompress(answer["body"]) == to_buffer(stream(ROWS)).read()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_source_behind_gzip_middleware_is_closed(serve, fails):
+    source = Source(*[CHUNK] * 3, fails=fails)
+    serve(lambda request: to_response(source, "x.csv"), middleware=[GZIP])
+    answer = asyncio.run(asgi(headers=ACCEPT))
+    assert answer["complete"] != fails
+    assert source.closed
+
+
+def exclaiming(get_response):
+    """Put an asynchronous body in place of the response's own."""
+
+    def middleware(request):
+        response = get_response(request)
+        chunks = response.streaming_content
+
+        async def body():
+            for chunk in chunks:
+                yield chunk + b"!"
+
+        response.streaming_content = body()
+        return response
+
+    return middleware
+
+
+def test_asynchronous_body_of_a_middleware_is_sent(serve):
+    source = Source(b"a", b"b")
+    serve(lambda request: to_response(source, "x"), middleware=[f"{__name__}.exclaiming"])
+    answer = asyncio.run(asgi())
+    assert b"".join(answer["body"]) == b"a!b!"
+    assert source.closed
+
+
+def replacing_body(get_response):
+    """Answer with something else, as a middleware that answers 304 does."""
+
+    def middleware(request):
+        response = get_response(request)
+        response.close()
+        return HttpResponse(status=304)
+
+    return middleware
+
+
+def test_response_that_a_middleware_drops_releases_its_source(serve):
+    source = Source(b"a", b"b")
+    serve(lambda request: to_response(source, "x"), middleware=[f"{__name__}.replacing_body"])
+    assert asyncio.run(asgi())["status"] == 304
+    assert source.closed
+
+
+def test_response_is_one_of_django():
+    with contextlib.closing(to_response([b"a"], "x")) as response:
+        assert isinstance(response, StreamingHttpResponse)
+        assert io.BytesIO(response.getvalue()).read() == b"a"
+
+
+def test_generator_that_an_iterable_makes_is_closed_with_the_response():
+    log = []
+
+    class Chunks:
+        def __iter__(self):
+            return logged(log, 3)
+
+    to_response(Chunks(), "x").close()
+    assert log == ["made 0", "closed"]

@@ -1,0 +1,314 @@
+"""Downloads through real servers, read by clients that are not ours."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import zlib
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, IncompleteRead
+from importlib import import_module
+
+import pytest
+from django.conf import settings
+
+from tests import processes
+
+ROWS = 200_000
+SAMPLE = 20_000
+MEBIBYTE = 1024 * 1024
+SQLITE_TABLE = f"""
+    CREATE TABLE line AS
+    WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {ROWS})
+    SELECT id, 'Line ' || id || ', "ü"' AS text FROM numbers
+"""
+POSTGRESQL_TABLE = f"""
+    CREATE TABLE line AS SELECT id, 'Line ' || id || ', "ü"' AS text FROM generate_series(1, {ROWS}) AS id
+"""
+COMMANDS = {
+    "gunicorn": [
+        *("-m", "gunicorn", "--workers=1", "--worker-class=gthread", "--threads=4", "--log-level=warning"),
+        *("--bind=127.0.0.1:{port}", "--graceful-timeout=2", "{application}"),
+    ],
+    "uvicorn": [
+        *("-m", "uvicorn", "--lifespan=off", "--no-access-log", "--log-level=warning"),
+        *("--timeout-graceful-shutdown=2", "--port={port}", "{application}"),
+    ],
+}
+
+
+def connect(server):
+    return HTTPConnection("127.0.0.1", server, timeout=60)
+
+
+def get(server, url, method="GET"):
+    """Return status, headers and body of a whole answer."""
+    with closing(connect(server)) as connection:
+        connection.request(method, url)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+
+
+@contextmanager
+def running(command, application="", **variables):
+    """Start a server on a port of its own and give that port."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    arguments = [part.format(port=port, application=application) for part in command]
+    server = processes.start(*arguments, variables=variables)
+
+    def answers():
+        assert server.poll() is None
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        assert processes.eventually(answers)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def served_databases(tmp_path_factory):
+    """The databases that the servers read, with a table of ROWS lines in each."""
+    path = tmp_path_factory.mktemp("serving") / "serving.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(SQLITE_TABLE)
+        connection.commit()
+    databases = {"sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}}
+    if "postgresql" not in settings.DATABASES:
+        yield databases
+        return
+    entry = settings.DATABASES["postgresql"]
+    databases["postgresql"] = {
+        key: entry[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
+    }
+    databases["postgresql"]["NAME"] = "upstream_serving"
+    with postgresql(entry, "postgres") as connection:
+        connection.execute("DROP DATABASE IF EXISTS upstream_serving WITH (FORCE)")
+        connection.execute("CREATE DATABASE upstream_serving")
+    with postgresql(entry, "upstream_serving") as connection:
+        connection.execute(POSTGRESQL_TABLE)
+    yield databases
+    with postgresql(entry, "postgres") as connection:
+        connection.execute("DROP DATABASE upstream_serving WITH (FORCE)")
+
+
+def postgresql(entry, name):
+    keys = {"user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    parameters = {key: entry[setting] for key, setting in keys.items() if entry.get(setting)}
+    connect = import_module("psycopg").connect
+    return connect(dbname=name, autocommit=True, **parameters, **entry.get("OPTIONS", {}))
+
+
+APPLICATIONS = {
+    "gunicorn": "django.core.wsgi:get_wsgi_application()",
+    "uvicorn": "django.core.asgi:get_asgi_application",
+}
+
+
+def serving(kind, databases):
+    factory = ["--factory"] if kind == "uvicorn" else []
+    return running(
+        [*COMMANDS[kind], *factory],
+        APPLICATIONS[kind],
+        DJANGO_SETTINGS_MODULE="tests.serving.settings",
+        SERVING_DATABASES=json.dumps(databases),
+    )
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def server(request, served_databases):
+    with serving(request.param, served_databases) as port:
+        yield port
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def served(request, served_databases):
+    """The alias of each database that the servers read."""
+    if request.param not in served_databases:
+        pytest.skip(settings.MISSING_DATABASES[request.param])
+    return request.param
+
+
+def expected(suffix, number):
+    rows = [(row, f'Line {row}, "ü"') for row in range(1, number + 1)]
+    if suffix == "json":
+        objects = [{"id": row, "text": text} for row, text in rows]
+        return json.dumps(objects, ensure_ascii=False, separators=(",", ":")).encode()
+    if suffix == "ndjson":
+        lines = [
+            json.dumps({"id": row, "text": text}, ensure_ascii=False, separators=(",", ":")) for row, text in rows
+        ]
+        return "".join(line + "\n" for line in lines).encode()
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("id", "text"), *rows] if suffix == "csv" else rows)
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])
+@pytest.mark.parametrize("suffix", ["csv", "bare", "json", "ndjson"])
+def test_download_is_the_whole_export(server, served, suffix, spool):
+    status, headers, body = get(server, f"/lines/{served}.{suffix}?rows={SAMPLE}{spool}")
+    assert status == 200
+    assert hashlib.sha256(body).digest() == hashlib.sha256(expected(suffix, SAMPLE)).digest()
+    assert headers["Transfer-Encoding"] == (None if spool else "chunked")
+    assert headers["Content-Length"] == (str(len(body)) if spool else None)
+
+
+@pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])
+def test_compressed_download_is_the_whole_export(server, served, spool):
+    _, headers, body = get(server, f"/lines/{served}.csv?rows={SAMPLE}&compression=gzip{spool}")
+    assert headers["Content-Encoding"] == "gzip"
+    assert zlib.decompress(body, wbits=31) == expected("csv", SAMPLE)
+
+
+def test_first_bytes_come_before_the_rest_is_made(server):
+    with closing(connect(server)) as connection:
+        connection.request("GET", "/gated")
+        response = connection.getresponse()
+        assert len(response.read(64 * 1024)) == 64 * 1024
+        assert get(server, "/open")[0] == 200
+        assert response.read() == b"end"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "ndjson"])
+def test_query_that_fails_before_the_first_row_is_a_500(server, served, suffix):
+    status, headers, _ = get(server, f"/lines/{served}.{suffix}?breaks_at=1")
+    assert status == 500
+    assert "Content-Disposition" not in headers
+
+
+def test_failure_before_the_first_chunk_is_a_500(server):
+    assert get(server, "/failing/0")[0] == 500
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_query_that_fails_midway_breaks_the_connection(server, served, suffix):
+    with pytest.raises(IncompleteRead) as caught:
+        get(server, f"/lines/{served}.{suffix}?breaks_at=100000")
+    assert expected(suffix, ROWS).startswith(caught.value.partial)
+    assert len(caught.value.partial) > 64 * 1024
+
+
+def test_failure_midway_is_never_in_the_body(server):
+    with pytest.raises(IncompleteRead) as caught:
+        get(server, "/failing/5")
+    assert caught.value.partial == b"x" * 5 * 64 * 1024
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_curl_reports_a_failure_midway(server, tmp_path):
+    url = f"http://127.0.0.1:{server}/failing/5"
+    result = subprocess.run(["curl", "--silent", "--output", tmp_path / "x", url], check=False)
+    assert result.returncode == 18
+
+
+@pytest.mark.parametrize("url", ["/failing/5?spool", "/lines/{}.csv?breaks_at=100000&spool"])
+def test_spooled_export_that_fails_midway_is_a_500(server, served, url):
+    status, headers, _ = get(server, url.format(served))
+    assert status == 500
+    assert "Content-Disposition" not in headers
+
+
+@contextmanager
+def left(server, url):
+    """Read the beginning of a download, and go away."""
+    with closing(connect(server)) as connection:
+        connection.request("GET", url)
+        response = connection.getresponse()
+        assert response.read(64 * 1024)
+        yield
+
+
+def test_source_is_closed_when_the_client_goes(server, served):
+    with left(server, f"/endless-source/{served}"):
+        pass
+    assert get(server, "/closed")[2] == b"True"
+
+
+def test_query_ends_and_its_connection_closes_when_the_client_goes(server, served_databases):
+    if "postgresql" not in served_databases:
+        pytest.skip(settings.MISSING_DATABASES["postgresql"])
+
+    def sessions():
+        query = "SELECT state FROM pg_stat_activity WHERE datname = 'upstream_serving' AND pid <> pg_backend_pid()"
+        return [state for (state,) in connection.execute(query)]
+
+    with postgresql(served_databases["postgresql"], "upstream_serving") as connection:
+        assert processes.eventually(lambda: not sessions())
+        with left(server, "/endless-query/postgresql"):
+            assert set(sessions()) & {"active", "idle in transaction"}
+        assert processes.eventually(lambda: not sessions())
+
+
+@pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])
+def test_head_has_the_headers_and_no_body(server, served, spool):
+    url = f"/lines/{served}.csv?rows=3000{spool}"
+    with closing(connect(server)) as connection:
+        connection.request("HEAD", url)
+        head = connection.getresponse()
+        assert head.read() == b""
+        assert head.status == 200
+        assert head.headers["Content-Disposition"] == 'attachment; filename="lines.csv"'
+        # A byte of a body would be taken for the beginning of the next answer.
+        connection.request("GET", url)
+        assert connection.getresponse().read() == expected("csv", 3000)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_memory_of_the_server_does_not_grow_with_the_rows(kind, served, served_databases):
+    with serving(kind, served_databases) as port:
+        peaks = []
+        for rows in (10_000, ROWS):
+            get(port, f"/lines/{served}.csv?rows={rows}")
+            peaks.append(int(get(port, "/peak")[2]))
+    assert peaks[1] - peaks[0] < 8 * MEBIBYTE
+
+
+# The demo application, as it comes
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The variables of a demo application with a database of its own, seeded."""
+    path = tmp_path_factory.mktemp("demo") / "demo.sqlite3"
+    variables = {"DATABASE_URL": f"sqlite:///{path}"}
+    for command in (["migrate"], ["seed_demo", "--rows", "500"]):
+        result = processes.run("manage.py", *command, variables=variables)
+        assert result.returncode == 0, result.stderr.decode()
+    return variables
+
+
+DEMO_COMMANDS = {
+    "runserver": (["manage.py", "runserver", "--noreload", "127.0.0.1:{port}"], ""),
+    "gunicorn": (COMMANDS["gunicorn"], "upstream.wsgi"),
+    "uvicorn": (COMMANDS["uvicorn"], "upstream.asgi:application"),
+}
+
+
+@pytest.mark.parametrize("kind", DEMO_COMMANDS)
+def test_demo_application_serves_its_page_and_every_link_on_it(kind, demo):
+    with running(*DEMO_COMMANDS[kind], **demo) as port:
+        status, _, page = get(port, "/")
+        assert status == 200
+        links = re.findall(r'href="(/drift-events\.(\w+))"', page.decode())
+        bodies = {suffix: get(port, url) for url, suffix in links}
+    assert {suffix: status for suffix, (status, _, _) in bodies.items()} == {
+        "csv": 200,
+        "json": 200,
+        "ndjson": 200,
+    }
+    texts = {suffix: body.decode() for suffix, (_, _, body) in bodies.items()}
+    assert len(list(csv.DictReader(io.StringIO(texts["csv"], newline="")))) == 500
+    assert len(json.loads(texts["json"])) == 500
+    assert [json.loads(line) for line in texts["ndjson"].splitlines()] == json.loads(texts["json"])
