@@ -20,6 +20,7 @@ def run(*arguments, variables=None, **options):
     """Run the interpreter with `arguments` to its end, and return its exit code and what it printed."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
+        check=False,
         **{"cwd": ROOT, "capture_output": True, "timeout": 300, "env": environment(**variables or {}), **options},
     )
 

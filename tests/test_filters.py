@@ -177,7 +177,12 @@ def test_values_are_read_as_the_field_reads_them(two, text, expected):
 
 def test_related_row_is_named_by_its_key(two):
     row = two.get(char="a")
-    for text in (f"parent={row.parent_id}", f"parent_id={row.parent_id}", f"parent__pk__in={row.parent_id}", f"pk={row.pk}"):
+    for text in (
+        f"parent={row.parent_id}",
+        f"parent_id={row.parent_id}",
+        f"parent__pk__in={row.parent_id}",
+        f"pk={row.pk}",
+    ):
         assert found(two, text) == "a"
 
 
@@ -298,7 +303,18 @@ def test_fields_and_those_of_single_related_rows_order(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["alert_events", "alert_events__status", "severity__gte", "severty", "?", "", "-", "--severity", "severity desc"]
+    "name",
+    [
+        "alert_events",
+        "alert_events__status",
+        "severity__gte",
+        "severty",
+        "?",
+        "",
+        "-",
+        "--severity",
+        "severity desc",
+    ],
 )
 def test_nothing_else_orders(name):
     with pytest.raises(ColumnError):

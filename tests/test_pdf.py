@@ -73,13 +73,13 @@ def test_long_document_has_many_pages():
 
 def test_stylesheets_lay_the_document_out(tmp_path):
     (tmp_path / "size.css").write_text("@page { size: 5in 5in }", encoding="utf-8")
-    (tmp_path / "words.css").write_text("p::after { content: ' – behind' }", encoding="utf-8")
+    (tmp_path / "words.css").write_text("p::after { content: ' · behind' }", encoding="utf-8")
     pdf = DataExportService.export_to_pdf(
         "<p>Text</p>", stylesheets=[str(tmp_path / "size.css"), tmp_path / "words.css"]
     )
     (page,) = pages(pdf.read())
     assert size(page) == (5 * INCH, 5 * INCH)
-    assert "Text – behind" in page.extract_text()
+    assert "Text · behind" in page.extract_text()
 
 
 def test_last_stylesheet_wins(tmp_path):

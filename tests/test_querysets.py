@@ -24,6 +24,9 @@ from tests.strategies import everything, json_null, store
 from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.databases.postgresql import snapshot
 
+# Without arguments it is deprecated in Django 6.1, and still in use.
+pytestmark = pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
+
 ENCODERS = [Csv(), Json(), JsonLines()]
 # What a snapshot of PostgreSQL and a transaction take is not a query.
 NOT_QUERIES = ("SET ", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT")

@@ -152,7 +152,9 @@ VALUES = [{"a": 1, "b": None, "c": [True, {"d": "ü"}]}, {"a": 2**70, "b": Decim
 
 
 @packed
-@pytest.mark.parametrize("encoder", [Json(decimals="number"), JsonLines(decimals="number")], ids=["json", "ndjson"])
+@pytest.mark.parametrize(
+    "encoder", [Json(decimals="number"), JsonLines(decimals="number")], ids=["json", "ndjson"]
+)
 def test_json_comes_back(given_as, encoder, pack):
     assert list(read_json(given_as(pack(written(VALUES, encoder))))) == VALUES
 
@@ -216,7 +218,9 @@ def test_records_before_the_break_come_first():
 # Both
 
 
-readers = pytest.mark.parametrize(("read", "data"), [(read_csv, b"a\r\n1\r\n"), (read_json, b"[1]")], ids=["csv", "json"])
+readers = pytest.mark.parametrize(
+    ("read", "data"), [(read_csv, b"a\r\n1\r\n"), (read_json, b"[1]")], ids=["csv", "json"]
+)
 
 
 @readers

@@ -20,7 +20,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from tests.fieldtypes.models import Parent
-from tests.test_files import Failure, Source
+from tests.test_files import BrokenSourceError, Source
 from upstream.streaming import Csv, Json, JsonLines, stream, to_buffer, to_response
 
 ROWS = [{"id": number, "name": f"Zürich {number}"} for number in range(3000)]
@@ -64,7 +64,7 @@ def file_name(response):
     [
         ("drift.csv", "drift.csv"),
         ("two words.csv", "two words.csv"),
-        ("Überblick – 日本.csv", "Überblick – 日本.csv"),
+        ("Überblick · 日本.csv", "Überblick · 日本.csv"),
         ('a"b.csv', "a_b.csv"),
         ("a\r\nSet-Cookie: x.csv", "aSet-Cookie_ x.csv"),
         ("../../etc/passwd", "passwd"),
@@ -195,24 +195,24 @@ def test_failing_query_raises_before_there_is_a_response(transactional_database,
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
 def test_failing_first_row_raises_before_there_is_a_response(encoder):
     def rows():
-        raise Failure
+        raise BrokenSourceError
         yield
 
-    with stream(rows(), ["id"], encoder) as chunks, pytest.raises(Failure):
+    with stream(rows(), ["id"], encoder) as chunks, pytest.raises(BrokenSourceError):
         to_response(chunks, "x")
 
 
 @pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
 def test_source_that_fails_before_there_is_a_response_is_closed(spool):
     source = Source(fails=True)
-    with pytest.raises(Failure):
+    with pytest.raises(BrokenSourceError):
         to_response(source, "x", spool=spool)
     assert source.closed
 
 
 def test_spooled_body_that_fails_midway_raises_before_there_is_a_response():
     source = Source(*[CHUNK] * 5, fails=True)
-    with pytest.raises(Failure):
+    with pytest.raises(BrokenSourceError):
         to_response(source, "x", spool=True)
     assert source.closed
 
@@ -290,8 +290,7 @@ def test_wsgi_body_is_made_while_it_is_read(serve):
     log = []
     serve(lambda request: to_response(logged(log, 4), "x"))
     response = WSGIHandler()(RequestFactory().get("/x").environ, lambda status, headers: None)
-    for _ in response:
-        log.append("read")
+    log.extend("read" for _ in response)
     response.close()
     assert log == ["made 0", "read", "made 1", "read", "made 2", "read", "made 3", "read", "closed"]
 
@@ -299,7 +298,7 @@ def test_wsgi_body_is_made_while_it_is_read(serve):
 def test_wsgi_error_of_the_source_reaches_the_server(serve):
     source = Source(CHUNK, fails=True)
     serve(lambda request: to_response(source, "x"))
-    with pytest.raises(Failure):
+    with pytest.raises(BrokenSourceError):
         wsgi()
     assert source.closed
 
@@ -315,7 +314,7 @@ def logged(log, number, *, fails=False, threads=None):
                 threads.add(threading.get_ident())
             yield CHUNK
         if fails:
-            raise Failure
+            raise BrokenSourceError
     finally:
         log.append("closed")
         if threads is not None:
@@ -353,7 +352,7 @@ async def asgi(log=None, *, method="GET", headers=(), leave_after=None):
     }
     try:
         await ASGIHandler()(scope, request.get, send)
-    except Failure as error:
+    except BrokenSourceError as error:
         answer["error"] = error
     return answer
 
@@ -418,7 +417,7 @@ def test_asgi_body_that_fails_is_closed_and_not_ended(serve, finished):
     threads, log = set(), []
     serve(lambda request: to_response(logged(log, 3, fails=True, threads=threads), "x"))
     answer = asyncio.run(asgi())
-    assert isinstance(answer["error"], Failure)
+    assert isinstance(answer["error"], BrokenSourceError)
     assert b"".join(answer["body"]) == CHUNK * 3
     assert not answer["complete"]
     assert log[-1] == "closed"
@@ -443,7 +442,7 @@ def test_asgi_leaves_no_connection_open(serve, transactional_database, ends):
         for number, parent in enumerate(parents.iterator()):
             opened["connection"] = connection
             if ends == "failed" and number == 2000:
-                raise Failure
+                raise BrokenSourceError
             yield {"name": parent.name}
 
     serve(lambda request: to_response(stream(rows()), "x"))

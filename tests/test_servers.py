@@ -7,30 +7,21 @@ import json
 import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import zlib
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, IncompleteRead
-from importlib import import_module
 
 import pytest
 from django.conf import settings
 
 from tests import processes
+from tests.serving import databases
 
 ROWS = 200_000
 SAMPLE = 20_000
 MEBIBYTE = 1024 * 1024
-SQLITE_TABLE = f"""
-    CREATE TABLE line AS
-    WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {ROWS})
-    SELECT id, 'Line ' || id || ', "ü"' AS text FROM numbers
-"""
-POSTGRESQL_TABLE = f"""
-    CREATE TABLE line AS SELECT id, 'Line ' || id || ', "ü"' AS text FROM generate_series(1, {ROWS}) AS id
-"""
 COMMANDS = {
     "gunicorn": [
         *("-m", "gunicorn", "--workers=1", "--worker-class=gthread", "--threads=4", "--log-level=warning"),
@@ -78,35 +69,9 @@ def running(command, application="", **variables):
 
 @pytest.fixture(scope="module")
 def served_databases(tmp_path_factory):
-    """The databases that the servers read, with a table of ROWS lines in each."""
-    path = tmp_path_factory.mktemp("serving") / "serving.sqlite3"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(SQLITE_TABLE)
-        connection.commit()
-    databases = {"sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}}
-    if "postgresql" not in settings.DATABASES:
-        yield databases
-        return
-    entry = settings.DATABASES["postgresql"]
-    databases["postgresql"] = {
-        key: entry[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
-    }
-    databases["postgresql"]["NAME"] = "upstream_serving"
-    with postgresql(entry, "postgres") as connection:
-        connection.execute("DROP DATABASE IF EXISTS upstream_serving WITH (FORCE)")
-        connection.execute("CREATE DATABASE upstream_serving")
-    with postgresql(entry, "upstream_serving") as connection:
-        connection.execute(POSTGRESQL_TABLE)
-    yield databases
-    with postgresql(entry, "postgres") as connection:
-        connection.execute("DROP DATABASE upstream_serving WITH (FORCE)")
-
-
-def postgresql(entry, name):
-    keys = {"user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    parameters = {key: entry[setting] for key, setting in keys.items() if entry.get(setting)}
-    connect = import_module("psycopg").connect
-    return connect(dbname=name, autocommit=True, **parameters, **entry.get("OPTIONS", {}))
+    """The databases that the servers read."""
+    with databases.databases(tmp_path_factory.mktemp("serving"), ROWS) as entries:
+        yield entries
 
 
 APPLICATIONS = {
@@ -115,14 +80,9 @@ APPLICATIONS = {
 }
 
 
-def serving(kind, databases):
+def serving(kind, entries):
     factory = ["--factory"] if kind == "uvicorn" else []
-    return running(
-        [*COMMANDS[kind], *factory],
-        APPLICATIONS[kind],
-        DJANGO_SETTINGS_MODULE="tests.serving.settings",
-        SERVING_DATABASES=json.dumps(databases),
-    )
+    return running([*COMMANDS[kind], *factory], APPLICATIONS[kind], **databases.variables(entries))
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -243,7 +203,7 @@ def test_query_ends_and_its_connection_closes_when_the_client_goes(server, serve
         query = "SELECT state FROM pg_stat_activity WHERE datname = 'upstream_serving' AND pid <> pg_backend_pid()"
         return [state for (state,) in connection.execute(query)]
 
-    with postgresql(served_databases["postgresql"], "upstream_serving") as connection:
+    with databases.postgresql(served_databases) as connection:
         assert processes.eventually(lambda: not sessions())
         with left(server, "/endless-query/postgresql"):
             assert set(sessions()) & {"active", "idle in transaction"}

@@ -27,7 +27,7 @@ def printed(code, **options):
     ],
 )
 def test_list_is_exported_to_a_buffer(encoder, text):
-    assert printed(f"print(ascii(to_buffer(stream(rows, encoder={encoder})).read().decode()))") == f"{ascii(text)}\n"
+    assert printed(f"print(ascii(to_buffer(stream(rows, encoder={encoder})).read().decode()))") == f"{text!a}\n"
 
 
 def test_list_is_exported_to_a_file_and_read_again(tmp_path):

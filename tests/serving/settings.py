@@ -1,4 +1,4 @@
-"""Settings of the application that tests put behind real servers; SERVING_DATABASES is a JSON object of databases."""
+"""Settings of the application that tests put behind real servers. SERVING_DATABASES is a JSON object."""
 
 import json
 import os

@@ -1,9 +1,12 @@
 """Filters and orderings given as text, checked against the fields of a model."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db.models import BooleanField, JSONField, Model, Q
 from django.utils.timezone import is_naive, make_aware
@@ -54,14 +57,18 @@ def _follow(model: type[Model], name: str) -> tuple[list[Any], list[str]]:
     for part in parts:
         field = _field(at, part) if at else None
         if field is None:
+            if at and not (fields and _is_lookup(fields[-1], part)):
+                raise unknown_column(part, known_names(at), at.__name__)
             break
         if is_sensitive(field.name):
             raise ColumnError(f"{name!r} names a sensitive field, and filters could guess what it holds")
         fields.append(field)
         at = field.related_model if field.is_relation else None
-    if not fields:
-        raise unknown_column(parts[0], known_names(model), model.__name__)
     return fields, parts[len(fields) :]
+
+
+def _is_lookup(field: Any, name: str) -> bool:
+    return bool(hasattr(field, "get_lookup") and (field.get_lookup(name) or field.get_transform(name)))
 
 
 def _field(model: type[Model], name: str) -> Any:
@@ -77,20 +84,28 @@ def _value(field: Any, lookups: list[str], text: str) -> Any:
     lookup = lookups[-1] if lookups else ""
     if lookup == "isnull":
         return _boolean(text)
+    read: Callable[[str], Any] = _json
     if isinstance(field, JSONField):
-        return _json(text)
-    if len(lookups) > 1 or lookup not in COMPARISONS:
+        if isinstance(_json(text), list):
+            return _json(text)
+    elif len(lookups) > 1 or lookup not in COMPARISONS:
         return text
-    if lookup in ("in", "range"):
-        return [_read(field, part) for part in text.split(",")]
-    return _read(field, text)
+    else:
+        read = partial(_read, field)
+    if lookup not in ("in", "range"):
+        return read(text)
+    values = [read(part) for part in text.split(",")]
+    if lookup == "range" and len(values) != 2:
+        raise ValueError("a range is two values with a comma between them")
+    return values
 
 
 def _read(field: Any, text: str) -> Any:
     if isinstance(field, BooleanField):
         return _boolean(text)
     value = getattr(field, "target_field", field).to_python(text)
-    return make_aware(value) if isinstance(value, datetime) and is_naive(value) else value
+    is_local = settings.USE_TZ and isinstance(value, datetime) and is_naive(value)
+    return make_aware(value) if is_local else value
 
 
 def _boolean(text: str) -> bool:

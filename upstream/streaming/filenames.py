@@ -7,7 +7,10 @@ from pathlib import PurePosixPath
 MAX_BYTES = 255
 FALLBACK = "export"
 # Names that Windows gives to devices, whatever their suffix.
-DEVICES = frozenset({"CON", "PRN", "AUX", "NUL"} | {f"{kind}{n}" for kind in ("COM", "LPT") for n in range(1, 10)})
+DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL"} | {f"{kind}{n}" for kind in ("COM", "LPT") for n in "123456789¹²³"}
+)
+EDGES = re.compile(r"^[\s.]+|[\s.]+$")  # what Windows drops, and what hides a file
 RESERVED = re.compile(r'[<>:"|?*]')
 
 
@@ -19,7 +22,7 @@ def clean_filename(name: str, max_bytes: int = MAX_BYTES) -> str:
     """
     name = re.split(r"[/\\]", name)[-1]
     name = "".join(char for char in unicodedata.normalize("NFC", name) if unicodedata.category(char)[0] != "C")
-    name = RESERVED.sub("_", name).strip(" .")
+    name = EDGES.sub("", RESERVED.sub("_", name))
     if name.split(".")[0].strip().upper() in DEVICES:
         name = "_" + name
     suffix = PurePosixPath(name).suffix if name else ""
@@ -28,5 +31,5 @@ def clean_filename(name: str, max_bytes: int = MAX_BYTES) -> str:
         stem, suffix, room = name, "", max_bytes
     else:
         stem = name.removesuffix(suffix)
-    stem = stem.encode()[:room].decode(errors="ignore").rstrip(" .")
-    return (stem + suffix) or FALLBACK
+    stem = EDGES.sub("", stem.encode()[:room].decode(errors="ignore"))
+    return EDGES.sub("", stem + suffix) or FALLBACK

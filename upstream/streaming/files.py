@@ -42,9 +42,12 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
     if path.exists() and not path.is_file():
         return path.open("wb")
     try:
-        return _replacing(path.resolve())
-    except RuntimeError as error:  # Python before 3.13 says so of links in a circle
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+        target = path.resolve()
+    except RuntimeError:  # so Python before 3.13 says that links lead in a circle
+        target = path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return _replacing(target)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ PathOrFile = str | PathLike[str] | IO[bytes]
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_STEP_BYTES = 4096  # what it unpacks to is held: zstd packs at most some thousandfold
 UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -31,8 +32,8 @@ def read_csv(
     Cells equal to `null_marker` are None. Empty lines are skipped; a row with more or fewer cells than the header
     is a SourceError that names it, for nothing is cut or made up.
     """
-    if len(delimiter) != 1:
-        raise ValueError(f"delimiter is one character, not {delimiter!r}")
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError(f"delimiter is one character, no quote and no line break: {delimiter!r}")
     return _csv_records(path_or_file, delimiter, null_marker)
 
 
@@ -67,7 +68,7 @@ def read_json(path_or_file: PathOrFile, path: str = "item", *, use_float: bool =
 def _json_records(path_or_file: PathOrFile, path: str, use_float: bool) -> Generator[Any]:
     found = False
     with _opened(path_or_file) as file:
-        start = file.peek().lstrip()[:1]
+        start = _first_character(file)
         lines = path == "item" and start not in (b"[", b"")
         if start:
             for record in ijson.items(file, "" if lines else path, multiple_values=lines, use_float=use_float):
@@ -77,10 +78,17 @@ def _json_records(path_or_file: PathOrFile, path: str, use_float: bool) -> Gener
         _check_path(path_or_file, path)
 
 
+def _first_character(file: io.BufferedReader) -> bytes:
+    """Move past white space; return the next character, or nothing at the end."""
+    while (seen := file.peek(1)) and not seen.lstrip():
+        file.read(len(seen))
+    return seen.lstrip()[:1]
+
+
 def _check_path(name: str | PathLike[str], path: str) -> None:
     """Raise unless `path` leads to an array, which then is empty, or the file itself is."""
     with _opened(name) as file:
-        if not file.peek().strip():
+        if not _first_character(file):
             return
         outer = path.removesuffix("item").removesuffix(".")
         if not any(prefix == outer for prefix, _, _ in ijson.parse(file)):
@@ -95,34 +103,59 @@ def _opened(path_or_file: PathOrFile) -> Iterator[Any]:
         if isinstance(path_or_file, str | PathLike):
             file = stack.enter_context(Path(path_or_file).open("rb"))
         packed = stack.enter_context(io.BufferedReader(_Raw(file)))
-        plain = stack.enter_context(io.BufferedReader(_Raw(_decompressed(packed))))
-        if plain.peek(len(UTF8_BOM)).startswith(UTF8_BOM):
-            plain.read(len(UTF8_BOM))
-        yield plain
+        magic = packed.read(len(ZSTD_MAGIC))
+        whole = stack.enter_context(io.BufferedReader(_Raw(packed, magic)))
+        plain = stack.enter_context(io.BufferedReader(_Raw(_decompressed(whole, magic))))
+        start = plain.read(len(UTF8_BOM))
+        yield stack.enter_context(io.BufferedReader(_Raw(plain, b"" if start == UTF8_BOM else start)))
 
 
-def _decompressed(file: Any) -> Any:
-    magic = file.peek(len(ZSTD_MAGIC))
+def _decompressed(file: Any, magic: bytes) -> Any:
     if magic.startswith(GZIP_MAGIC):
         return gzip.GzipFile(fileobj=file)
     if not magic.startswith(ZSTD_MAGIC):
         return file
     if sys.version_info >= (3, 14):
         return optional("compression.zstd", "compression").ZstdFile(file)
-    return optional("zstandard", "compression").ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    return _ZstdFile(file)
 
 
-class _Raw(io.RawIOBase):
-    """Whatever has a `read`, so that it can be buffered and peeked into; closing this does not close that."""
+class _ZstdFile:
+    """The frames of a zstd file; zstandard's own reader takes one that is cut off for one that ends there."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self._new_frame = optional("zstandard", "compression").ZstdDecompressor().decompressobj
+        self._frame: Any = None
+        self._packed = self._plain = b""
+
+    def read(self, size: int) -> bytes:
+        while not self._plain:
+            packed = self._packed or self._file.read(ZSTD_STEP_BYTES)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("the zstd file is cut off")
+                return b""
+            self._frame = self._frame or self._new_frame()
+            self._plain, self._packed = self._frame.decompress(packed), b""
+            if self._frame.eof:
+                self._packed, self._frame = self._frame.unused_data, None
+        data, self._plain = self._plain[:size], self._plain[size:]
+        return data
+
+
+class _Raw(io.RawIOBase):
+    """`start`, and then whatever has a `read`, so that it can be buffered; closing this does not close that."""
+
+    def __init__(self, file: Any, start: bytes = b"") -> None:
+        self._file, self._start = file, start
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        data = self._file.read(len(buffer))
+        data = self._start or self._file.read(len(buffer))
+        self._start = b""
         if isinstance(data, str):
             raise SourceError("the file is opened as text: open it in binary mode")
         buffer[: len(data)] = data

@@ -1,0 +1,63 @@
+"""Databases for other processes to read: a table of lines, and a view whose rows are wide."""
+
+import json
+import sqlite3
+from contextlib import closing, contextmanager
+from importlib import import_module
+
+from django.conf import settings
+
+NAME = "upstream_serving"
+WIDE_BYTES = 5 * 1024 * 1024
+WIDE_ROWS = 200
+
+SQLITE = """
+    CREATE TABLE line AS
+    WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {rows})
+    SELECT id, 'Line ' || id || ', "ü"' AS text FROM numbers;
+    CREATE VIEW wide AS SELECT id, hex(zeroblob({wide_bytes} / 2)) AS text FROM line WHERE id <= {wide_rows};
+"""
+POSTGRESQL = """
+    CREATE TABLE line AS SELECT id, 'Line ' || id || ', "ü"' AS text FROM generate_series(1, {rows}) AS id;
+    CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
+"""
+
+
+@contextmanager
+def databases(directory, rows):
+    """Make them on all servers that can be had, and give their entries in the settings by alias."""
+    sizes = {"rows": rows, "wide_bytes": WIDE_BYTES, "wide_rows": WIDE_ROWS}
+    path = directory / "serving.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SQLITE.format(**sizes))
+    entries = {"sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}}
+    if "postgresql" not in settings.DATABASES:
+        yield entries
+        return
+    known = settings.DATABASES["postgresql"]
+    entries["postgresql"] = {key: known[key] for key in known if key in ("ENGINE", *SETTINGS, "OPTIONS")}
+    entries["postgresql"]["NAME"] = NAME
+    with postgresql(entries, "postgres") as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {NAME}")
+    with postgresql(entries) as connection:
+        connection.execute(POSTGRESQL.format(**sizes))
+    yield entries
+    with postgresql(entries, "postgres") as connection:
+        connection.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
+
+
+SETTINGS = {"USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+
+
+def postgresql(entries, name=NAME):
+    """Connect to the server without Django."""
+    entry = entries["postgresql"]
+    parameters = {parameter: entry[key] for key, parameter in SETTINGS.items() if entry.get(key)}
+    connect = import_module("psycopg").connect
+    return connect(dbname=name, autocommit=True, **parameters, **entry.get("OPTIONS", {}))
+
+
+def variables(entries):
+    """Return the environment of a process that reads them."""
+    return {"DJANGO_SETTINGS_MODULE": "tests.serving.settings", "SERVING_DATABASES": json.dumps(entries)}

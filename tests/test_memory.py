@@ -1,0 +1,72 @@
+"""Memory does not grow with the rows, nor much with their width: the peak of a fresh process for each case."""
+
+import sys
+
+import pytest
+from django.conf import settings
+
+from tests import processes
+from tests.serving import databases
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc"),
+]
+
+FEW, MANY = 10_000, 300_000
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory):
+    with databases.databases(tmp_path_factory.mktemp("memory"), MANY) as entries:
+        yield entries
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def peak(request, entries, tmp_path):
+    """Measure the peak of an export of that many rows, in bytes."""
+    if request.param not in entries:
+        pytest.skip(settings.MISSING_DATABASES[request.param])
+
+    def peak(rows, *, model="Line", columns=None, encoder="Csv()", compression=None):
+        code = f"""
+import django
+django.setup()
+from benchmarks.memory import peak_bytes
+from tests.serving.models import Line, Wide
+from upstream.streaming import *
+
+counts = []
+rows = {model}.objects.using({request.param!r}).filter(id__lte={rows})
+options = dict(compression={compression!r}, progress=lambda rows, size: counts.append(rows))
+to_file(stream(rows, {columns!r}, {encoder}, **options), {str(tmp_path / "x")!r})
+print(peak_bytes(), counts[-1])
+"""
+        peak_bytes, exported = map(int, processes.printed(code, variables=databases.variables(entries)).split())
+        assert exported == rows
+        return peak_bytes
+
+    return peak
+
+
+CASES = {
+    "csv": {},
+    "json": {"encoder": "Json()"},
+    "indented json": {"encoder": "Json(indent=2)"},
+    "ndjson": {"encoder": "JsonLines()"},
+    "csv.gz": {"compression": "gzip"},
+    "ndjson.zst": {"encoder": "JsonLines()", "compression": "zstd"},
+    "instances": {"columns": ["id", "shout"]},
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_peak_does_not_grow_with_the_rows(peak, case):
+    assert peak(MANY, **case) - peak(FEW, **case) < 8 * MEBIBYTE
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_peak_grows_little_where_each_row_has_5_mb(peak, case):
+    rows = databases.WIDE_ROWS
+    assert peak(rows, model="Wide", **case) - peak(rows, **case) < 64 * MEBIBYTE
