@@ -54,7 +54,6 @@ nasty = st.lists(pieces | st.text(), max_size=6).map("".join)
         ("CON", "_CON"),
         ("con.csv", "_con.csv"),
         ("Com1.tar.gz", "_Com1.tar.gz"),
-        ("CON .csv", "_CON .csv"),
         ("CONSOLE.csv", "CONSOLE.csv"),
         ("COM¹.csv", "_COM¹.csv"),
         ("e\u0301.csv", "é.csv"),

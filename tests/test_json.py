@@ -250,7 +250,7 @@ class TestDocuments:
 
     def test_its_rows_are_counted_together(self):
         seen = []
-        source = {"a": [1, 2], "b": {"c": iter([3])}, "d": 4}
+        source = {"a": [{"n": 1}, {"n": 2}], "b": {"c": iter([3])}, "d": [4, 5]}
         chunks = stream(source, None, Json(), progress=lambda rows, size: seen.append((rows, size)))
         size = len(b"".join(chunks))
         assert seen[-1] == (3, size)

@@ -4,13 +4,15 @@ import gc
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import pairwise
+from itertools import cycle, pairwise
 from time import monotonic, sleep
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.models import Count, F
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -540,3 +542,57 @@ class TestArguments:
     def test_a_name_that_neither_model_nor_query_has_is_refused(self):
         with pytest.raises(ColumnError, match="did you mean 'name'"):
             plan(Parent.objects.annotate(n=F("name")), ["nme"])
+
+
+class TestThreads:
+    def test_closing_in_another_thread_leaves_the_transaction_there_alone(self, transactional_database):
+        if connections[transactional_database].vendor != "postgresql":
+            pytest.skip("only PostgreSQL exports open a transaction")
+        Parent.objects.using(transactional_database).bulk_create(Parent(name=str(n)) for n in range(300))
+        chunks = stream(Parent.objects.using(transactional_database), ["name"])
+        next(chunks)
+
+        def close_in_a_transaction():
+            try:
+                with transaction.atomic(using=transactional_database):
+                    Parent.objects.using(transactional_database).create(name="before")
+                    chunks.close()
+                    Parent.objects.using(transactional_database).create(name="after")
+            finally:
+                connections[transactional_database].close()
+
+        with ThreadPoolExecutor() as pool:
+            pool.submit(close_in_a_transaction).result()
+
+        names = Parent.objects.using(transactional_database).filter(name__in=["before", "after"])
+        assert names.count() == 2
+        with transaction.atomic(using=transactional_database):  # and the connection of this thread works again
+            Parent.objects.using(transactional_database).create(name="here")
+
+    def test_what_waits_for_a_commit_runs_when_an_export_is_abandoned(self, transactional_database):
+        Parent.objects.using(transactional_database).bulk_create(Parent(name=str(n)) for n in range(300))
+        chunks = stream(Parent.objects.using(transactional_database), ["name"])
+        next(chunks)
+        ran = []
+        transaction.on_commit(lambda: ran.append(True), using=transactional_database)
+        chunks.close()
+        assert ran == [True]
+
+
+class TestRouting:
+    def test_a_router_is_asked_once(self, database, settings):
+        settings.DATABASE_ROUTERS = [Alternating()]
+        chunks = stream(Parent.objects.all(), ["name"])
+        with CaptureQueriesContext(connections[chunks.plan.database]) as queries:
+            b"".join(chunks)
+        assert any("fieldtypes_parent" in query["sql"] for query in queries)
+
+
+class Alternating:
+    """Chooses another database each time, as a router over replicas may."""
+
+    def __init__(self):
+        self.aliases = cycle(connections)
+
+    def db_for_read(self, model, **hints):
+        return next(self.aliases)

@@ -14,14 +14,14 @@ import zstandard
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished
-from django.db import OperationalError, ProgrammingError, connections
-from django.http import HttpResponse, StreamingHttpResponse
+from django.db import DatabaseError, OperationalError, ProgrammingError, connections, transaction
+from django.http import BadHeaderError, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 
 from tests.fieldtypes.models import Parent
 from tests.test_files import BrokenSourceError, Source
-from upstream.streaming import Csv, Json, JsonLines, stream, to_buffer, to_response
+from upstream.streaming import Csv, ExportError, Json, JsonLines, stream, to_buffer, to_response
 
 ROWS = [{"id": number, "name": f"Zürich {number}"} for number in range(3000)]
 CHUNK = b"x" * 64 * 1024
@@ -581,3 +581,31 @@ def test_generator_that_an_iterable_makes_is_closed_with_the_response():
 
     to_response(Chunks(), "x").close()
     assert log == ["made 0", "closed"]
+
+
+def test_live_response_inside_a_transaction_that_ends_with_the_view_is_refused(transactional_database):
+    postgresql = connections[transactional_database].vendor == "postgresql"
+    Parent.objects.using(transactional_database).bulk_create(Parent(name=str(n)) for n in range(300))
+    with transaction.atomic(using=transactional_database):
+        chunks = stream(Parent.objects.using(transactional_database), ["name"])
+        if postgresql:
+            with pytest.raises(ExportError, match="non_atomic_requests"):
+                to_response(chunks, "x.csv")
+            response = to_response(chunks, "x.csv", spool=True)
+        else:
+            response = to_response(chunks, "x.csv")
+    assert len(b"".join(response).splitlines()) == 301
+
+
+def test_headers_that_cannot_be_leave_no_transaction_open(transactional_database):
+    Parent.objects.using(transactional_database).create(name="a")
+    chunks = stream(Parent.objects.using(transactional_database), ["name"])
+    with pytest.raises(BadHeaderError):
+        to_response(chunks, "x.csv", content_type="a\r\nb")
+    assert not connections[transactional_database].in_atomic_block
+
+
+def test_document_whose_query_fails_is_no_response(database):
+    failing = Parent.objects.using(database).extra(select={"oops": "no_such_column"})
+    with pytest.raises(DatabaseError):
+        to_response(stream({"title": "x", "rows": failing.values("oops")}, encoder=Json()), "x.json")

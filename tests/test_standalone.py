@@ -52,14 +52,6 @@ def test_document_and_plan_need_no_settings():
     assert "memory:      bounded" in printed("print(plan(rows))")
 
 
-def test_file_is_saved_in_a_storage_of_its_own(tmp_path):
-    code = """
-from django.core.files.storage import FileSystemStorage
-storage = FileSystemStorage("media", file_permissions_mode=0o644, directory_permissions_mode=0o755)
-"""
-    assert printed(code + "print(storage)", cwd=tmp_path)
-
-
 def test_services_export_without_settings():
     code = """
 from upstream.services import DataExportService

@@ -42,13 +42,20 @@ class Meter:
 @contextmanager
 def metered(total: int | None = None, *, visible: bool = True) -> Iterator[Meter]:
     """Give a meter, shown as a line on standard error where that is a terminal and `visible` is true."""
-    try:
-        tqdm, psutil = optional("tqdm", "cli"), optional("psutil", "cli")
-    except MissingDependencyError as error:
-        if visible and sys.stderr.isatty():
-            sys.stderr.write(f"no progress is shown: {error}\n")
+    shown = visible and sys.stderr.isatty()
+    libraries = _libraries(shown)
+    if libraries is None:
         yield Meter()
         return
-    hidden = not (visible and sys.stderr.isatty())
-    with tqdm.tqdm(total=total, unit=" rows", unit_scale=True, leave=False, disable=hidden) as line:
+    tqdm, psutil = libraries
+    with tqdm.tqdm(total=total, unit=" rows", unit_scale=True, leave=False, disable=not shown) as line:
         yield Meter(line, psutil.Process())
+
+
+def _libraries(shown: bool) -> tuple[Any, Any] | None:
+    try:
+        return optional("tqdm", "cli"), optional("psutil", "cli")
+    except MissingDependencyError as error:
+        if shown:
+            sys.stderr.write(f"no progress is shown: {error}\n")
+        return None

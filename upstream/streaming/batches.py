@@ -26,6 +26,7 @@ FIRST_BATCH_ROWS = 100  # made in 5 ms where 2,000 take 100
 
 SIZED = (str, bytes, bytearray, memoryview)
 LENGTHS = frozenset(SIZED)
+POINTER_BYTES = 8  # lists of numbers can be long
 WEIGHTY = (*SIZED, dict, list, tuple)
 
 
@@ -118,5 +119,5 @@ def _weight(value: Any) -> int:
     if isinstance(value, dict):
         return sum(map(_weight, value.values()))
     if isinstance(value, list | tuple):
-        return sum(map(_weight, value))
+        return sum(map(_weight, value)) + POINTER_BYTES * len(value)
     return 0

@@ -31,5 +31,5 @@ def clean_filename(name: str, max_bytes: int = MAX_BYTES) -> str:
         stem, suffix, room = name, "", max_bytes
     else:
         stem = name.removesuffix(suffix)
-    stem = EDGES.sub("", stem.encode()[:room].decode(errors="ignore"))
+    stem = stem.encode()[:room].decode(errors="ignore")
     return EDGES.sub("", stem + suffix) or FALLBACK

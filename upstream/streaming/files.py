@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 FILE_MODE = 0o666  # less the umask, as for any new file
 OPEN_FILES = "/proc/self/fd"
+MAX_LINKS = 40  # as Linux follows
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> None:
@@ -39,8 +40,8 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
 def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if path.exists() and not path.is_file():
-        return path.open("wb")
+    if _is_stream(path):
+        return path.open("ab")  # what a shell redirected may be a file, which >> appends to
     try:
         target = path.resolve()
     except RuntimeError:  # so Python before 3.13 says that links lead in a circle
@@ -48,6 +49,20 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
     if target.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     return _replacing(target)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether `path` is a device, a pipe, or like /dev/stdout a link to a file that is open already."""
+    if path.exists() and not path.is_file():
+        return True
+    for _ in range(MAX_LINKS):
+        path = path.parent.resolve() / path.name
+        if path.parts[1:2] == ("proc",):
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError
+from django.db import models
 from django.db.models import F, Func, Model, TextField, prefetch_related_objects
 from django.db.models.fields.json import KeyTransform
 from django.db.models.query import (
@@ -18,7 +19,7 @@ from django.db.models.query import (
     ValuesListIterable,
 )
 
-from upstream.streaming.batches import BatchLimits, Fetch, batched
+from upstream.streaming.batches import BatchLimits, Fetch, Fetched, batched, weigh
 from upstream.streaming.columns import Column, OutputColumn, Reader, RowReader, as_columns, unknown_column
 from upstream.streaming.cursors import SizedCursor
 from upstream.streaming.errors import ColumnError
@@ -108,11 +109,40 @@ def batches_of_rows(
     fetch: Fetch[Any], largest_fetch: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
 ) -> Generator[Rows]:
     """Yield the records of `fetch` as batches of rows, with the relations of a batch prefetched together."""
+    if not prefetch:
+        return batched(_RowFetch(fetch, read), limits, largest_fetch)
+    return _prefetched(fetch, largest_fetch, read, prefetch, limits)
+
+
+def as_they_are(records: Sequence[Any], _first_row: int) -> Rows:
+    """Return records that are rows already."""
+    return list(records)
+
+
+@dataclass
+class _RowFetch:
+    """Reads what was fetched at once, so that a batch is weighed with all that its rows hold."""
+
+    fetch: Fetch[Any]
+    read: ReadRows
+    row: int = 1
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        fetched = self.fetch(rows)
+        read = self.read(fetched.records, self.row)
+        self.row += len(read)
+        if self.read is as_they_are and fetched.weight:
+            return fetched
+        return Fetched(read, max(fetched.weight, weigh(read)), fetched.seconds)
+
+
+def _prefetched(
+    fetch: Fetch[Any], largest_fetch: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+) -> Generator[Rows]:
     first_row = 1
     with closing(batched(fetch, limits, largest_fetch)) as batches:
         for records in batches:
-            if prefetch:
-                prefetch_related_objects(records, *prefetch)
+            prefetch_related_objects(records, *prefetch)
             yield read(records, first_row)
             first_row += len(records)
 
@@ -124,11 +154,25 @@ def prepare(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource
     relations that columns name joined in, or prefetched batch by batch where the query allows no join. Combined,
     grouped and raw queries are read as they are: Django gives JSON null as None there, like SQL NULL.
     """
+    queryset = _pinned(queryset)
     if isinstance(queryset, RawQuerySet):
         return RawSource(queryset=queryset, requested=columns)
     if issubclass(queryset._iterable_class, VALUES):
         return _values_source(queryset, columns)
     return _model_source(queryset, columns)
+
+
+def _pinned(queryset: Any) -> Any:
+    """Return the queryset with its database decided: a router may choose another each time it is asked."""
+    clone = queryset.using(queryset.db)
+    clone._prefetch_related_lookups = queryset._prefetch_related_lookups
+    return clone
+
+
+def _without_peers(queryset: Any) -> Any:
+    """Return the queryset without FETCH_PEERS (Django 6.1), which keeps a list of all instances."""
+    mode = getattr(queryset, "_fetch_mode", None)
+    return queryset.fetch_mode(models.FETCH_ONE) if mode is not None and mode.track_peers else queryset
 
 
 def _model_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource:
@@ -172,7 +216,7 @@ def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
     ]
     computed = next(column.column.header for column in found if not column.selectable)
     joined = {column.query_path for column in found if column.query_path}
-    narrowed = _narrowed(queryset, found)
+    narrowed = _without_peers(_narrowed(queryset, found))
     follows_all = (
         queryset.query.select_related is True
     )  # all but nullable relations, and naming some would end that
@@ -202,7 +246,7 @@ def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> Any:
             names.add("__".join(filter(None, (column.query_path, column.field.name))))
     for path in whole:
         names |= {f"{path}__{field.name}" for field in _model_at(queryset.model, path)._meta.concrete_fields}
-    return queryset.only(*names)
+    return queryset.select_related(None).only(*names)
 
 
 def _model_at(model: type[Model], path: str) -> type[Model]:
@@ -213,7 +257,7 @@ def _model_at(model: type[Model], path: str) -> type[Model]:
 
 def _instances_as_they_come(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
     return QuerySetSource(
-        queryset=_without_prefetch(queryset),
+        queryset=_without_prefetch(_without_peers(queryset)),
         columns=_outputs(found),
         read=_reading(found),
         prefetch=(*queryset._prefetch_related_lookups, *_relations(found)),
@@ -279,7 +323,7 @@ def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[Mo
 def _positions(found: Sequence[ModelColumn], width: int) -> ReadRows:
     decoded = [column.json and not column.json_text for column in found]
     if width == len(found) and not any(decoded) and not any(column.column.value for column in found):
-        return lambda rows, _: list(rows)
+        return as_they_are
     readers = (
         _as_json_text(itemgetter(position)) if was_json else itemgetter(position)
         for position, was_json in enumerate(decoded)

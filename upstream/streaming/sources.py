@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any, Protocol
 
@@ -104,9 +105,10 @@ class RecordSource:
             layout = self.layout(first[0]) if first else self._empty()
 
             def fetch(rows: int) -> Fetched[Any]:
-                records = first.copy() or take(rows)
+                taken = first.copy() or take(rows)
                 first.clear()
-                return Fetched(records, weigh_records(records), take.seconds)
+                weight = weigh_records(taken) if layout.prefetch else 0  # else the rows are weighed
+                return Fetched(taken, weight, take.seconds)
 
             batches = batches_of_rows(fetch, FETCH_RECORDS, layout.read, layout.prefetch, limits)
             yield layout.columns, stack.enter_context(closing(batches))
@@ -120,7 +122,7 @@ class RecordSource:
         """Return how records like `first` are read; raise if they cannot give what is asked for."""
         if isinstance(first, Model):
             return self._instances(first)
-        if self.requested is None and self.takes_records and not _has_attributes(first):
+        if self.requested is None and self.takes_records and not (_has_attributes(first) and _attributes(first)):
             return Layout(None, lambda records, _row: list(zip(records, strict=True)))
         if isinstance(first, Mapping):
             return self._mappings(first)
@@ -143,10 +145,20 @@ class RecordSource:
 
     def _mappings(self, first: Mapping[Any, Any]) -> Layout:
         if self.requested:
+            self._check_keys(first)
             return _layout(self.requested, lambda name: _key_reader(first, name))
         columns = tuple(Column(methodcaller("get", key), header=str(key)) for key in first)
         layout = _layout(columns, lambda name: _key_reader(first, name))
         return replace(layout, read=_refusing_new_keys(frozenset(first), layout.read))
+
+    def _check_keys(self, first: Mapping[Any, Any]) -> None:
+        """Raise for a name that the first record lacks, unless it looks like a key that only some have."""
+        names = [column.name for column in self.requested or () if column.name]
+        missing = [name for name in names if name not in first and name.split("__")[0] not in first]
+        known = [key for key in first if isinstance(key, str)]
+        for name in missing:
+            if len(missing) == len(names) or get_close_matches(name, known):
+                raise unknown_column(name, known, "the first row")
 
     def _sequences(self, first: Sequence[Any]) -> Layout:
         if self.requested is None and not self.takes_positions:
@@ -181,12 +193,10 @@ def _callable(column: Column) -> Reader:
 
 
 def _key_reader(first: Mapping[Any, Any], name: str) -> Reader:
-    if name in first:
-        return methodcaller("get", name)
     head, *rest = name.split("__")
-    if rest and head in first:
+    if name not in first and rest and head in first:
         return path_reader((head, *rest))
-    raise unknown_column(name, [key for key in first if isinstance(key, str)], "the first row")
+    return methodcaller("get", name)
 
 
 def _attribute_reader(first: Any, name: str, known: Sequence[str]) -> Reader:

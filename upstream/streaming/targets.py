@@ -5,7 +5,7 @@ import mimetypes
 import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,6 +21,8 @@ from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
+from upstream.streaming.databases import ends_with_caller
+from upstream.streaming.errors import ExportError
 from upstream.streaming.filenames import clean_filename
 from upstream.streaming.files import make_directory, open_new, sibling_of, sync, sync_directory, write_file
 from upstream.streaming.pipeline import ByteStream
@@ -84,6 +86,7 @@ def _save_in_directory(chunks: Iterable[bytes], name: str, storage: FileSystemSt
         with open_new(spool, storage.file_permissions_mode) as file:
             _drain(chunks, file)
             sync(file)
+        with spool.open("rb") as file:
             saved = storage.save(name, _NamedFile(file, str(spool)))
     finally:
         with suppress(FileNotFoundError):
@@ -119,8 +122,9 @@ class ExportResponse(StreamingHttpResponse):
             await sync_to_async(self._close_body, thread_sensitive=True)()
 
     def _close_body(self) -> None:
-        for close in self._resource_closers:  # type: ignore[attr-defined]
-            close()
+        with ExitStack() as stack:
+            for close in self._resource_closers:  # type: ignore[attr-defined]
+                stack.callback(close)
 
 
 def to_response(
@@ -134,8 +138,10 @@ def to_response(
     """Return a download of `chunks` under the name `filename`.
 
     Live by default: the first chunk is made before this returns, so that a failing query is an honest 500; the
-    rest is made while it is sent, and an error breaks the connection. With `spool=True` the whole export is made
-    on disk first and sent with Content-Length and Repr-Digest (RFC 9530): every cut is detected.
+    rest is made while it is sent, and an error breaks the connection. On PostgreSQL that needs a view outside of
+    transactions (ATOMIC_REQUESTS), which end before the body is sent: else it is an ExportError. With
+    `spool=True` the whole export is made on disk first and sent with Content-Length and Repr-Digest (RFC 9530):
+    every cut is detected.
 
     A stream with `compression` is a download of compressed data if `filename` ends with .gz or .zst, else it is
     sent with Content-Encoding, for the browser to undo. `content_type` defaults to the stream's own, or to that
@@ -143,20 +149,32 @@ def to_response(
     """
     name = clean_filename(filename)
     kind, encoding = _media_type(chunks, name, content_type)
-    body = _Spooled(chunks) if spool else _Live(chunks)
-    response = ExportResponse(body, content_type=kind)
+    response = ExportResponse(content_type=kind)
     response["Content-Disposition"] = content_disposition_header(as_attachment, name) or "inline"
     response["Cache-Control"] = "private, no-store"
     response["X-Content-Type-Options"] = "nosniff"
     if encoding:
         response["Content-Encoding"] = encoding
-    if isinstance(body, _Spooled):
+    if spool:
+        body = _Spooled(chunks)
         response["Content-Length"] = str(body.size)
         response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
         response.setdefault("Content-Encoding", IDENTITY)
+        response.streaming_content = body
     else:
+        _check_outlives_view(chunks)
         response["X-Accel-Buffering"] = "no"
+        response.streaming_content = _Live(chunks)
     return response
+
+
+def _check_outlives_view(chunks: Iterable[bytes]) -> None:
+    database = chunks.plan.database if isinstance(chunks, ByteStream) else None
+    if database and any(map(ends_with_caller, database.split(", "))):
+        raise ExportError(
+            "a transaction is open (ATOMIC_REQUESTS?) that ends before the body is sent, and the cursor with it: "
+            "@transaction.non_atomic_requests, or to_response(..., spool=True)"
+        )
 
 
 def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) -> tuple[str, str | None]:
@@ -188,7 +206,9 @@ class _Live(Iterator[bytes]):
         return self._first.pop() if self._first else next(self._chunks)
 
     def close(self) -> None:
-        _close(self._source)
+        _close(self._chunks)
+        if self._source is not self._chunks:
+            _close(self._source)
 
 
 class _Spooled(Iterator[bytes]):

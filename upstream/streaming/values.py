@@ -108,7 +108,7 @@ def text_forms(
     }
     columns: dict[type, ColumnTexts] = {
         str: list,
-        int: _printed_ints,
+        int: _printed,
         float: _printed_floats,
         date: lambda values: _printed(values, quotes=False),
         datetime: lambda values: _printed_datetimes(values, separator=" ", quotes=False),
@@ -166,7 +166,7 @@ def json_forms(
         RawJson: str,
     }
     columns: dict[type, ColumnTexts] = {
-        int: _printed_ints,
+        int: _printed,
         float: _printed_floats,
         date: _printed,
         UUID: _printed,
@@ -256,10 +256,6 @@ def _printed(values: Sequence[Any], *, quotes: bool = True) -> list[str] | None:
     return (text if quotes else text.replace('"', ""))[1:-1].split(",")
 
 
-def _printed_ints(values: Sequence[Any]) -> list[str] | None:
-    return _printed(values)
-
-
 def _printed_floats(values: Sequence[Any]) -> list[str] | None:
     """Print floats, unless one could differ from its repr: an exponent, 0.0000..., NaN and the infinities."""
     text = orjson.dumps(values).decode()
@@ -270,7 +266,7 @@ def _printed_floats(values: Sequence[Any]) -> list[str] | None:
 
 def _printed_datetimes(values: Sequence[Any], *, separator: str = "T", quotes: bool = True) -> list[str] | None:
     """Print naive datetimes and those in UTC; orjson drops the seconds that other zones' offsets may have."""
-    if not {value.tzinfo for value in values if value is not None} <= {None, UTC}:
+    if any(value.tzinfo is not None and value.tzinfo is not UTC for value in values if value is not None):
         return None
     texts = _printed(values, quotes=quotes)
     return texts if texts is None or separator == "T" else [text.replace("T", separator) for text in texts]

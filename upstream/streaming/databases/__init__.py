@@ -45,6 +45,13 @@ def reading(alias: str | None) -> Reading:
     return Reading(bounded=True, consistency="statement")
 
 
+def ends_with_caller(alias: str) -> bool:
+    """Whether a cursor that is opened now dies with a transaction of the caller's."""
+    connection: Any = connections[alias]
+    blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001
+    return connection.vendor == "postgresql" and bool(blocks) and not postgresql.is_open(connection)
+
+
 def open_reading(alias: str | None) -> AbstractContextManager[None]:
     """Give the transaction that an export of that database runs in, where it needs one of its own."""
     if alias is not None and connections[alias].vendor == "postgresql":

@@ -1,13 +1,16 @@
 """PostgreSQL: server-side cursors that stream."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -45,7 +48,31 @@ def snapshot(alias: str) -> Iterator[None]:
         shared.exports -= 1
         if not shared.exports:
             del _snapshots[connection]
-            shared.transaction.__exit__(*sys.exc_info())
+            _end(connection, shared.transaction)
+
+
+def is_open(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the transaction on the connection is one of ours."""
+    return connection in _snapshots
+
+
+def _end(connection: BaseDatabaseWrapper, atomic: transaction.Atomic) -> None:
+    error = sys.exc_info()[1]
+    if connections[connection.alias] is not connection:
+        _abandon(connection)
+    elif isinstance(error, DatabaseError):
+        atomic.__exit__(type(error), error, error.__traceback__)
+    else:  # nothing was written, and what the caller left for on_commit is to run
+        atomic.__exit__(None, None, None)
+
+
+def _abandon(connection: BaseDatabaseWrapper) -> None:
+    """End a transaction from another thread, whose own connection an Atomic would end: drop the connection."""
+    logger.warning("an export on %r was closed in another thread: its connection is dropped", connection.alias)
+    raw, connection.connection = connection.connection, None
+    connection.in_atomic_block = False
+    if raw is not None:
+        raw.close()
 
 
 def _begin(connection: BaseDatabaseWrapper) -> Snapshot:

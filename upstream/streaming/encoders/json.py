@@ -5,13 +5,18 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import orjson
 
+from upstream.streaming.batches import FIRST_BATCH_ROWS
 from upstream.streaming.encoders.protocol import RECORD, Batch, Columns, ColumnTexts, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
+
+PLAIN = (*SCALARS, list, tuple)
+PENDING_CHARACTERS = 64 * 1024
 
 OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
 
@@ -55,25 +60,11 @@ class Json:
 
     def encode_document(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[bytes]:
         """Yield one object; `open_rows` opens those of its values that are sources of rows."""
-        return self._object(document, open_rows, level=0)
-
-    def _object(self, document: Mapping[Any, Any], open_rows: OpenRows, level: int) -> Generator[bytes]:
-        comma, colon = self._marks()
-        before = "{"
-        for key, value in document.items():
-            yield _utf8(f"{before}{self._line(level + 1)}{self._key(key)}{colon}")
-            yield from self._value(value, open_rows, level + 1)
-            before = comma
-        yield ("{}" if before == "{" else self._line(level) + "}").encode()
-
-    def _value(self, value: Any, open_rows: OpenRows, level: int) -> Generator[bytes]:
-        if isinstance(value, Mapping):
-            yield from self._object(value, open_rows, level)
-        elif isinstance(value, Iterable) and not isinstance(value, SCALARS):
-            with open_rows(value) as (columns, batches):
-                yield from self._array(columns, batches, level)
-        else:
-            yield _utf8(self._forms(level).text(value))
+        writer = _DocumentWriter(self, open_rows)
+        with closing(writer.object(document, level=0)) as chunks:
+            yield from chunks
+        if rest := writer.taken():
+            yield rest
 
     def _array(self, columns: Columns | None, batches: Generator[Batch], level: int) -> Generator[bytes]:
         comma, colon = self._marks()
@@ -101,9 +92,6 @@ class Json:
 
     def _indent(self) -> str:
         return self.indent if isinstance(self.indent, str) else " " * (self.indent or 0)
-
-    def _key(self, key: Any) -> str:
-        return json_forms().text({key: None}).removeprefix("{").removesuffix(":null}")
 
     def _forms(self, level: int) -> Forms:
         return json_forms(
@@ -140,6 +128,63 @@ class JsonLines:
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
         return encode_text(columns, batches, _writers(columns, forms), frames)
+
+
+class _DocumentWriter:
+    """Writes one object: what is small is kept until rows come, or it is worth a chunk of its own."""
+
+    def __init__(self, json: Json, open_rows: OpenRows) -> None:
+        self.json, self.open_rows = json, open_rows
+        self.forms = cache(json._forms)  # noqa: SLF001
+        self.pending: list[str] = []
+        self.pending_size = 0
+
+    def object(self, document: Mapping[Any, Any], level: int) -> Generator[bytes]:
+        comma, colon = self.json._marks()  # noqa: SLF001
+        line = self.json._line  # noqa: SLF001
+        before = "{"
+        for key, value in document.items():
+            self._keep(f"{before}{line(level + 1)}{self._key(key)}{colon}")
+            yield from self._value(value, level + 1)
+            before = comma
+        self._keep("{}" if before == "{" else line(level) + "}")
+
+    def _value(self, value: Any, level: int) -> Generator[bytes]:
+        if isinstance(value, Mapping):
+            yield from self.object(value, level)
+        elif isinstance(value, Iterable) and not isinstance(value, SCALARS) and not _is_small(value):
+            with self.open_rows(value) as (columns, batches):
+                for chunk in self.json._array(columns, batches, level):  # noqa: SLF001
+                    yield self.taken() + chunk
+        else:
+            self._keep(self.forms(level).text(value))
+            if self.pending_size > PENDING_CHARACTERS:
+                yield self.taken()
+
+    def _key(self, key: Any) -> str:
+        if type(key) is str:
+            return quote_json(key)
+        return json_forms().text({key: None}).removeprefix("{").removesuffix(":null}")
+
+    def _keep(self, text: str) -> None:
+        self.pending.append(text)
+        self.pending_size += len(text)
+
+    def taken(self) -> bytes:
+        """Return what was kept, and keep it no longer."""
+        text = "".join(self.pending)
+        self.pending.clear()
+        self.pending_size = 0
+        return _utf8(text)
+
+
+def _is_small(value: Iterable[Any]) -> bool:
+    """Whether it is a short list of plain values, not worth opening as a source of rows."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= FIRST_BATCH_ROWS
+        and not any(hasattr(item, "_fields") or not isinstance(item, PLAIN) for item in value)
+    )
 
 
 def _utf8(text: str) -> bytes:
