@@ -59,8 +59,10 @@ class DataExportService:
             >>> buffer.getvalue()
             'name,age\\r\\nAlice,30\\r\\n'
         """
-        columns = [Column(methodcaller("get", header), header=header) for header in headers or ()]
-        return _as_text(stream(data, columns or None, Csv()), file_path)
+        columns = None
+        if headers is not None:
+            columns = [Column(methodcaller("get", header), header=header) for header in headers]
+        return _as_text(stream(data, columns, Csv()), file_path)
 
     @staticmethod
     def export_to_json(data: Any, file_path: StrPath | None = None, indent: int | None = 2) -> str | StrPath:
@@ -217,7 +219,8 @@ class DataExportService:
         with _logged(folder):
             folder.mkdir(parents=True, exist_ok=True)
         ending = f"_{datetime.now():%Y%m%d_%H%M%S}" if timestamp else ""
-        ending += f".{clean_filename(extension.lstrip('.'), 32)}"
+        if extension.strip("."):
+            ending += f".{clean_filename(extension.lstrip('.'), 32)}"
         return str(folder / (clean_filename(base_name, MAX_BYTES - len(ending.encode())) + ending))
 
 

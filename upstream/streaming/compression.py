@@ -78,8 +78,10 @@ def _gzip() -> Compressor:
 def _zstd() -> Compressor:
     if sys.version_info >= (3, 14):
         module: Any = optional("compression.zstd", "compression")
-        compressor: Compressor = module.ZstdCompressor(level=ZSTD_LEVEL)
+        parameter = module.CompressionParameter
+        options = {parameter.compression_level: ZSTD_LEVEL, parameter.checksum_flag: 1}
+        compressor: Compressor = module.ZstdCompressor(options=options)
         return compressor
     zstandard: Any = optional("zstandard", "compression")
-    compressobj: Compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+    compressobj: Compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
     return compressobj

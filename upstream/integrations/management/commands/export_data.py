@@ -144,7 +144,7 @@ def _names(lists: list[str] | None) -> list[str] | None:
 def _encoder(options: dict[str, Any], path: Path) -> Csv | Json | JsonLines:
     name = options["format"] or FORMAT_OF_SUFFIX.get(path.suffix)
     if name is None and options["output"] != STDOUT:
-        raise CommandError(f"{path.name!r} does not tell the format: --format {'|'.join(FORMATS)}")
+        raise CommandError(f"{options['output']!r} does not tell the format: --format {'|'.join(FORMATS)}")
     if name in ("json", "ndjson"):
         if options["no_header"] or options["profile"] != "data":
             raise CommandError(f"--no-header and --profile are for csv and tsv, not {name}")
