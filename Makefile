@@ -14,7 +14,7 @@ DEMO = .demo
 help:
 	@echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
 	@echo "make serve    the demo application on http://127.0.0.1:8000/"
-	@echo "make test     the whole test suite, with the real services it needs"
+	@echo "make test     the test suite, with the real services it needs; CI=1 adds the heavy memory runs"
 	@echo "make lint     ruff; make types: mypy --strict"
 	@echo "make bench    the benchmarks, side by side with the peers"
 	@echo "make clean    remove what the other targets made"
@@ -36,7 +36,7 @@ serve: $(VENV)/.demo
 	$(BIN)/gunicorn upstream.wsgi --threads 4 --bind 127.0.0.1:8000
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(if $(CI),,-m 'not heavy') $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
