@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from tests import processes
 from tests.fieldtypes.models import Parent, Secretive
@@ -446,6 +447,8 @@ def test_call_command_works_in_any_thread(tmp_path):
             call_command("export_data", "fieldtypes.Parent", columns=["id"], output=str(tmp_path / "x.csv"))
         except BaseException as error:  # noqa: BLE001 (the thread would keep it)
             failures.append(error)
+        finally:
+            connections.close_all()
 
     thread = threading.Thread(target=run)
     thread.start()
