@@ -80,7 +80,7 @@ class Json:
         opened = False
         with closing(chunks):
             for chunk in chunks:
-                yield chunk if opened else b"[" + chunk[len(comma) :]
+                yield chunk if opened else b"[" + chunk.removeprefix(comma.encode())
                 opened = True
         yield (self._line(level) + "]").encode() if opened else b"[]"
 
