@@ -1,13 +1,16 @@
 """One body of tests, every database: `database` and `transactional_database` run a test once on each."""
 
 import os
+from collections.abc import Generator, Iterator
 
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
 from hypothesis import HealthCheck, Phase, settings
 
-DATABASES = [pytest.param("default", id="sqlite"), "postgresql"]
+from tests import services
+
+DATABASES = [pytest.param("default", id="sqlite"), "postgresql", "mariadb"]
 
 settings.register_profile(
     "default",
@@ -29,7 +32,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give every test that asks for a database fixture access to all databases."""
     fixtures = getattr(item, "fixturenames", ())
-    transactional = "transactional_database" in fixtures
+    transactional = "transactional_database" in fixtures or "pgbouncer" in fixtures
     if (transactional or "database" in fixtures) and not item.get_closest_marker("django_db"):
         item.add_marker(pytest.mark.django_db(databases="__all__", transaction=transactional))
 
@@ -50,3 +53,35 @@ def database(request: pytest.FixtureRequest) -> str:
 def transactional_database(request: pytest.FixtureRequest) -> str:
     """The alias of each database in turn, outside any transaction; tables are emptied after the test."""
     return _present(request.param)
+
+
+@pytest.fixture(scope="session")
+def _pooler(django_db_setup: None) -> Iterator[services.Found]:
+    with services.pgbouncer() as found:  # gone before the test databases: it would keep them from being dropped
+        yield found
+
+
+@pytest.fixture
+def pgbouncer(_pooler: services.Found, _django_db_helper: None) -> Iterator[str]:
+    """The alias of a PgBouncer in transaction mode: the tables of "postgresql", over connections of its own."""
+    entry, reason = _pooler
+    if entry is None:
+        pytest.skip(reason)
+    name = connections["postgresql"].settings_dict["NAME"]
+    connections.settings["pgbouncer"].update({**entry, "NAME": name})
+    yield "pgbouncer"
+    connections["pgbouncer"].close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Register the alias "pgbouncer" around a test: before its fixtures, Django asks which databases there are."""
+    behind = connections.settings.get("postgresql")
+    if behind is None or "pgbouncer" not in getattr(item, "fixturenames", ()):
+        return (yield)
+    connections.settings["pgbouncer"] = {**behind, "TEST": {**behind["TEST"], "MIRROR": "postgresql"}}
+    try:
+        return (yield)
+    finally:
+        connections["pgbouncer"].close()
+        del connections["pgbouncer"], connections.settings["pgbouncer"]

