@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connections
 from django.db.models import Q
 
 from tests.fieldtypes.models import Everything, Parent, Secretive, Ticket
@@ -97,7 +98,6 @@ def found(rows, text):
         ("char__in=a,b", "ab"),
         ("char__in=c", ""),
         ("text=one=two", "a"),
-        ("text__icontains=WORDS", "b"),
         ("text__startswith=one", "a"),
         ("text__regex=^t.o ", "b"),
         ("text=", ""),
@@ -175,6 +175,12 @@ def test_values_are_read_as_the_field_reads_them(two, text, expected):
     assert found(two, text) == expected
 
 
+def test_texts_are_compared_in_any_case(two):
+    if connections[two.db].vendor == "mysql":
+        pytest.skip("the collation of the tests' MariaDB tells upper from lower case")
+    assert found(two, "text__icontains=WORDS") == "b"
+
+
 def test_related_row_is_named_by_its_key(two):
     row = two.get(char="a")
     for text in (
@@ -189,6 +195,12 @@ def test_related_row_is_named_by_its_key(two):
 def test_naive_times_are_in_the_current_zone(two, settings):
     settings.TIME_ZONE = "Europe/Zurich"
     assert found(two, "datetime=2026-01-31 09:15") == "a"
+
+
+def test_days_are_those_of_the_current_zone(two, settings):
+    if not connections[two.db].features.has_zoneinfo_database:
+        pytest.skip("the tests' MariaDB knows no time zones")
+    settings.TIME_ZONE = "Europe/Zurich"
     assert found(two, "datetime__date=2026-01-01") == "b"
 
 

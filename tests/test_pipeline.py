@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fieldtypes.models import Parent
+from tests.processes import eventually
 from tests.strategies import Plain, texts
 from upstream.streaming import Column, ColumnError, Csv, ExportError, Json, JsonLines, SourceError, plan, stream
 
@@ -179,8 +180,15 @@ def watcher(alias):
 
 
 def is_held(alias, watching):
-    """Whether the connection `alias` has a statement or transaction open, as another connection sees it."""
+    """Whether an export on `alias` holds a statement, transaction or connection, as another connection sees it."""
     with watching.cursor() as cursor:
+        if watching.vendor == "mysql":  # an export there has a connection of its own
+            known = [connections[alias].connection.thread_id(), watching.connection.thread_id()]
+            cursor.execute(
+                "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id NOT IN (%s, %s)",
+                known,
+            )
+            return cursor.fetchone() != (0,)
         if watching.vendor == "postgresql":
             pid = connections[alias].connection.info.backend_pid
             cursor.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid])
@@ -190,6 +198,11 @@ def is_held(alias, watching):
         except OperationalError:  # the database is locked
             return True
         return False
+
+
+def is_let_go(alias, watching):
+    # MariaDB notices a moment later that a connection was closed.
+    return eventually(lambda: not is_held(alias, watching), seconds=5 if watching.vendor == "mysql" else 0)
 
 
 def failing_at(number):
@@ -231,7 +244,7 @@ class TestLettingGo:
             next(chunks)
         assert is_held(transactional_database, watching)
         chunks.close()
-        assert not is_held(transactional_database, watching)
+        assert is_let_go(transactional_database, watching)
         assert parents.update(name="written afterwards") == 400
 
     @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -255,7 +268,7 @@ class TestLettingGo:
         with stream(parents, ["name"], chunk_size=1) as chunks:
             next(chunks), next(chunks)
             assert is_held(transactional_database, watching)
-        assert not is_held(transactional_database, watching)
+        assert is_let_go(transactional_database, watching)
 
     @pytest.mark.parametrize(
         "column",
@@ -265,17 +278,17 @@ class TestLettingGo:
         with pytest.raises(KeyError) as caught:
             list(stream(parents, [column], chunk_size=3))
         assert any("row 10" in note for note in caught.value.__notes__)
-        assert not is_held(transactional_database, watching)
+        assert is_let_go(transactional_database, watching)
         assert parents.update(name="written afterwards") == 400
 
     def test_a_complete_export(self, transactional_database, parents, watching):
         list(stream(parents, ["name"]))
-        assert not is_held(transactional_database, watching)
+        assert is_let_go(transactional_database, watching)
 
     def test_a_query_that_fails(self, transactional_database, parents, watching):
         with pytest.raises(DatabaseError):
             list(stream(parents.extra(where=["no_such_column = 1"]), ["name"]))
-        assert not is_held(transactional_database, watching)
+        assert is_let_go(transactional_database, watching)
         assert parents.count() == 400
 
     def test_a_query_that_fails_gives_no_chunk_before(self, transactional_database, parents):
@@ -296,7 +309,7 @@ class TestLettingGo:
             assert "exhausted" not in events
 
     def test_rows_of_one_export_show_one_state_of_the_database(self, transactional_database, parents, watching):
-        if watching.vendor != "postgresql":
+        if watching.vendor == "sqlite":
             pytest.skip("SQLite keeps writers out while it reads")
         chunks = stream(parents, ["name"], JsonLines(), chunk_size=1)
         first = next(chunks)

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with
 ENCODERS = [Csv(), Json(), JsonLines()]
 # What a snapshot of PostgreSQL and a transaction take is not a query.
 NOT_QUERIES = ("SET ", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT")
+# Reserved words of SQL, which need no quotes, each database's own, behind the name of the table.
+CHAR, INTEGER = "fieldtypes_everything.char", "fieldtypes_everything.integer"
 
 
 def row(**values):
@@ -152,7 +154,7 @@ INSTANCES = {
     "annotated": lambda rows: rows.annotate(shouted=Upper("char")),
     "aggregated": lambda rows: rows.annotate(siblings=Count("parent__children")),
     "alias": lambda rows: rows.alias(shouted=Upper("char")).filter(shouted="C1"),
-    "extra": lambda rows: rows.extra(select={"more": "integer + 1"}, where=["integer > 0"]),
+    "extra": lambda rows: rows.extra(select={"more": f"{INTEGER} + 1"}, where=[f"{INTEGER} > 0"]),
     "random order": lambda rows: rows.order_by("?").order_by("pk"),
 }
 
@@ -252,7 +254,7 @@ class TestValues:
         "related": lambda rows: rows.values("id", "parent__name", "ticket__code"),
         "to many": lambda rows: rows.values("id", "parent__children__id").order_by("id", "parent__children__id"),
         "sliced": lambda rows: rows.values("id", "char")[3:6],
-        "extra": lambda rows: rows.extra(select={"more": "integer + 1"}).values("char", "more"),
+        "extra": lambda rows: rows.extra(select={"more": f"{INTEGER} + 1"}).values("char", "more"),
         "none": lambda rows: rows.none().values("id", "char"),
     }
 
@@ -313,7 +315,7 @@ class TestAnnotations:
         assert written(queryset, named) == naive(named, by_attributes(queryset, *named))
 
     def test_extra_columns_are_columns(self, rows):
-        queryset = rows.extra(select={"more": "integer + 1", "other": "char"})
+        queryset = rows.extra(select={"more": f"{INTEGER} + 1", "other": CHAR})
         names = ["char", "more", "id", "other"]
         assert written(queryset, names) == naive(names, by_attributes(queryset, *names))
 
@@ -536,19 +538,20 @@ class TestRawQueries:
     def test_fields_annotations_and_relations(self, database, rows):
         raw = self.raw(
             database,
-            'SELECT id, "char", parent_id, integer * 2 AS double FROM fieldtypes_everything '
-            "WHERE integer = %s ORDER BY id",
+            f"SELECT id, {CHAR}, parent_id, {INTEGER} * 2 AS twice FROM fieldtypes_everything "
+            f"WHERE {INTEGER} = %s ORDER BY id",
             [1],
         )
         wanted = [[r.id, r.char, r.parent_id, r.integer * 2] for r in rows.filter(integer=1)]
-        assert written(raw) == naive(["id", "char", "parent_id", "double"], wanted)
+        assert written(raw) == naive(["id", "char", "parent_id", "twice"], wanted)
         with counted(database) as queries:
-            records = table(raw, ["double", "parent__label"])
+            records = table(raw, ["twice", "parent__label"])
         assert records[1:] == [["2", "" if r.parent is None else r.parent.label] for r in rows.filter(integer=1)]
         assert len(queries) == 2
 
     def test_parameters_may_have_names(self, database, rows):
-        raw = self.raw(database, "SELECT * FROM fieldtypes_everything WHERE integer = %(n)s ORDER BY id", {"n": 2})
+        sql = f"SELECT * FROM fieldtypes_everything WHERE {INTEGER} = %(n)s ORDER BY id"
+        raw = self.raw(database, sql, {"n": 2})
         assert written(raw, FEW) == few(rows.filter(integer=2))
 
     def test_a_column_that_it_does_not_select_is_refused(self, database, rows):
@@ -569,7 +572,7 @@ class TestRawQueries:
             assert cursor.fetchone() == (0,), refused
 
     def test_no_rows_give_a_header(self, database):
-        raw = self.raw(database, 'SELECT id, "char" FROM fieldtypes_everything WHERE id < 0')
+        raw = self.raw(database, f"SELECT id, {CHAR} FROM fieldtypes_everything WHERE id < 0")
         assert written(raw) == "id,char\r\n"
         assert written(raw, None, Json()) == "[]"
 

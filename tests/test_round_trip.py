@@ -419,7 +419,7 @@ class TestJsonColumns:
 
     def test_a_deep_document_is_kept(self, database):
         deep = value = []
-        for depth in range(200):
+        for depth in range(10 if connections[database].vendor == "mysql" else 200):  # MariaDB allows 32 levels
             value.append({"depth": depth, "in": []})
             value = value[0]["in"]
         with stored([_ordinary_row(json=deep)], database) as queryset:
@@ -428,8 +428,8 @@ class TestJsonColumns:
             assert json.loads(written(queryset, ["json"], Json())) == [{"json": deep}]
 
     def test_a_lone_surrogate_in_a_document_is_kept_or_refused(self, database):
-        if connections[database].vendor == "postgresql":
-            pytest.skip("PostgreSQL refuses it itself")
+        if connections[database].vendor != "sqlite":
+            pytest.skip("the database refuses it itself")
         with stored([_ordinary_row(json={"a": "\ud800"})], database) as queryset:
             for columns in (["json"], ["json", Column(lambda row: row.pk, header="pk")]):
                 for encoder in LANGUAGES.values():
