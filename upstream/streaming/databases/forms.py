@@ -8,12 +8,12 @@ Ratios in comments: the server's time for 200,000 rows of that one column, again
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from upstream.streaming.values import quote_json
+from django.db.models import ForeignKey, GeneratedField, JSONField
 
-Decimals = Literal["string", "number"]
+from upstream.streaming.values import quote_json
 
 SETTINGS = {"DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": "1"}
 
@@ -70,21 +70,17 @@ class Session:
         moments: Literal["utc", "naive"] = "naive" if connection.timezone is None else "utc"
         return cls(version=connection.pg_version, moments=moments if connection.timezone_name == "UTC" else None)
 
-    @property
-    def to_json(self) -> str:
-        """The function that escapes text: JSON_SCALAR (PostgreSQL 17) 1.5, to_json, asking for types, 1.8."""
-        return "JSON_SCALAR" if self.version >= 170000 else "to_json"
-
 
 @dataclass(frozen=True, slots=True)
 class JsonForm:
-    """SQL of type text that makes a JSON value; `quoted` is a string whose quotes are still missing."""
+    """SQL of type text for a JSON value; `quoted` is a string whose quotes are still to be put around it."""
 
     sql: str
     quoted: bool = False
 
-    def __str__(self) -> str:
-        return f"'\"' || {self.sql} || '\"'" if self.quoted else self.sql
+    def or_null(self) -> "JsonForm":
+        text = f"'\"' || {self.sql} || '\"'" if self.quoted else self.sql
+        return JsonForm(f"COALESCE({text}, 'null')")
 
 
 def csv_form(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool = False) -> str | None:
@@ -93,13 +89,10 @@ def csv_form(field: Any, kind: int | str, sql: str, session: Session, *, convert
     `kind` is the type of the column, its number or name, and `sql` a cheap reference to it. `converted` says
     that Django hands the values to `Expression.convert_value`, as it does for all but plain columns.
     """
-    kind, sql = _read(field, kind, sql, converted=converted)
+    kind, sql = _read(field, kind, sql, session, converted=converted)
     if kind in CELLS:
         return CELLS[kind].replace("{x}", sql)
-    if kind in MOMENTS:
-        return _moment(kind, sql, session)
-    form = _json(kind, sql, session, "string")
-    return form.sql if form else None
+    return VALUES[kind].sql.replace("{x}", sql) if kind in VALUES else None
 
 
 def json_form(
@@ -108,21 +101,26 @@ def json_form(
     sql: str,
     session: Session,
     *,
-    decimals: Decimals = "string",
+    decimals: Literal["string", "number"] = "string",
     nullable: bool = True,
     converted: bool = False,
 ) -> JsonForm | None:
     """Return SQL for the JSON value of `field`, where `nullable` with null for NULL; else as `csv_form`."""
-    kind, sql = _read(field, kind, sql, converted=converted)
-    form = _json(kind, sql, session, decimals)
-    return JsonForm(f"COALESCE({form}, 'null')") if form and nullable else form
+    kind, sql = _read(field, kind, sql, session, converted=converted)
+    form = (NUMBER_VALUES if decimals == "number" else VALUES).get(kind)
+    if form is None:
+        return None
+    # A text of 90 letters: JSON_SCALAR (PostgreSQL 17) 1.5, to_json, which looks up types for each row, 1.8.
+    to_json = "JSON_SCALAR" if session.version >= 170000 else "to_json"
+    form = replace(form, sql=form.sql.replace("{to_json}", to_json).replace("{x}", sql))
+    return form.or_null() if nullable else form
 
 
 def json_row(headers: Sequence[str], forms: Sequence[JsonForm]) -> str:
     """Return SQL for one object.
 
-    `||` takes 0.87 of the time of row_to_json, concat() 0.92, format() 0.97, columns of which the client deletes
-    the delimiters 0.86. Joined four by four, since each `||` copies all that is to its left.
+    Of the time that row_to_json takes, `||` takes 0.87, concat() 0.92, format() 0.97. Joined four by four,
+    since each `||` copies all that is to its left.
     """
     parts, before = [], "{"
     for header, form in zip(headers, forms, strict=True):
@@ -136,53 +134,81 @@ def json_row(headers: Sequence[str], forms: Sequence[JsonForm]) -> str:
     return parts[0]
 
 
-def _read(field: Any, kind: int | str, sql: str, *, converted: bool) -> tuple[str, str]:
-    """Return the type whose form to take, and of which SQL; "" where the pair is not on the list."""
+def _read(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool) -> tuple[str, str]:
+    """Return under which name the table has the forms, and of which SQL; "" where the pair is not on the list."""
     if isinstance(kind, int):
         kind = NAMES.get(kind, "")
-    if kind in _kinds(field):
-        return kind, sql
-    if converted and _kinds(field):
+    known = _types(field)
+    if converted and known and kind not in known:
         return _converted(field.get_internal_type(), kind, sql)
-    return "", sql
+    if kind not in known or ("tz" in kind and session.moments is None):
+        return "", sql
+    return f"naive {kind}" if "tz" in kind and session.moments == "naive" else kind, sql
 
 
-def _kinds(field: Any) -> tuple[str, ...]:
+def _types(field: Any) -> tuple[str, ...]:
     """Return the types that the column of `field` may have."""
-    names = [kind.__name__ for kind in type(field).__mro__]
-    stock: Any = next((kind for kind in type(field).__mro__ if kind.__module__.startswith("django.")), None)
+    ancestors = type(field).__mro__
+    stock: Any = next((kind for kind in ancestors if kind.__module__.startswith("django.")), None)
     if stock is None or any(getattr(type(field), name, None) != getattr(stock, name, None) for name in READING):
         return ()
-    if not vars(field).keys().isdisjoint(READING) or getattr(field, "decoder", None) is not None:
+    if isinstance(field, ForeignKey):
+        return _types(field.target_field)
+    if isinstance(field, GeneratedField):
+        return _types(field.output_field)
+    decodes = hasattr(field, "from_db_value")  # an array has it where its elements have it
+    if decodes and not (isinstance(field, JSONField) and field.decoder is None):
         return ()
-    if "ForeignKey" in names:
-        return _kinds(field.target_field)
-    if "GeneratedField" in names:
-        return _kinds(field.output_field)
-    if "ArrayField" in names:
-        return tuple(kind if kind.endswith("[]") else kind + "[]" for kind in _kinds(field.base_field))
-    return next((TYPES[name] for name in names if name in TYPES), ())
+    if stock.__name__ == "ArrayField":
+        return tuple(kind.removesuffix("[]") + "[]" for kind in _types(field.base_field))
+    return next((TYPES[kind.__name__] for kind in ancestors if kind.__name__ in TYPES), ())
 
 
 def _converted(field_type: str, kind: str, sql: str) -> tuple[str, str]:
-    """Return what float(), int() and Decimal() make of a number; too large a numeric is no float8: an error."""
+    """Return what float(), int() and Decimal() make of a number; a numeric that no float8 holds is an error."""
     if field_type == "FloatField" and kind in (*INTEGERS, "numeric"):
         return "float8", f"{sql}::float8"
     if field_type == "DecimalField" and kind in INTEGERS:
         return "numeric", f"{sql}::numeric"
     if field_type.endswith("IntegerField") and kind == "numeric":
-        refused = _error(sql, "numeric")
-        whole = f"(CASE WHEN {sql} IN ('NaN', 'Infinity', '-Infinity') THEN {refused} ELSE trunc({sql}) END)"
-        return "int8", whole
+        return "int8", INTEGRAL.replace("{x}", sql)
     return "", sql
 
 
-def _error(sql: str, kind: str) -> str:
-    return f"('no value of Python: ' || {sql})::int::text::{kind}"
+def _refused(kind: str) -> str:
+    return f"('no value of Python: ' || {{x}})::int::text::{kind}"
 
 
-# The text of a float: PostgreSQL writes 1 for 1.0, exponents from 1e15 (repr from 1e16), and from 1e16 to 1.5e23,
-# where a shorter text may lie just between two floats, takes a longer one than repr, which reads it as even. 1.3
+def _moment(kind: str, as_it_is: str, padded: str, offset: str) -> str:
+    """Return the form of a datetime, whose fraction has six digits or none: 1.25, by to_char alone 2.1."""
+    return (
+        f"CASE WHEN {{x}} >= '0001-01-01 00:00{offset}' AND {{x}} < '10000-01-01 00:00{offset}' THEN"
+        f" CASE WHEN {{x}} <> {{x}}::{kind}(5) OR {{x}} = {{x}}::{kind}(0) THEN {as_it_is} ELSE {padded} END"
+        f" ELSE {_refused('text')} END"
+    )
+
+
+def _range(kind: str, cast: str = "") -> JsonForm:
+    """Return the form of a range: the str() of psycopg's."""
+    cell = CELLS[kind]
+    lower, upper = (cell.replace("{x}", f"{end}({{x}}){cast}") for end in ("lower", "upper"))
+    return JsonForm(
+        "CASE WHEN isempty({x}) THEN 'empty' WHEN NOT isempty({x}) THEN"
+        f" CASE WHEN lower_inc({{x}}) THEN '[' ELSE '(' END || COALESCE(({lower})::text, 'None') || ', '"
+        f" || COALESCE(({upper})::text, 'None') || CASE WHEN upper_inc({{x}}) THEN ']' ELSE ')' END END",
+        quoted=True,
+    )
+
+
+def _array_of_moments(text: str, offset: str) -> JsonForm:
+    return JsonForm(
+        f"CASE WHEN '0001-01-01 00:00{offset}' > ANY ({{x}}) OR '10000-01-01 00:00{offset}' <= ANY ({{x}})"
+        f" THEN {_refused('text')} ELSE {text} END"
+    )
+
+
+# PostgreSQL writes 1 for 1.0, exponents from 1e15 (repr from 1e16), and from 1e16 to 1.5e23, where a shorter text
+# may lie in the middle of two floats, a longer one than repr, which relies on readers to choose the even: 1.25.
 FLOAT = """CASE WHEN {x} <> trunc({x}) AND abs({x}) < 1e15::float8 THEN {x}::text
  WHEN abs({x}) < 1e15::float8 THEN {x}::text || '.0'
  WHEN abs({x}) < 1e16::float8 THEN {x}::text::numeric::text || CASE WHEN {x} = trunc({x}) THEN '.0' ELSE '' END
@@ -192,129 +218,83 @@ FLOAT = """CASE WHEN {x} <> trunc({x}) AND abs({x}) < 1e15::float8 THEN {x}::tex
  WHEN {16}::float8 = {x} THEN ltrim({16}) ELSE ltrim({17}) END"""
 for _digits in (15, 16, 17):
     FLOAT = FLOAT.replace(f"{{{_digits}}}", f"to_char({{x}}, '9.{'9' * (_digits - 1)}EEEE')")
-
-DATE = "CASE WHEN {x} BETWEEN '0001-01-01' AND '9999-12-31' THEN {x} ELSE " + _error("{x}", "date") + " END"
-# Fractions have six digits or none.
+FLOAT_CELL = FLOAT.replace("{nan}", "nan").replace("{inf}", "inf").replace("{-inf}", "-inf")
+FLOAT_VALUE = FLOAT.replace("{nan}", '"NaN"').replace("{inf}", '"Infinity"').replace("{-inf}", '"-Infinity"')
+INTEGRAL = (
+    f"(CASE WHEN {{x}} IN ('NaN', 'Infinity', '-Infinity') THEN {_refused('numeric')} ELSE trunc({{x}}) END)"
+)
+DATE = f"CASE WHEN {{x}} BETWEEN '0001-01-01' AND '9999-12-31' THEN {{x}} ELSE {_refused('date')} END"
 TIME = (
-    "CASE WHEN {x} = '24:00' THEN " + _error("{x}", "text") + " WHEN {x} <> {x}::time(5) OR {x} = {x}::time(0)"
+    f"CASE WHEN {{x}} = '24:00' THEN {_refused('text')} WHEN {{x}} <> {{x}}::time(5) OR {{x}} = {{x}}::time(0)"
     " THEN {x}::text ELSE rpad({x}::text, 15, '0') END"
 )
-# A month is 30 days and a year 365, as psycopg reads them.
-INTERVAL = """(SELECT CASE
- WHEN i >= '0' AND i < '1000000000 days' THEN to_char(i, f)
- WHEN i < '0' AND i >= '-999999999 days' THEN '-' || to_char(-i, f) ELSE {error} END
+# A month is 30 days and a year 365, as psycopg reads them. OFFSET 0 keeps each step from being run many times.
+INTERVAL = f"""(SELECT CASE WHEN i >= '0' AND i < '1000000000 days' THEN to_char(i, f)
+  WHEN i < '0' AND i >= '-999999999 days' THEN '-' || to_char(-i, f) ELSE {_refused("text")} END
  FROM (SELECT i, CASE WHEN i = i::interval(0) THEN '"P"FMDD"DT"HH24"H"MI"M"SS"S"'
-  ELSE '"P"FMDD"DT"HH24"H"MI"M"SS.US"S"' END AS f
-  FROM (SELECT justify_hours({x} + make_interval(years => -y, months => -m, days => 365 * y + 30 * m)) AS i
-   FROM (SELECT date_part('year', {x})::int AS y, date_part('month', {x})::int AS m OFFSET 0) AS a
-   OFFSET 0) AS b OFFSET 0) AS c)""".replace("{error}", _error("{x}", "text"))
+   ELSE '"P"FMDD"DT"HH24"H"MI"M"SS.US"S"' END AS f
+  FROM (SELECT justify_hours({{x}} + make_interval(years => -y, months => -m, days => 365 * y + 30 * m)) AS i
+   FROM (SELECT date_part('year', {{x}})::int AS y, date_part('month', {{x}})::int AS m OFFSET 0) AS a
+   OFFSET 0) AS b OFFSET 0) AS c)"""  # noqa: S608 (the parts are constants)
 BASE64 = r"replace(encode({x}, 'base64'), E'\n', '')"
+# Each fraction is lengthened, then cut to six digits.
+MOMENTS = (
+    r"regexp_replace(regexp_replace(array_to_json({x})::text, '([.][0-9]+)', E'\\100000', 'g'),"
+    r" '([.][0-9]{6})[0-9]*', E'\\1', 'g')"
+)
 
+QUOTED_MOMENT = """'"' || to_char({x}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+
+# The cells of CSV that differ from the text of `VALUES`.
 CELLS = {
     **dict.fromkeys((*INTEGERS, "numeric", "uuid", "inet", "jsonb", "json"), "{x}"),
     # A collation of the column's own may take other strings for empty.
     **dict.fromkeys(STRINGS, "NULLIF({x}::text COLLATE \"C\", '')"),
     "bool": "CASE WHEN {x} THEN 'True' WHEN NOT {x} THEN 'False' END",
-    "float8": FLOAT.replace("{nan}", "nan").replace("{inf}", "inf").replace("{-inf}", "-inf"),
+    "float8": FLOAT_CELL,
+    "float4": FLOAT_CELL.replace("{x}", "{x}::text::float8"),
     "date": DATE,
+    "timestamp": _moment("timestamp", "{x}::text", "to_char({x}, 'YYYY-MM-DD HH24:MI:SS.US')", ""),
+    "timestamptz": _moment(
+        "timestamptz", "{x}::text || ':00'", "to_char({x}, 'YYYY-MM-DD HH24:MI:SS.US+00:00')", "+00:00"
+    ),
     "bytea": f"NULLIF({BASE64}, '')",
 }
-CELLS["float4"] = CELLS["float8"].replace("{x}", "{x}::text::float8")
+CELLS["naive timestamptz"] = CELLS["timestamp"].replace("{x}", "{x}::timestamp")
 
-# SQL of type text, and whether JSON puts it between quotes.
 VALUES = {
-    **dict.fromkeys((*INTEGERS, "bool", "jsonb"), ("{x}::text", False)),
-    **dict.fromkeys(("numeric", "uuid"), ("{x}::text", True)),
-    **dict.fromkeys(STRINGS, ("{to_json}({x}::text)::text", False)),
-    # The only raw control characters that it may hold are white space between values.
-    "json": (r"translate({x}::text, E'\n\r\t', '   ')", False),
-    "float8": (
-        FLOAT.replace("{nan}", '"NaN"').replace("{inf}", '"Infinity"').replace("{-inf}", '"-Infinity"'),
-        False,
+    **dict.fromkeys((*INTEGERS, "bool", "jsonb"), JsonForm("{x}::text")),
+    **dict.fromkeys(("numeric", "uuid"), JsonForm("{x}::text", quoted=True)),
+    **dict.fromkeys(STRINGS, JsonForm("{to_json}({x}::text)::text")),
+    "float8": JsonForm(FLOAT_VALUE),
+    "float4": JsonForm(FLOAT_VALUE.replace("{x}", "{x}::text::float8")),
+    "json": JsonForm(r"translate({x}::text, E'\n\r\t', '   ')"),  # which it may hold between its values
+    "date": JsonForm(f"({DATE})::text", quoted=True),
+    "time": JsonForm(TIME, quoted=True),
+    "timestamp": JsonForm(_moment("timestamp", "{to_json}({x})::text", f"{QUOTED_MOMENT} || '\"'", "")),
+    "timestamptz": JsonForm(
+        _moment("timestamptz", "{to_json}({x})::text", f"{QUOTED_MOMENT} || '+00:00\"'", "+00:00")
     ),
-    "date": (f"({DATE})::text", True),
-    "time": (TIME, True),
-    "interval": (INTERVAL, True),
-    "inet": ("abbrev({x})", True),  # {x}::text would add /32
-    "bytea": (BASE64, True),
+    "interval": JsonForm(INTERVAL, quoted=True),
+    "inet": JsonForm("abbrev({x})", quoted=True),  # {x}::text would add /32
+    "bytea": JsonForm(BASE64, quoted=True),
 }
-VALUES["float4"] = (VALUES["float8"][0].replace("{x}", "{x}::text::float8"), False)
-RANGES = {
-    "int4range": "int4",
-    "int8range": "int8",
-    "daterange": "date",
-    "tsrange": "timestamp",
-    "tstzrange": "timestamptz",
+VALUES["naive timestamptz"] = JsonForm(VALUES["timestamp"].sql.replace("{x}", "{x}::timestamp"))
+VALUES |= {
+    **dict.fromkeys(("int4range", "int8range"), _range("int8")),
+    "daterange": _range("date"),
+    "tsrange": _range("timestamp"),
+    "tstzrange": _range("timestamptz"),
+    "naive tstzrange": _range("timestamp", "::timestamp"),
+    # Floats, times, intervals and JSON in arrays have no form.
+    **{f"{kind}[]": JsonForm("array_to_json({x})::text") for kind in (*INTEGERS, *STRINGS, "bool", "uuid")},
+    "numeric[]": JsonForm("array_to_json({x}::text[])::text"),
+    "date[]": _array_of_moments("array_to_json({x})::text", ""),
+    "timestamp[]": _array_of_moments(MOMENTS, ""),
+    "timestamptz[]": _array_of_moments(MOMENTS, "+00:00"),
+    "naive timestamptz[]": _array_of_moments(MOMENTS.replace("{x}", "{x}::timestamp[]"), "+00:00"),
 }
-MOMENTS = ("timestamptz", "timestamp")
-
-
-def _json(kind: str, sql: str, session: Session, decimals: Decimals) -> JsonForm | None:
-    if kind == "numeric" and decimals == "number":
-        return JsonForm(f"{session.to_json}({sql})::text")  # between quotes where it is no number
-    if kind in VALUES:
-        text, quoted = VALUES[kind]
-        return JsonForm(text.replace("{x}", sql).replace("{to_json}", session.to_json), quoted)
-    if kind in MOMENTS:
-        moment = _moment(kind, sql, session, json=True)
-        return JsonForm(moment) if moment else None
-    if kind in RANGES:
-        return _range(RANGES[kind], sql, session)
-    return _array(kind[:-2], sql, session, decimals) if kind.endswith("[]") else None
-
-
-def _moment(kind: str, sql: str, session: Session, *, json: bool = False) -> str | None:
-    """Return the form of a datetime, whose fraction has six digits or none: 1.25, by to_char alone 2.1."""
-    if kind == "timestamptz" and session.moments is None:
-        return None
-    if kind == "timestamptz" and session.moments == "naive":
-        kind, sql = "timestamp", f"{sql}::timestamp"
-    offset = "+00:00" if kind == "timestamptz" else ""
-    if json:
-        as_it_is = f"{session.to_json}({sql})::text"
-        padded = f"""'"' || to_char({sql}, 'YYYY-MM-DD"T"HH24:MI:SS.US') || '{offset}"'"""
-    else:
-        as_it_is = f"{sql}::text || ':00'" if offset else f"{sql}::text"
-        padded = f"to_char({sql}, 'YYYY-MM-DD HH24:MI:SS.US') || '{offset}'"
-    return (
-        f"CASE WHEN {sql} >= '0001-01-01 00:00{offset}' AND {sql} < '10000-01-01 00:00{offset}' THEN"
-        f" CASE WHEN {sql} <> {sql}::{kind}(5) OR {sql} = {sql}::{kind}(0) THEN {as_it_is} ELSE {padded} END"
-        f" ELSE {_error(sql, 'text')} END"
-    )
-
-
-def _range(kind: str, sql: str, session: Session) -> JsonForm | None:
-    """Return the form of a range: the str() of psycopg's."""
-    lower, upper = (
-        CELLS[kind].replace("{x}", bound) if kind in CELLS else _moment(kind, bound, session)
-        for bound in (f"lower({sql})", f"upper({sql})")
-    )
-    if lower is None:
-        return None
-    return JsonForm(
-        f"CASE WHEN isempty({sql}) THEN 'empty' WHEN NOT isempty({sql}) THEN"
-        f" CASE WHEN lower_inc({sql}) THEN '[' ELSE '(' END || COALESCE(({lower})::text, 'None') || ', '"
-        f" || COALESCE(({upper})::text, 'None') || CASE WHEN upper_inc({sql}) THEN ']' ELSE ')' END END",
-        quoted=True,
-    )
-
-
-def _array(kind: str, sql: str, session: Session, decimals: Decimals) -> JsonForm | None:
-    """Return the form of an array of any dimensions; floats, times, intervals and JSON have none there."""
-    if kind == "timestamptz" and session.moments == "naive":
-        kind, sql = "timestamp", f"{sql}::timestamp[]"
-    if kind in (*INTEGERS, *STRINGS, "bool", "uuid") or (kind == "numeric" and decimals == "number"):
-        return JsonForm(f"array_to_json({sql})::text")
-    if kind == "numeric":
-        return JsonForm(f"array_to_json({sql}::text[])::text")
-    if kind not in ("date", *MOMENTS) or (kind == "timestamptz" and session.moments is None):
-        return None
-    zone = "+00" if kind == "timestamptz" else ""
-    text = f"array_to_json({sql})::text"
-    if kind != "date":  # lengthen each fraction, then cut it to six digits
-        text = f"regexp_replace({text}, '([.][0-9]+)', E'\\\\100000', 'g')"
-        text = f"regexp_replace({text}, '([.][0-9]{{6}})[0-9]*', E'\\\\1', 'g')"
-    return JsonForm(
-        f"CASE WHEN '0001-01-01{zone}' > ANY ({sql}) OR '10000-01-01{zone}' <= ANY ({sql})"
-        f" THEN {_error(sql, 'text')} ELSE {text} END"
-    )
+NUMBER_VALUES = VALUES | {
+    "numeric": JsonForm("{to_json}({x})::text"),  # between quotes where it is no number
+    "numeric[]": JsonForm("array_to_json({x})::text"),
+}
