@@ -207,13 +207,13 @@ def _array_of_moments(text: str, offset: str) -> JsonForm:
     )
 
 
-# PostgreSQL writes 1 for 1.0, exponents from 1e15 (repr from 1e16), and from 1e16 to 1.5e23, where a shorter text
+# PostgreSQL writes 1 for 1.0, exponents from 1e15 (repr from 1e16), and from 1e16 to 1e40, where a shorter text
 # may lie in the middle of two floats, a longer one than repr, which relies on readers to choose the even: 1.25.
 FLOAT = """CASE WHEN {x} <> trunc({x}) AND abs({x}) < 1e15::float8 THEN {x}::text
  WHEN abs({x}) < 1e15::float8 THEN {x}::text || '.0'
  WHEN abs({x}) < 1e16::float8 THEN {x}::text::numeric::text || CASE WHEN {x} = trunc({x}) THEN '.0' ELSE '' END
  WHEN {x} = 'NaN' THEN '{nan}' WHEN {x} = 'Infinity' THEN '{inf}' WHEN {x} = '-Infinity' THEN '{-inf}'
- WHEN abs({x}) > 1e24::float8 THEN {x}::text
+ WHEN abs({x}) > 1e40::float8 THEN {x}::text
  WHEN {15}::float8 = {x} THEN regexp_replace(ltrim({15}), '[.]?0+e', 'e')
  WHEN {16}::float8 = {x} THEN ltrim({16}) ELSE ltrim({17}) END"""
 for _digits in (15, 16, 17):
