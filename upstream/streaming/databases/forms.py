@@ -176,7 +176,7 @@ def _converted(field_type: str, kind: str, sql: str) -> tuple[str, str]:
 
 
 def _refused(kind: str) -> str:
-    return f"('no value of Python: ' || {{x}})::int::text::{kind}"
+    return f"('no value of Python: ' || {{x}}::text)::int::text::{kind}"
 
 
 def _moment(kind: str, as_it_is: str, padded: str, offset: str) -> str:
