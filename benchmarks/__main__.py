@@ -12,13 +12,14 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import CASES
-from benchmarks.databases import cache_directory, opened, run_django
+from benchmarks.databases import NAMES, cache_directory, opened, run_django
 from benchmarks.report import EXPLANATION, Rounds, as_table, figures
+from benchmarks.servers import UnavailableError
 
 # A hundred thousand rows take some of them a gigabyte and half a minute.
 LARGEST_UNBOUNDED = 100_000
@@ -34,8 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     reports = {}
-    for name in options.databases:
-        reports[name] = _report(name, options)
+    for name in options.databases or NAMES:
+        try:
+            reports[name] = _report(name, options)
+        except UnavailableError as error:
+            if options.databases:
+                raise SystemExit(str(error)) from error
+            print(f"left out: {error}", file=sys.stderr)
         if options.json:  # after each: what was measured stays if the next one breaks
             options.json.write_text(json.dumps({"machine": machine, "databases": reports}, indent=1) + "\n")
     print(f"\n{EXPLANATION}")
@@ -48,7 +54,7 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
     )
     parser.add_argument("--rows", type=_sizes, default=_sizes("10000,100000,1000000"), help="sizes of the table")
     parser.add_argument("--rounds", type=int, default=3, help="rivals besides the recipe run once")
-    parser.add_argument("--databases", type=_names("sqlite", "postgresql"), default=["sqlite", "postgresql"])
+    parser.add_argument("--databases", type=_names(*NAMES), help="without it, all that can be had")
     parser.add_argument("--cases", type=_names(*CASES), default=list(CASES))
     parser.add_argument("--all", action="store_true", help="at every size also what holds all rows in memory")
     parser.add_argument("--json", type=Path, help="write every figure and round to this file")
@@ -113,14 +119,21 @@ def _reason_against(case: str, rows: int, options: Namespace) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    packages = ("Django", "orjson", "psycopg", "isal")
+    packages = ("Django", "orjson", "psycopg", "mysqlclient", "isal")
     return {
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg(),
         "python": platform.python_version(),
-        **{package: version(package) for package in packages},
+        **{package: _version(package) for package in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 if __name__ == "__main__":

