@@ -15,7 +15,12 @@ from django.db.models import ForeignKey, GeneratedField, JSONField
 
 from upstream.streaming.values import quote_json
 
-SETTINGS = {"DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": "1"}
+SETTINGS = {
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+}
 
 # Each type's number and that of its arrays, the same in every database. Other types go by their name.
 NUMBERS = {
