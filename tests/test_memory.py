@@ -23,7 +23,7 @@ def entries(tmp_path_factory):
         yield entries
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def peak(request, entries, tmp_path):
     """Measure the peak of an export of that many rows, in bytes."""
     if request.param not in entries:

@@ -91,7 +91,7 @@ def server(request, served_databases):
         yield port
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def served(request, served_databases):
     """The alias of each database that the servers read."""
     if request.param not in served_databases:

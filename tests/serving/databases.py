@@ -2,10 +2,12 @@
 
 import json
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
 
 from django.conf import settings
+
+from benchmarks.servers import connect_mariadb
 
 NAME = "upstream_serving"
 WIDE_BYTES = 5 * 1024 * 1024
@@ -21,6 +23,10 @@ POSTGRESQL = """
     CREATE TABLE line AS SELECT id, 'Line ' || id || ', "ü"' AS text FROM generate_series(1, {rows}) AS id;
     CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
 """
+MARIADB = """
+    CREATE TABLE line AS SELECT seq AS id, concat('Line ', seq, ', "ü"') AS text FROM seq_1_to_{rows};
+    CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
+"""
 
 
 @contextmanager
@@ -31,20 +37,38 @@ def databases(directory, rows):
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(SQLITE.format(**sizes))
     entries = {"sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}}
-    if "postgresql" not in settings.DATABASES:
+    with ExitStack() as made:
+        for alias, make in {"postgresql": _on_postgresql, "mariadb": _on_mariadb}.items():
+            if alias in settings.DATABASES:
+                known = settings.DATABASES[alias]
+                entry = {key: known[key] for key in ("ENGINE", *SETTINGS, "OPTIONS") if key in known}
+                entries[alias] = {**entry, "NAME": NAME}
+                made.enter_context(make(entries, sizes))
         yield entries
-        return
-    known = settings.DATABASES["postgresql"]
-    entries["postgresql"] = {key: known[key] for key in known if key in ("ENGINE", *SETTINGS, "OPTIONS")}
-    entries["postgresql"]["NAME"] = NAME
+
+
+@contextmanager
+def _on_postgresql(entries, sizes):
     with postgresql(entries, "postgres") as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {NAME}")
     with postgresql(entries) as connection:
         connection.execute(POSTGRESQL.format(**sizes))
-    yield entries
+    yield
     with postgresql(entries, "postgres") as connection:
         connection.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
+
+
+@contextmanager
+def _on_mariadb(entries, sizes):
+    with closing(connect_mariadb(entries["mariadb"])) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {NAME}")
+        cursor.execute(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4")
+        cursor.execute(f"USE {NAME}")
+        for statement in MARIADB.format(**sizes).split(";")[:-1]:
+            cursor.execute(statement)
+        yield
+        cursor.execute(f"DROP DATABASE {NAME}")
 
 
 SETTINGS = {"USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}

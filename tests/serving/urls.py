@@ -12,9 +12,11 @@ from upstream.streaming import Csv, Json, JsonLines, stream, to_response
 ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines(), "bare": Csv(header=False)}
 CHUNK = b"x" * 64 * 1024
 # Conditions that are an error of the database when it comes to one row.
+OVERFLOWING = "abs(CASE WHEN id = %s THEN -9223372036854775807 - 1 ELSE 1 END) > 0"
 BREAKING = {
-    "sqlite": "abs(CASE WHEN id = %s THEN -9223372036854775807 - 1 ELSE 1 END) > 0",
+    "sqlite": OVERFLOWING,
     "postgresql": "1 / (id - %s) IS NOT NULL",
+    "mariadb": OVERFLOWING,  # where a division by zero is NULL
 }
 
 gate = threading.Event()
