@@ -175,7 +175,9 @@ DEEP = st.integers(1, 200).map(lambda depth: '{"a":[' * depth + "]}" * depth)
 DOCUMENTS = st.tuples(json_values(ALIAS, nul=False), st.sampled_from([None, 1, "\t"])).map(
     lambda drawn: json.dumps(drawn[0], indent=drawn[1], ensure_ascii=False).replace("\n", "\r\n")
 )
-BYTES = st.binary(max_size=200).map(lambda value: "\\x" + value.hex())
+BYTES = (st.sampled_from([b"x" * size for size in (56, 57, 58, 114, 115, 300)]) | st.binary()).map(
+    lambda value: "\\x" + value.hex()
+)
 
 
 def integers(size):
@@ -193,7 +195,7 @@ CASES = {
     "float4": (models.FloatField(), st.floats(width=32).map(repr)),
     "numeric": (models.DecimalField(), DECIMALS),
     "numeric(12,2)": (models.DecimalField(), PRICES | st.just("NaN")),
-    "date": (models.DateField(), st.dates().map(str)),
+    "date": (models.DateField(), st.sampled_from(["0001-01-01", "9999-12-31"]) | st.dates().map(str)),
     "time": (models.TimeField(), st.datetimes().flatmap(fractions).map(lambda text: text[11:])),
     "timestamptz": (models.DateTimeField(), MOMENTS),
     "timestamp": (models.DateTimeField(), MOMENTS),

@@ -184,12 +184,39 @@ def _refused(kind: str) -> str:
     return f"('no value of Python: ' || {{x}}::text)::int::text::{kind}"
 
 
-def _moment(kind: str, as_it_is: str, padded: str, offset: str) -> str:
-    """Return the form of a datetime, whose fraction has six digits or none: 1.25, by to_char alone 2.1."""
+def _float(nan: str, infinity: str, minus_infinity: str) -> str:
+    """Return the form of a float: 1.25.
+
+    PostgreSQL writes 1 for 1.0 and exponents from 1e15, repr from 1e16. From there to 1e40 a short text may lie in
+    the middle of two floats: PostgreSQL then writes a longer one, but repr trusts readers to choose the even.
+    """
+    in_15, in_16, in_17 = (f"to_char({{x}}, '9.{'9' * places}EEEE')" for places in (14, 15, 16))
+    return (
+        "CASE WHEN {x} <> trunc({x}) AND abs({x}) < 1e15::float8 THEN {x}::text"
+        " WHEN abs({x}) < 1e15::float8 THEN {x}::text || '.0'"
+        " WHEN abs({x}) < 1e16::float8"
+        " THEN {x}::text::numeric::text || CASE WHEN {x} = trunc({x}) THEN '.0' ELSE '' END"
+        f" WHEN {{x}} = 'NaN' THEN '{nan}' WHEN {{x}} = 'Infinity' THEN '{infinity}'"
+        f" WHEN {{x}} = '-Infinity' THEN '{minus_infinity}' WHEN abs({{x}}) > 1e40::float8 THEN {{x}}::text"
+        f" WHEN {in_15}::float8 = {{x}} THEN regexp_replace(ltrim({in_15}), '[.]?0+e', 'e')"
+        f" WHEN {in_16}::float8 = {{x}} THEN ltrim({in_16}) ELSE ltrim({in_17}) END"
+    )
+
+
+def _moment(kind: str, *, json: bool = False) -> str:
+    """Return the form of a datetime. Its fraction has six digits or none: 1.3, by to_char 2.1.
+
+    PostgreSQL writes no zeros at the end: where the sixth digit is one, a microsecond is added and its digit
+    replaced.
+    """
+    offset = "+00:00" if kind == "timestamptz" else ""
+    text, length, end = ("{to_json}({x})::text", 26, '"') if json else ("{x}::text", 25, "")
+    whole = f"{text} || ':00'" if offset and not json else text
+    later = text.replace("{x}", "({x} + interval '1 us')")
     return (
         f"CASE WHEN {{x}} >= '0001-01-01 00:00{offset}' AND {{x}} < '10000-01-01 00:00{offset}' THEN"
-        f" CASE WHEN {{x}} <> {{x}}::{kind}(5) OR {{x}} = {{x}}::{kind}(0) THEN {as_it_is} ELSE {padded} END"
-        f" ELSE {_refused('text')} END"
+        f" CASE WHEN {{x}} <> {{x}}::{kind}(5) OR {{x}} = {{x}}::{kind}(0) THEN {whole}"
+        f" ELSE left({later}, {length}) || '0{offset}{end}' END ELSE {_refused('text')} END"
     )
 
 
@@ -212,19 +239,6 @@ def _array_of_moments(text: str, offset: str) -> JsonForm:
     )
 
 
-# PostgreSQL writes 1 for 1.0, exponents from 1e15 (repr from 1e16), and from 1e16 to 1e40, where a shorter text
-# may lie in the middle of two floats, a longer one than repr, which relies on readers to choose the even: 1.25.
-FLOAT = """CASE WHEN {x} <> trunc({x}) AND abs({x}) < 1e15::float8 THEN {x}::text
- WHEN abs({x}) < 1e15::float8 THEN {x}::text || '.0'
- WHEN abs({x}) < 1e16::float8 THEN {x}::text::numeric::text || CASE WHEN {x} = trunc({x}) THEN '.0' ELSE '' END
- WHEN {x} = 'NaN' THEN '{nan}' WHEN {x} = 'Infinity' THEN '{inf}' WHEN {x} = '-Infinity' THEN '{-inf}'
- WHEN abs({x}) > 1e40::float8 THEN {x}::text
- WHEN {15}::float8 = {x} THEN regexp_replace(ltrim({15}), '[.]?0+e', 'e')
- WHEN {16}::float8 = {x} THEN ltrim({16}) ELSE ltrim({17}) END"""
-for _digits in (15, 16, 17):
-    FLOAT = FLOAT.replace(f"{{{_digits}}}", f"to_char({{x}}, '9.{'9' * (_digits - 1)}EEEE')")
-FLOAT_CELL = FLOAT.replace("{nan}", "nan").replace("{inf}", "inf").replace("{-inf}", "-inf")
-FLOAT_VALUE = FLOAT.replace("{nan}", '"NaN"').replace("{inf}", '"Infinity"').replace("{-inf}", '"-Infinity"')
 INTEGRAL = (
     f"(CASE WHEN {{x}} IN ('NaN', 'Infinity', '-Infinity') THEN {_refused('numeric')} ELSE trunc({{x}}) END)"
 )
@@ -248,42 +262,36 @@ MOMENTS = (
     r" '([.][0-9]{6})[0-9]*', E'\\1', 'g')"
 )
 
-QUOTED_MOMENT = """'"' || to_char({x}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
-
 # The cells of CSV that differ from the text of `VALUES`.
 CELLS = {
     **dict.fromkeys((*INTEGERS, "numeric", "uuid", "inet", "jsonb", "json"), "{x}"),
     # A collation of the column's own may take other strings for empty.
     **dict.fromkeys(STRINGS, "NULLIF({x}::text COLLATE \"C\", '')"),
     "bool": "CASE WHEN {x} THEN 'True' WHEN NOT {x} THEN 'False' END",
-    "float8": FLOAT_CELL,
-    "float4": FLOAT_CELL.replace("{x}", "{x}::text::float8"),
+    "float8": _float("nan", "inf", "-inf"),
     "date": DATE,
-    "timestamp": _moment("timestamp", "{x}::text", "to_char({x}, 'YYYY-MM-DD HH24:MI:SS.US')", ""),
-    "timestamptz": _moment(
-        "timestamptz", "{x}::text || ':00'", "to_char({x}, 'YYYY-MM-DD HH24:MI:SS.US+00:00')", "+00:00"
-    ),
+    "timestamp": _moment("timestamp"),
+    "timestamptz": _moment("timestamptz"),
     "bytea": f"NULLIF({BASE64}, '')",
 }
+CELLS["float4"] = CELLS["float8"].replace("{x}", "{x}::text::float8")
 CELLS["naive timestamptz"] = CELLS["timestamp"].replace("{x}", "{x}::timestamp")
 
 VALUES = {
     **dict.fromkeys((*INTEGERS, "bool", "jsonb"), JsonForm("{x}::text")),
     **dict.fromkeys(("numeric", "uuid"), JsonForm("{x}::text", quoted=True)),
     **dict.fromkeys(STRINGS, JsonForm("{to_json}({x}::text)::text")),
-    "float8": JsonForm(FLOAT_VALUE),
-    "float4": JsonForm(FLOAT_VALUE.replace("{x}", "{x}::text::float8")),
+    "float8": JsonForm(_float('"NaN"', '"Infinity"', '"-Infinity"')),
     "json": JsonForm(r"translate({x}::text, E'\n\r\t', '   ')"),  # which it may hold between its values
     "date": JsonForm(f"({DATE})::text", quoted=True),
     "time": JsonForm(TIME, quoted=True),
-    "timestamp": JsonForm(_moment("timestamp", "{to_json}({x})::text", f"{QUOTED_MOMENT} || '\"'", "")),
-    "timestamptz": JsonForm(
-        _moment("timestamptz", "{to_json}({x})::text", f"{QUOTED_MOMENT} || '+00:00\"'", "+00:00")
-    ),
+    "timestamp": JsonForm(_moment("timestamp", json=True)),
+    "timestamptz": JsonForm(_moment("timestamptz", json=True)),
     "interval": JsonForm(INTERVAL, quoted=True),
     "inet": JsonForm("abbrev({x})", quoted=True),  # {x}::text would add /32
     "bytea": JsonForm(BASE64, quoted=True),
 }
+VALUES["float4"] = JsonForm(VALUES["float8"].sql.replace("{x}", "{x}::text::float8"))
 VALUES["naive timestamptz"] = JsonForm(VALUES["timestamp"].sql.replace("{x}", "{x}::timestamp"))
 VALUES |= {
     **dict.fromkeys(("int4range", "int8range"), _range("int8")),
