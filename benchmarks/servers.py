@@ -36,6 +36,7 @@ MARIADB_OPTIONS = [
     "--collation-server=utf8mb4_nopad_bin",  # texts are equal if all their characters are, also the last blanks
     "--max-allowed-packet=64M",
     "--innodb-buffer-pool-size=512M",  # all the rows, as the system's cache holds those of the others
+    "--lock-wait-timeout=20",  # what a forgotten statement blocks fails, where it would wait for a day
     # Nothing needs to survive a power cut.
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-doublewrite=0",
