@@ -195,18 +195,27 @@ def test_source_is_closed_when_the_client_goes(server, served):
     assert get(server, "/closed")[2] == b"True"
 
 
-def test_query_ends_and_its_connection_closes_when_the_client_goes(server, served_databases):
-    if "postgresql" not in served_databases:
-        pytest.skip(settings.MISSING_DATABASES["postgresql"])
+SESSIONS = {
+    "postgresql": "SELECT state FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+    "mariadb": "SELECT command FROM information_schema.processlist WHERE db = %s AND id <> connection_id()",
+}
+BUSY = {"active", "idle in transaction", "Query"}
+
+
+@pytest.mark.parametrize("alias", SESSIONS)
+def test_query_ends_and_its_connection_closes_when_the_client_goes(server, served_databases, alias):
+    if alias not in served_databases:
+        pytest.skip(settings.MISSING_DATABASES[alias])
 
     def sessions():
-        query = "SELECT state FROM pg_stat_activity WHERE datname = 'upstream_serving' AND pid <> pg_backend_pid()"
-        return [state for (state,) in connection.execute(query)]
+        with connection.cursor() as cursor:
+            cursor.execute(SESSIONS[alias], [databases.NAME])
+            return [state for (state,) in cursor.fetchall()]
 
-    with databases.postgresql(served_databases) as connection:
+    with closing(getattr(databases, alias)(served_databases)) as connection:
         assert processes.eventually(lambda: not sessions())
-        with left(server, "/endless-query/postgresql"):
-            assert set(sessions()) & {"active", "idle in transaction"}
+        with left(server, f"/long-query/{alias}"):
+            assert set(sessions()) & BUSY
         assert processes.eventually(lambda: not sessions())
 
 

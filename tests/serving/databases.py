@@ -61,13 +61,14 @@ def _on_postgresql(entries, sizes):
 
 @contextmanager
 def _on_mariadb(entries, sizes):
-    with closing(connect_mariadb(entries["mariadb"])) as connection, connection.cursor() as cursor:
+    with closing(mariadb(entries)) as connection, connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {NAME}")
         cursor.execute(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4")
         cursor.execute(f"USE {NAME}")
         for statement in MARIADB.format(**sizes).split(";")[:-1]:
             cursor.execute(statement)
-        yield
+    yield
+    with closing(mariadb(entries)) as connection, connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {NAME}")
 
 
@@ -80,6 +81,11 @@ def postgresql(entries, name=NAME):
     parameters = {parameter: entry[key] for key, parameter in SETTINGS.items() if entry.get(key)}
     connect = import_module("psycopg").connect
     return connect(dbname=name, autocommit=True, **parameters, **entry.get("OPTIONS", {}))
+
+
+def mariadb(entries):
+    """Connect to the server without Django, and to no database."""
+    return connect_mariadb(entries["mariadb"])
 
 
 def variables(entries):
