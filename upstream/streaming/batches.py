@@ -3,9 +3,11 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import NoneType
 from typing import Any, Generic, NamedTuple, TypeVar
+
+from upstream.streaming.errors import DeadlineError
 
 Record = TypeVar("Record")
 
@@ -37,6 +39,17 @@ class BatchLimits:
     rows: int = CHUNK_SIZE
     bytes: int = BATCH_BYTES
     seconds: float = 0.1
+    deadline: float | None = None
+    """When the export has to have ended, by `time.monotonic`."""
+
+    def seconds_left(self) -> float | None:
+        """Return how long the export may still take; raise if its time is over."""
+        if self.deadline is None:
+            return None
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise DeadlineError("the export took longer than its timeout: raise it, or export fewer rows")
+        return left
 
 
 def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Generator[list[Record]]:
@@ -52,6 +65,7 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
         batch: list[Record] = []
         weight, seconds = 0, 0.0
         while len(batch) < full and weight < limits.bytes and seconds < limits.seconds:
+            limits.seconds_left()
             fetched = fetch(min(step, full - len(batch)))
             if not fetched.records:
                 if batch:
@@ -91,7 +105,7 @@ class Taker:
 
 def weigh(rows: Sequence[Sequence[Any]]) -> int:
     """Return the size of the texts and bytes in `rows`; numbers and dates weigh too little to count."""
-    return sum(map(_column_weight, zip_longest(*rows)))
+    return sum(map(weigh_column, zip_longest(*rows)))
 
 
 def weigh_records(records: Sequence[Any]) -> int:
@@ -104,7 +118,8 @@ def weigh_records(records: Sequence[Any]) -> int:
     return weigh([tuple(getattr(record, "__dict__", {0: record}).values()) for record in records])
 
 
-def _column_weight(column: Sequence[Any]) -> int:
+def weigh_column(column: Sequence[Any]) -> int:
+    """Return the size of the texts and bytes in one column."""
     types = set(map(type, column)) - {NoneType}
     if types <= LENGTHS:
         return sum(map(len, filter(None, column)))

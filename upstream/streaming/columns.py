@@ -8,14 +8,20 @@ from typing import Any
 from upstream.streaming.errors import ColumnError, lone_surrogate
 
 Reader = Callable[[Any], Any]
+# Turns the values of a column as a driver gives them into values, or into the finished texts of values of a type.
+Load = Callable[[Sequence[Any]], tuple[type | None, Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
-    """A column as encoders see it: `json` says that its cells are finished JSON text, or None."""
+    """A column as encoders see it: `json` says that its cells are finished JSON text, or None.
+
+    `load` is for the encoders that take raw values, and for no others; without it values are what they are.
+    """
 
     header: str
     json: bool = False
+    load: Load | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -57,9 +63,9 @@ class Column:
             raise ColumnError(f"{self.source!r} has no name of its own: Column(..., header='...')")
         return name
 
-    def output(self, *, json: bool = False) -> OutputColumn:
+    def output(self, *, json: bool = False, load: Load | None = None) -> OutputColumn:
         """Return the column as encoders see it; a header translated late is translated now."""
-        return OutputColumn(str(self.header), json)
+        return OutputColumn(str(self.header), json, load)
 
     @property
     def name(self) -> str | None:

@@ -1,36 +1,107 @@
-"""Cursors whose fetches are sized while they run.
+"""Fetches from the database whose sizes are decided while they run.
 
 `QuerySet.iterator(chunk_size=...)` fixes the size of every fetch beforehand: 2,000 rows of 5 MB are 10 GB. Here
 the queryset's own iterator runs over a query that asks a `SizedCursor` how many rows to fetch next.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from itertools import chain
+from operator import itemgetter
+from time import perf_counter
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
+from django.db.models import prefetch_related_objects
 from django.db.models.query import RawQuerySet
 from django.db.models.sql import RawQuery
-from django.db.models.sql.constants import CURSOR, GET_ITERATOR_CHUNK_SIZE, MULTI
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from upstream.streaming.batches import Fetched, Taker, weigh
+from upstream.streaming.batches import BatchLimits, Fetch, Fetched, Taker, batched, weigh, weigh_column
+from upstream.streaming.databases import open_cursor
+from upstream.streaming.databases.spool import Cursor
+
+Rows = list[tuple[Any, ...]]
+ReadRows = Callable[[Sequence[Any], int], Rows]
 
 # Fetches from a database in our own process cost next to nothing, and small ones meet wide rows early.
 LOCAL_FETCH_ROWS = 64
 
 
+def largest_fetch(connection: Any, chunk_size: int) -> int:
+    """Return how many rows to ask for at most at a time, where a batch has `chunk_size`."""
+    return LOCAL_FETCH_ROWS if connection.vendor == "sqlite" else chunk_size
+
+
+class CursorFetch:
+    """Fetches a cursor's rows, cut by `cut`; the columns at the positions `long` are what they weigh."""
+
+    def __init__(self, cursor: Cursor, cut: Callable[[Any], Any] | None, long: Sequence[int]) -> None:
+        self._cursor, self._cut = cursor, cut
+        self._long = [itemgetter(position) for position in long]
+        self._taken = 0
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        started = perf_counter()
+        try:
+            records = self._cursor.fetchmany(rows)
+        except Exception as error:
+            error.add_note(f"the source failed after row {self._taken}")
+            raise
+        seconds = perf_counter() - started
+        self._taken += len(records)
+        if self._cut:
+            records = list(map(self._cut, records))
+        return Fetched(records, sum(weigh_column(list(map(get, records))) for get in self._long), seconds)
+
+
+class ReadFetch:
+    """Reads what was fetched at once, so that a batch is weighed with all that its rows hold."""
+
+    def __init__(self, fetch: Fetch[Any], read: ReadRows) -> None:
+        self._fetch, self._read = fetch, read
+        self._row = 1
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        fetched = self._fetch(rows)
+        read = self._read(fetched.records, self._row)
+        self._row += len(read)
+        return Fetched(read, max(fetched.weight, weigh(read)), fetched.seconds)
+
+
+def batches_of_rows(
+    fetch: Fetch[Any], largest: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+) -> Generator[Rows]:
+    """Yield the records of `fetch` as batches of rows, with the relations of a batch prefetched together."""
+    if not prefetch:
+        return batched(ReadFetch(fetch, read), limits, largest)
+    return _prefetched(fetch, largest, read, prefetch, limits)
+
+
+def _prefetched(
+    fetch: Fetch[Any], largest: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+) -> Generator[Rows]:
+    first_row = 1
+    with closing(batched(fetch, limits, largest)) as batches:
+        for records in batches:
+            prefetch_related_objects(records, *prefetch)
+            yield read(records, first_row)
+            first_row += len(records)
+
+
 class SizedCursor:
     """Runs one queryset by fetches of the size asked for, and weighs them; closing it closes the cursor."""
 
-    def __init__(self, queryset: Any, chunk_size: int) -> None:
-        is_local = connections[queryset.db].vendor == "sqlite"
-        self.largest_fetch = LOCAL_FETCH_ROWS if is_local else chunk_size
+    def __init__(self, queryset: Any, limits: BatchLimits) -> None:
+        self.connection = connections[queryset.db]
+        self.limits = limits
         self.queryset = self._attached(queryset)
         self._rows = 1
         self._weight = 0
-        self._cursor: Any = None
-        sizes = {} if isinstance(queryset, RawQuerySet) else {"chunk_size": chunk_size}
+        self._cursor: Cursor | None = None
+        sizes = {} if isinstance(queryset, RawQuerySet) else {"chunk_size": limits.rows}
         self._records: Generator[Any] = self.queryset.iterator(**sizes)
         self._take = Taker(self._records)
 
@@ -45,14 +116,18 @@ class SizedCursor:
         if self._cursor is not None:
             self._cursor.close()
 
-    def own(self, cursor: Any) -> Any:
-        """Return the cursor, which from now on is closed with this."""
-        self._cursor = cursor
-        return cursor
+    def fetches(self, sql: str, params: Any, width: int | None = None) -> Iterator[list[Any]]:
+        """Execute a statement, and yield its rows, a list for each fetch, cut to their first `width` values."""
+        return self.rest(self.opened(sql, params), width)
 
-    def fetches(self, width: int | None = None) -> Iterator[list[Any]]:
-        """Yield the rows of the executed cursor, a list for each fetch, cut to their first `width` values."""
-        while rows := self._cursor.fetchmany(self._rows):
+    def opened(self, sql: str, params: Any) -> Cursor:
+        """Execute a statement, and return its cursor, which is closed with this."""
+        self._cursor = open_cursor(self.connection, sql, params, seconds=self.limits.seconds_left()).cursor
+        return self._cursor
+
+    def rest(self, cursor: Cursor, width: int | None = None) -> Iterator[list[Any]]:
+        """Yield the rows that are left."""
+        while rows := cursor.fetchmany(self._rows):
             self._weight = weigh(rows)
             yield [row[:width] for row in rows] if width else rows
 
@@ -95,30 +170,28 @@ class _SizedCompiler:
     ) -> Any:
         if not chunked_fetch:
             return super().execute_sql(result_type, chunked_fetch, chunk_size)  # type: ignore[misc]
-        cursor = super().execute_sql(CURSOR, chunked_fetch, chunk_size)  # type: ignore[misc]
-        if cursor is None:  # the ORM knows that nothing can match
+        try:
+            sql, params = self.as_sql()  # type: ignore[attr-defined]
+        except EmptyResultSet:
             return iter(())
-        self.query.sized_cursor.own(cursor)
-        return self.query.sized_cursor.fetches(self.col_count if self.has_extra_select else None)
+        return self.query.sized_cursor.fetches(sql, params, self.col_count if self.has_extra_select else None)
 
 
 class _SizedRawQuery(RawQuery):
     sized_cursor: SizedCursor
+    cursor: Any
 
     def __iter__(self) -> Iterator[Any]:
         if self.cursor is None:
             self._execute_query()
-        return chain.from_iterable(self.sized_cursor.fetches())
+        return chain.from_iterable(self.sized_cursor.rest(self.cursor))
 
     def _execute_query(self) -> None:
-        """Execute on a server-side cursor, where RawQuery takes one that holds the whole result."""
-        connection = connections[self.using]
-        adapt = connection.ops.adapt_unknown_value
+        """Execute on a cursor that is read row by row, where RawQuery takes one that holds the whole result."""
+        adapt = connections[self.using].ops.adapt_unknown_value
         params: Any = self.params
         if isinstance(params, Mapping):
             params = {name: adapt(value) for name, value in params.items()}
         elif params is not None:
             params = tuple(map(adapt, params))
-        unpooled = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-        self.cursor = self.sized_cursor.own(connection.chunked_cursor() if unpooled else connection.cursor())
-        self.cursor.execute(self.sql, params)
+        self.cursor = self.sized_cursor.opened(self.sql, params)

@@ -17,6 +17,10 @@ class TextError(ExportError, UnicodeError):
     """Text that UTF-8 cannot carry, with its row number and column."""
 
 
+class DeadlineError(ExportError, TimeoutError):
+    """The export's own time is over."""
+
+
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
     """Return the TextError for the character of `text` that `error` stopped at."""
     return TextError(

@@ -5,10 +5,10 @@ source --> batches of rows --> encoder --> compressor --> target
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
@@ -21,6 +21,7 @@ from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import Json
 from upstream.streaming.encoders.protocol import Batch, Columns, Encoder
 from upstream.streaming.errors import SourceError
+from upstream.streaming.lanes import Lane, choose, framed, rendered
 from upstream.streaming.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
@@ -34,12 +35,14 @@ PROGRESS_SECONDS = 0.25
 class Plan:
     """How an export will run, and why.
 
-    `lane` is who turns rows into bytes. `bounded` says that memory does not grow with the rows, `consistency`
-    which state of the database the rows show: "snapshot" one for the whole export, "statement" one for each
-    statement, "source" whatever the caller's iterable gives. `headers` is None where only the first record tells.
+    `lane` is who turns rows into bytes: "copy" the database, "text" an encoder from the driver's own tuples,
+    "python" an encoder from Python's objects; `reason` says why none that is faster. `bounded` says that memory
+    does not grow with the rows, `consistency` which state of the database the rows show: "snapshot" one for the
+    whole export, "statement" one for each statement, "window" one for each window of rows, "source" whatever the
+    caller's iterable gives. `headers` is None where only the first record tells.
     """
 
-    lane: Literal["python"]
+    lane: Lane
     reason: str
     database: str | None
     sql: str
@@ -50,6 +53,7 @@ class Plan:
     encoder: Encoder
     source: Source | Mapping[Any, Any] = field(repr=False)
     limits: BatchLimits = field(repr=False)
+    timeout: float | None = None
 
     def __str__(self) -> str:
         lines = {
@@ -149,14 +153,19 @@ def plan(
     if wanted:
         encoder.check([column.output() for column in wanted])
     opened = open_source(
-        source, wanted, takes_records=encoder.takes_records, takes_positions=encoder.takes_positions
+        source,
+        wanted,
+        takes_records=encoder.takes_records,
+        takes_positions=encoder.takes_positions,
+        texts=getattr(encoder, "takes_texts", None),
     )
     if opened.columns is not None:
         encoder.check(opened.columns)
     how = reading(opened.database)
+    chosen = choose(opened, encoder, windows=False)
     return Plan(
-        lane="python",
-        reason=opened.reason,
+        lane=chosen.lane,
+        reason=chosen.reason,
         database=opened.database,
         sql=opened.sql,
         bounded=how.bounded,
@@ -207,22 +216,29 @@ def _databases(document: Mapping[Any, Any]) -> set[str]:
 
 
 def _run(plan: Plan, compression: Compression | None, progress: Progress | None) -> Generator[bytes]:
+    deadline = None if plan.timeout is None else monotonic() + plan.timeout
     tally = _Tally(progress)
-    return tally.counting_bytes(compressed(_encoded(plan, tally), compression))
+    encoded = _encoded(plan, replace(plan.limits, deadline=deadline), tally)
+    with closing(tally.counting_bytes(compressed(encoded, compression))) as chunks:
+        yield from chunks
 
 
-def _encoded(plan: Plan, tally: "_Tally") -> Generator[bytes]:
+def _encoded(plan: Plan, limits: BatchLimits, tally: "_Tally") -> Generator[bytes]:
     @contextmanager
     def open_rows(source: Any) -> Iterator[tuple[Columns | None, Generator[Batch]]]:
         opened = open_source(source, None, takes_records=True)
-        with open_reading(opened.database), opened.open(plan.limits) as (columns, batches):
+        with open_reading(opened.database, limits.seconds_left()), opened.open(limits) as (columns, batches):
             yield columns, tally.counting_rows(batches)
 
     if isinstance(plan.source, Mapping):
         assert isinstance(plan.encoder, Json)
         yield from plan.encoder.encode_document(plan.source, open_rows)
         return
-    with open_reading(plan.database), plan.source.open(plan.limits) as (columns, batches):
+    with open_reading(plan.database, limits.seconds_left()), ExitStack() as stack:
+        if plan.lane == "copy" and (rows := stack.enter_context(rendered(plan.source, plan.encoder, limits))):
+            yield from framed(plan.source, plan.encoder, tally.counting_rows(rows))
+            return
+        columns, batches = stack.enter_context(plan.source.open(limits))
         if columns:
             plan.encoder.check(columns)
         yield from plan.encoder.encode(columns, tally.counting_rows(batches))

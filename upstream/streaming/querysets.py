@@ -1,6 +1,6 @@
 """Querysets: the query an export runs, so that no row needs a query of its own."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import models
-from django.db.models import F, Func, Model, TextField, prefetch_related_objects
+from django.db.models import CompositePrimaryKey, F, Func, Model, TextField
 from django.db.models.fields.json import KeyTransform
 from django.db.models.query import (
     FlatValuesListIterable,
@@ -19,15 +19,16 @@ from django.db.models.query import (
     ValuesListIterable,
 )
 
-from upstream.streaming.batches import BatchLimits, Fetch, Fetched, batched, weigh
+from upstream.streaming.batches import BatchLimits
 from upstream.streaming.columns import Column, OutputColumn, Reader, RowReader, as_columns, unknown_column
-from upstream.streaming.cursors import SizedCursor
+from upstream.streaming.cursors import ReadRows, SizedCursor, batches_of_rows, largest_fetch
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.lookups import ModelColumn, as_json, default_names, find
+from upstream.streaming.selections import SelectionSource
 
 Rows = list[tuple[Any, ...]]
-ReadRows = Callable[[Sequence[Any], int], Rows]
 Opened = tuple[tuple[OutputColumn, ...], Generator[Rows]]
+Texts = frozenset[type] | None
 
 VALUES = (ValuesIterable, ValuesListIterable, NamedValuesListIterable, FlatValuesListIterable)
 
@@ -72,8 +73,8 @@ class QuerySetSource:
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[Opened]:
         with (
-            closing(SizedCursor(self.queryset, limits.rows)) as cursor,
-            closing(batches_of_rows(cursor, cursor.largest_fetch, self.read, self.prefetch, limits)) as batches,
+            closing(SizedCursor(self.queryset, limits)) as cursor,
+            closing(_batches(cursor, self.read, self.prefetch, limits)) as batches,
         ):
             yield self.columns, batches
 
@@ -97,57 +98,22 @@ class RawSource:
 
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[Opened]:
-        with closing(SizedCursor(self.queryset, limits.rows)) as cursor:
+        with closing(SizedCursor(self.queryset, limits)) as cursor:
             found = _raw_columns(cursor.queryset, self.requested)
             prefetch = (*self.queryset._prefetch_related_lookups, *_relations(found))
-            batches = batches_of_rows(cursor, cursor.largest_fetch, _reading(found), prefetch, limits)
-            with closing(batches):
+            with closing(_batches(cursor, _reading(found), prefetch, limits)) as batches:
                 yield _outputs(found), batches
 
 
-def batches_of_rows(
-    fetch: Fetch[Any], largest_fetch: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+def _batches(
+    cursor: SizedCursor, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
 ) -> Generator[Rows]:
-    """Yield the records of `fetch` as batches of rows, with the relations of a batch prefetched together."""
-    if not prefetch:
-        return batched(_RowFetch(fetch, read), limits, largest_fetch)
-    return _prefetched(fetch, largest_fetch, read, prefetch, limits)
+    return batches_of_rows(cursor, largest_fetch(cursor.connection, limits.rows), read, prefetch, limits)
 
 
-def as_they_are(records: Sequence[Any], _first_row: int) -> Rows:
-    """Return records that are rows already."""
-    return list(records)
-
-
-@dataclass
-class _RowFetch:
-    """Reads what was fetched at once, so that a batch is weighed with all that its rows hold."""
-
-    fetch: Fetch[Any]
-    read: ReadRows
-    row: int = 1
-
-    def __call__(self, rows: int) -> Fetched[Any]:
-        fetched = self.fetch(rows)
-        read = self.read(fetched.records, self.row)
-        self.row += len(read)
-        if self.read is as_they_are and fetched.weight:
-            return fetched
-        return Fetched(read, max(fetched.weight, weigh(read)), fetched.seconds)
-
-
-def _prefetched(
-    fetch: Fetch[Any], largest_fetch: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
-) -> Generator[Rows]:
-    first_row = 1
-    with closing(batched(fetch, limits, largest_fetch)) as batches:
-        for records in batches:
-            prefetch_related_objects(records, *prefetch)
-            yield read(records, first_row)
-            first_row += len(records)
-
-
-def prepare(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource | RawSource:
+def prepare(
+    queryset: Any, columns: tuple[Column, ...] | None, texts: Texts = None
+) -> QuerySetSource | SelectionSource | RawSource:
     """Return the source that reads `columns`, by default all, from `queryset`; an unknown name is an error.
 
     Where every column is a field, they alone are selected, as tuples. Else the rows are instances, with the
@@ -158,8 +124,8 @@ def prepare(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource
     if isinstance(queryset, RawQuerySet):
         return RawSource(queryset=queryset, requested=columns)
     if issubclass(queryset._iterable_class, VALUES):
-        return _values_source(queryset, columns)
-    return _model_source(queryset, columns)
+        return _values_source(queryset, columns, texts)
+    return _model_source(queryset, columns, texts)
 
 
 def _pinned(queryset: Any) -> Any:
@@ -175,7 +141,9 @@ def _without_peers(queryset: Any) -> Any:
     return queryset.fetch_mode(models.FETCH_ONE) if mode is not None and mode.track_peers else queryset
 
 
-def _model_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource:
+def _model_source(
+    queryset: Any, columns: tuple[Column, ...] | None, texts: Texts
+) -> QuerySetSource | SelectionSource:
     annotations = _annotations(queryset.query)
     if columns is None:
         columns = as_columns([*default_names(queryset.model, _loaded(queryset)), *annotations])
@@ -183,24 +151,45 @@ def _model_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySet
     if queryset._iterable_class is not ModelIterable or queryset.query.combinator:
         return _instances_as_they_come(queryset, found)
     if all(column.selectable for column in found):
-        return _selected(queryset, found, annotations)
+        return _selected(queryset, found, annotations, texts)
     return _instances(queryset, found)
 
 
-def _selected(queryset: Any, found: Sequence[ModelColumn], annotations: Mapping[str, Any]) -> QuerySetSource:
+def _selected(
+    queryset: Any, found: Sequence[ModelColumn], annotations: Mapping[str, Any], texts: Texts
+) -> QuerySetSource | SelectionSource:
     names = [str(column.column.name) for column in found]
-    selection: list[Any] = [
-        JsonText(F(name)) if column.json_text else name for name, column in zip(names, found, strict=True)
-    ]
+    if _are_composite(found):
+        return _composites(queryset, found, names)
+    selection = list(dict.fromkeys(names))  # a query selects no name twice
     if queryset.query.distinct and not queryset.query.distinct_fields:
         # DISTINCT over fewer columns would merge rows that differ in the others.
-        selection += ["pk", *(name for name in annotations if name not in names)]
-    return QuerySetSource(
+        selection += [name for name in ("pk", *annotations) if name not in names]
+    return SelectionSource(
         queryset=_without_prefetch(queryset).values_list(*selection),
-        columns=_outputs(found),
-        read=_positions(found, len(selection)),
-        reason="every column is a field: rows are read as tuples",
+        found=tuple(found),
+        positions=tuple(map(selection.index, names)),
+        texts=texts,
+        reason="the query selects every column: rows are read as the driver's tuples",
     )
+
+
+def _composites(queryset: Any, found: Sequence[ModelColumn], names: Sequence[str]) -> QuerySetSource:
+    readers = [itemgetter(position) for position in range(len(found))]
+    return QuerySetSource(
+        queryset=_without_prefetch(queryset).values_list(*names),
+        columns=_outputs(found),
+        read=RowReader(tuple(column.column for column in found), tuple(map(_cell_reader, found, readers))),
+        reason="a composite primary key is a tuple that Django makes",
+    )
+
+
+def _are_composite(found: Iterable[ModelColumn]) -> bool:
+    return any(isinstance(column.field, CompositePrimaryKey) for column in found)
+
+
+def _cell_reader(column: ModelColumn, read: Reader) -> Reader:
+    return _as_json_text(read) if column.json else read
 
 
 def _instances(queryset: Any, found: Sequence[ModelColumn]) -> QuerySetSource:
@@ -265,7 +254,9 @@ def _instances_as_they_come(queryset: Any, found: Sequence[ModelColumn]) -> Quer
     )
 
 
-def _values_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySetSource:
+def _values_source(
+    queryset: Any, columns: tuple[Column, ...] | None, texts: Texts
+) -> QuerySetSource | SelectionSource:
     query = queryset.query
     names = list(query.selected or (*query.extra_select, *query.values_select, *query.annotation_select))
     if columns is None:
@@ -275,9 +266,16 @@ def _values_source(queryset: Any, columns: tuple[Column, ...] | None) -> QuerySe
             raise unknown_column(column.name, names, "the selection in values() or values_list()")
     annotations = _annotations(query)
     found = [_find_selected(column, queryset.model, annotations) for column in columns]
-    plain = not (query.combinator or query.group_by or query.distinct)
-    if plain and all(column.name for column in columns):
-        return _selected(queryset, found, annotations)
+    if all(column.name for column in columns) and not _are_composite(found):
+        if not (query.combinator or query.group_by or query.distinct):
+            return _selected(queryset, found, annotations, texts)
+        return SelectionSource(
+            queryset=_without_prefetch(queryset),
+            found=tuple(found),
+            positions=tuple(names.index(str(column.name)) for column in columns),
+            texts=texts,
+            reason="the query selects every column: rows are read as the driver's tuples",
+        )
     readers = [_selected_reader(queryset._iterable_class, names, column) for column in found]
     return QuerySetSource(
         queryset=queryset,
@@ -302,7 +300,7 @@ def _selected_reader(iterable: type, names: list[str], column: ModelColumn) -> R
     else:
         is_dict = issubclass(iterable, ValuesIterable)
         read = itemgetter(column.column.name if is_dict else names.index(column.column.name))
-    return _as_json_text(read) if column.json else read
+    return _cell_reader(column, read)
 
 
 def _as_json_text(read: Reader) -> Reader:
@@ -318,17 +316,6 @@ def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[Mo
         if column.field and not column.relations and column.attribute not in loaded:
             raise ColumnError(f"the raw query does not select {column.column.name!r}: each row would query for it")
     return found
-
-
-def _positions(found: Sequence[ModelColumn], width: int) -> ReadRows:
-    decoded = [column.json and not column.json_text for column in found]
-    if width == len(found) and not any(decoded) and not any(column.column.value for column in found):
-        return as_they_are
-    readers = (
-        _as_json_text(itemgetter(position)) if was_json else itemgetter(position)
-        for position, was_json in enumerate(decoded)
-    )
-    return RowReader(tuple(column.column for column in found), tuple(readers))
 
 
 def _reading(found: Sequence[ModelColumn]) -> ReadRows:

@@ -20,9 +20,10 @@ from upstream.streaming.columns import (
     path_reader,
     unknown_column,
 )
+from upstream.streaming.cursors import batches_of_rows
 from upstream.streaming.errors import ColumnError, SourceError
 from upstream.streaming.lookups import default_names, find
-from upstream.streaming.querysets import batches_of_rows, prepare
+from upstream.streaming.querysets import prepare
 from upstream.streaming.values import SCALARS
 
 Rows = list[tuple[Any, ...]]
@@ -54,14 +55,16 @@ def open_source(
     *,
     takes_records: bool = False,
     takes_positions: bool = False,
+    texts: frozenset[type] | None = None,
 ) -> Source:
     """Return the source that reads the `wanted` columns from `source`; what can be found wrong is found here.
 
     With `takes_records`, records that name their own values (dicts) or none (sequences, scalars) are given whole
-    where no columns are asked for; with `takes_positions`, sequences need no names.
+    where no columns are asked for; with `takes_positions`, sequences need no names. `texts` are the types of which
+    the encoder takes finished texts, of columns that it loads itself; None where it takes values only.
     """
     if isinstance(source, Manager | QuerySet | RawQuerySet):
-        return prepare(source.all() if isinstance(source, Manager) else source, wanted)
+        return prepare(source.all() if isinstance(source, Manager) else source, wanted, texts)
     if isinstance(source, AsyncIterable):
         raise SourceError("an asynchronous iterable cannot be read here: give the queryset or iterable itself")
     if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):

@@ -48,13 +48,19 @@ class Forms(dict[type, Text]):
     """The text of each type in one format; a type that is not in the table takes its nearest base's form.
 
     `columns` write a whole column of one type. They are asked for columns with None among the values only where
-    `columns_take_none`.
+    `columns_take_none`. `framed` turns the finished text of a type, as delimited text has it, into this format's.
     """
 
     def __init__(
-        self, table: Mapping[type, Text], columns: Mapping[type, ColumnTexts], *, columns_take_none: bool
+        self,
+        table: Mapping[type, Text],
+        columns: Mapping[type, ColumnTexts],
+        *,
+        columns_take_none: bool,
+        framed: Mapping[type, Callable[[str], str]] | None = None,
     ) -> None:
         super().__init__(table)
+        self._framed = framed or {}
         self._columns = columns
         self._columns_take_none = columns_take_none
 
@@ -68,8 +74,11 @@ class Forms(dict[type, Text]):
     def text(self, value: Any) -> str:
         return self[type(value)](value)
 
-    def column(self, values: Sequence[Any]) -> list[str]:
-        """Return the text of each value of one column."""
+    def column(self, values: Sequence[Any], texts_of: type | None = None) -> list[str]:
+        """Return the text of each value of one column, whose bare text is given where it is `texts_of` a type."""
+        if texts_of is not None:
+            framed = self._framed[texts_of]
+            return ["null" if text is None else framed(text) for text in values]
         types = set(map(type, values))
         if self._columns_take_none:
             types.discard(NoneType)
@@ -173,7 +182,8 @@ def json_forms(
     }
     if not time_zone:
         columns[datetime] = _printed_datetimes
-    forms = Forms(table, columns, columns_take_none=True)
+    framed = {UUID: _in_quotes, Decimal: _number_or_name if decimals == "number" else _in_quotes}
+    forms = Forms(table, columns, columns_take_none=True, framed=framed)
     return forms
 
 
@@ -276,6 +286,14 @@ def _quoted(text: Text) -> Text:
     return lambda value: quote_json(text(value))
 
 
+def _in_quotes(text: str) -> str:
+    return f'"{text}"'
+
+
+def _number_or_name(digits: str) -> str:
+    return digits if digits[-1].isdigit() else _in_quotes(digits)
+
+
 def _in_zone(time_zone: tzinfo | None) -> Callable[[datetime], datetime]:
     if time_zone is None:
         return lambda value: value
@@ -302,7 +320,7 @@ def _decimal_text(value: Decimal) -> str:
 
 
 def _decimal_number(value: Decimal) -> str:
-    return _decimal_text(value) if value.is_finite() else quote_json(_decimal_text(value))
+    return _number_or_name(_decimal_text(value))
 
 
 def _base64(value: bytes | bytearray | memoryview) -> str:

@@ -1,14 +1,16 @@
-"""What each database can promise an export, and the transaction that makes it true."""
+"""What each database can promise an export, and how it reads a statement: bounded, steady, ended at once."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from django.db import connections
 
-from upstream.streaming.databases import postgresql
+from upstream.streaming.databases import mysql, postgresql, sqlite
+from upstream.streaming.databases.spool import Cursor
 
-Consistency = Literal["snapshot", "statement", "source"]
+Consistency = Literal["snapshot", "statement", "window", "source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +18,9 @@ class Reading:
     """How a source is read.
 
     `bounded`: no more than a batch is in memory, on our side of the connection. `consistency`: "snapshot" where
-    all statements of the export see one state of the database, "statement" where each sees its own, "source"
-    where the caller's iterable decides. `note` says what would make it better.
+    all statements of the export see one state of the database, "statement" where each sees its own, "window" where
+    each window of rows shows its own, "source" where the caller's iterable decides. `note` says what the caller
+    should know, or what would make it better.
     """
 
     bounded: bool
@@ -25,24 +28,22 @@ class Reading:
     note: str = ""
 
 
-def reading(alias: str | None) -> Reading:
+def reading(alias: str | None, *, windows: bool = False) -> Reading:
     """Return how the database of that alias is read; None is a source outside any database."""
     if alias is None:
         return Reading(bounded=True, consistency="source")
     connection: Any = connections[alias]
+    if windows:
+        return Reading(bounded=True, consistency="window", note="no cursor or transaction is open between windows")
+    in_transaction = connection.in_atomic_block or (connection.connection and not connection.autocommit)
     if connection.vendor == "postgresql":
-        if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-            return Reading(
-                bounded=False,
-                consistency="statement",
-                note="DISABLE_SERVER_SIDE_CURSORS: the driver loads the whole result",
-            )
-        if connection.in_atomic_block or (connection.connection and not connection.autocommit):
+        if in_transaction and not postgresql.is_open(connection):
             return Reading(bounded=True, consistency="statement", note="it runs in the caller's transaction")
         return Reading(bounded=True, consistency="snapshot")
-    if connection.vendor == "mysql":
-        return Reading(bounded=False, consistency="statement", note="the driver loads the whole result")
-    return Reading(bounded=True, consistency="statement")
+    if connection.vendor == "mysql" and in_transaction:
+        note = "in the caller's transaction: all rows go to disk before the first one is given"
+        return Reading(bounded=True, consistency="statement", note=note)
+    return Reading(bounded=connection.vendor in ("sqlite", "mysql", "oracle"), consistency="statement")
 
 
 def ends_with_caller(alias: str) -> bool:
@@ -52,8 +53,48 @@ def ends_with_caller(alias: str) -> bool:
     return connection.vendor == "postgresql" and bool(blocks) and not postgresql.is_open(connection)
 
 
-def open_reading(alias: str | None) -> AbstractContextManager[None]:
+def open_reading(alias: str | None, seconds: float | None = None) -> AbstractContextManager[None]:
     """Give the transaction that an export of that database runs in, where it needs one of its own."""
     if alias is not None and connections[alias].vendor == "postgresql":
-        return postgresql.snapshot(alias)
+        return postgresql.snapshot(alias, seconds)
     return nullcontext()
+
+
+class Opened(NamedTuple):
+    """A cursor, and by position the driver's conversions that it left out."""
+
+    cursor: Cursor
+    conversions: Mapping[int, Callable[[Any], Any]] = {}
+
+
+def open_cursor(
+    connection: Any,
+    sql: str,
+    params: Any,
+    *,
+    width: int = 0,
+    raw_types: Mapping[int, str] | None = None,
+    seconds: float | None = None,
+) -> Opened:
+    """Execute a statement for reading row by row, in memory that does not grow with the rows.
+
+    The columns at the positions in `raw_types` come unconverted where the driver can do that; `width` is the
+    number of all columns. `seconds` is how long the statement may take.
+    """
+    raw_types = raw_types or {}
+    if connection.vendor == "postgresql":
+        return Opened(postgresql.open_cursor(connection, sql, params, raw_types))
+    if connection.vendor == "mysql":
+        cursor = mysql.open_cursor(connection, sql, params, texts=bool(raw_types), seconds=seconds)
+        return Opened(cursor, mysql.left_conversions(connection, cursor))
+    if connection.vendor == "sqlite":
+        if raw_types:
+            sql = sqlite.undeclared(sql, width, raw_types)
+        return Opened(sqlite.SteadyCursor(connection, sql, params, seconds))
+    other = connection.chunked_cursor()
+    try:
+        other.execute(sql, params)
+    except BaseException:
+        other.close()
+        raise
+    return Opened(other)

@@ -88,6 +88,11 @@ class JsonForm:
         return JsonForm(f"COALESCE({text}, 'null')")
 
 
+def has_forms(field: Any) -> bool:
+    """Whether there are forms for `field`, if its column has one of the types that are usual for it."""
+    return bool(_types(field))
+
+
 def csv_form(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool = False) -> str | None:
     """Return SQL that COPY writes as the cell of `field`, empty for NULL and for ""; None is no form.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
+from decimal import Decimal
 from enum import Enum
 from itertools import chain
 from numbers import Number
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from django.db.models.fields.files import FieldFile
 
-from upstream.streaming.encoders.protocol import Batch, Columns, encode_text
+from upstream.streaming.encoders.protocol import TEXTS, Batch, Columns, encode_text
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, text_forms
 
@@ -26,7 +27,7 @@ PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
 # Types whose text is no string, or none that a formula could be made of.
 NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS, timedelta, bytes, bytearray, memoryview)
 
-Finish = Callable[[list[str]], list[str]]
+Finish = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,10 @@ class Csv:
     def takes_positions(self) -> bool:
         return not self.header
 
+    @property
+    def takes_texts(self) -> frozenset[type]:
+        return TEXTS if self.decimal_separator == "." else TEXTS - {Decimal}
+
     def check(self, columns: Columns) -> None:
         if len(columns) == 1 and self.quote_empty and not self.null_marker:
             raise ColumnError(
@@ -101,6 +106,21 @@ class Csv:
             if first := prologue + next(chunks, b""):
                 yield first
             yield from chunks
+
+    def frame(self, columns: Columns, batches: Generator[list[Any]]) -> Generator[bytes]:
+        """Yield rows that a database rendered, each ended by LF, as `encode` would write them."""
+        prologue = self._prologue(columns)
+        with closing(batches):
+            for rows in batches:
+                chunk = b"".join(rows)
+                if chunk.count(b"\n") == len(rows):  # none stands inside a cell
+                    chunk = chunk.replace(b"\n", b"\r\n")
+                else:
+                    chunk = b"\r\n".join([row[:-1] for row in rows]) + b"\r\n"
+                yield prologue + chunk
+                prologue = b""
+        if prologue:
+            yield prologue
 
     def _prologue(self, columns: Columns) -> bytes:
         bom = BOM if self.bom or (self.bom is None and self.profile == "excel") else ""
@@ -131,7 +151,9 @@ class _Cells:
         if not marks_null and (single or options.quoting != "minimal"):
             self.null = '""'
 
-    def __call__(self, values: Sequence[Any]) -> list[str]:
+    def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
+        if texts_of is not None:
+            return self._texts(values, texts_of)
         types = set(map(type, values))
         if any(issubclass(kind, Enum | FieldFile) for kind in types):
             return self(list(map(_plain, values)))
@@ -141,15 +163,24 @@ class _Cells:
         cells = iter(self._cells(present, types - {NoneType}))
         return [self.null if value is None else next(cells) for value in values]
 
-    def _cells(self, values: Sequence[Any], types: set[type]) -> list[str]:
+    def _texts(self, texts: Sequence[str | None], kind: type) -> Sequence[str]:
+        if None not in texts:
+            return self._finished(texts, kind)  # type: ignore[arg-type]
+        cells = iter(self._finished([text for text in texts if text is not None], kind))
+        return [self.null if text is None else next(cells) for text in texts]
+
+    def _cells(self, values: Sequence[Any], types: set[type]) -> Sequence[str]:
         if len(types) > 1:
             return list(chain.from_iterable(self._cells((value,), {type(value)}) for value in values))
         if not types:
             return []
         (kind,) = types
+        return self._finished(self.forms.column(values), kind)
+
+    def _finished(self, texts: Sequence[str], kind: type) -> Sequence[str]:
         if kind not in self.finishes:
             self.finishes[kind] = self._finish(kind)
-        return self.finishes[kind](self.forms.column(values))
+        return self.finishes[kind](texts)
 
     def _finish(self, kind: type) -> Finish:
         """Return what remains to be done to the texts of one type: guard, quote, or nothing."""
@@ -158,7 +189,7 @@ class _Cells:
         if options.quoting == "all" or (options.quoting == "nonnumeric" and not numeric):
             quote: Finish = _quote_all
         elif kind in PLAIN_TYPES and self._keeps_plain():
-            return list
+            return _as_they_are
         else:
             quote = self._quote_minimal
         is_text = not (self.json or numeric or issubclass(kind, NEVER_FORMULAS))
@@ -174,13 +205,18 @@ class _Cells:
             local or options.delimiter in PLAIN_CHARACTERS or (marker and PLAIN_CHARACTERS.issuperset(marker))
         )
 
-    def _quote_minimal(self, cells: list[str]) -> list[str]:
+    def _quote_minimal(self, cells: Sequence[str]) -> Sequence[str]:
         delimiter, always = self.options.delimiter, self.quoted_texts
         joined = "".join(cells)
-        if not always and not (delimiter in joined or '"' in joined or "\n" in joined or "\r" in joined):
+        has_breaks = "\n" in joined or "\r" in joined
+        if not (always or has_breaks or delimiter in joined or '"' in joined):
             return cells
+        if not (always or has_breaks):
+            return [
+                '"' + cell.replace('"', '""') + '"' if '"' in cell or delimiter in cell else cell for cell in cells
+            ]
         return [
-            _quote(cell)
+            '"' + cell.replace('"', '""') + '"'
             if '"' in cell or delimiter in cell or "\n" in cell or "\r" in cell or cell in always
             else cell
             for cell in cells
@@ -198,7 +234,11 @@ def _quote(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"'
 
 
-def _quote_all(cells: list[str]) -> list[str]:
+def _as_they_are(cells: Sequence[str]) -> Sequence[str]:
+    return cells
+
+
+def _quote_all(cells: Sequence[str]) -> list[str]:
     return [_quote(cell) for cell in cells]
 
 

@@ -11,7 +11,15 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from upstream.streaming.batches import FIRST_BATCH_ROWS
-from upstream.streaming.encoders.protocol import RECORD, Batch, Columns, ColumnTexts, check_unique, encode_text
+from upstream.streaming.encoders.protocol import (
+    RECORD,
+    TEXTS,
+    Batch,
+    Columns,
+    ColumnTexts,
+    check_unique,
+    encode_text,
+)
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
 
@@ -40,6 +48,7 @@ class Json:
     time_zone: tzinfo | None = None
 
     takes_records: ClassVar[bool] = True
+    takes_texts: ClassVar[frozenset[type]] = TEXTS
     takes_positions: ClassVar[bool] = False
     content_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
@@ -57,6 +66,15 @@ class Json:
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         return self._array(columns, batches, level=0)
+
+    def frame(self, columns: Columns, batches: Generator[list[Any]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
+        """Yield objects that a database rendered, each ended by LF, as `encode` would write them."""
+        before = b"["
+        with closing(batches):
+            for rows in batches:
+                yield before + b"".join(rows)[:-1].replace(b"\n", b",")
+                before = b","
+        yield b"]" if before == b"," else b"[]"
 
     def encode_document(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[bytes]:
         """Yield one object; `open_rows` opens those of its values that are sources of rows."""
@@ -111,6 +129,7 @@ class JsonLines:
     time_zone: tzinfo | None = None
 
     takes_records: ClassVar[bool] = True
+    takes_texts: ClassVar[frozenset[type]] = TEXTS
     takes_positions: ClassVar[bool] = False
     content_type: ClassVar[str] = "application/x-ndjson"
     suffix: ClassVar[str] = ".ndjson"
@@ -128,6 +147,12 @@ class JsonLines:
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
         return encode_text(columns, batches, _writers(columns, forms), frames)
+
+    def frame(self, columns: Columns, batches: Generator[list[Any]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
+        """Yield objects that a database rendered, each ended by LF, as `encode` would write them."""
+        with closing(batches):
+            for rows in batches:
+                yield b"".join(rows)
 
 
 class _DocumentWriter:
@@ -214,7 +239,7 @@ class _JsonColumn:
         self.forms = forms
         self.compact = forms.text([0, 0]) == "[0,0]"
 
-    def __call__(self, values: Sequence[str | None]) -> list[str]:
+    def __call__(self, values: Sequence[str | None], texts_of: type | None = None) -> list[str]:  # noqa: ARG002
         return ["null" if text is None else self._fitted(text) for text in values]
 
     def _fitted(self, text: str) -> str:

@@ -1,10 +1,12 @@
 """What an encoder is, and what every encoder of text shares."""
 
 import json
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
+from decimal import Decimal
 from itertools import chain, repeat
 from typing import Any, ClassVar, Protocol
+from uuid import UUID
 
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.errors import ColumnError, TextError, lone_surrogate
@@ -12,10 +14,18 @@ from upstream.streaming.errors import ColumnError, TextError, lone_surrogate
 Row = tuple[Any, ...]
 Batch = list[Row]
 Columns = Sequence[OutputColumn]
-ColumnTexts = Callable[[Sequence[Any]], Sequence[str]]
+
+# The types that columns of a database may be finished texts of, as `values` would write them.
+TEXTS = frozenset({Decimal, UUID})
 
 # Stands for the records themselves where they are written whole.
 RECORD = OutputColumn("record")
+
+
+class ColumnTexts(Protocol):
+    """Writes the cells of one column, a batch at a time: values, or the finished texts of values of a type."""
+
+    def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]: ...
 
 
 class Encoder(Protocol):
@@ -41,7 +51,9 @@ class Encoder(Protocol):
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         """Yield about one chunk of bytes a batch; nothing is held from one batch to the next.
 
-        `columns` is None where the source's records are written whole, each a row of one value.
+        `columns` is None where the source's records are written whole, each a row of one value. An encoder with an
+        attribute `takes_texts`, a set of types, gets rows as the database's driver gives them, whose columns it
+        loads itself with `OutputColumn.load`: as values, or as finished texts of those types.
         """
 
 
@@ -86,15 +98,22 @@ def check_unique(columns: Columns) -> None:
 
 def _written(writer: ColumnTexts, values: Sequence[Any], column: OutputColumn, row: int) -> Sequence[str]:
     try:
-        return writer(values)
+        return _loaded(writer, values, column)
     except Exception as error:
         for number, value in enumerate(values, row):
             try:
-                writer((value,))
+                _loaded(writer, (value,), column)
             except Exception:  # noqa: BLE001 (the same error, found again)
                 error.add_note(f"while writing row {number}, column {column.header!r}")
                 break
         raise
+
+
+def _loaded(writer: ColumnTexts, values: Sequence[Any], column: OutputColumn) -> Sequence[str]:
+    if column.load is None:
+        return writer(values)
+    texts_of, loaded = column.load(values)
+    return writer(loaded, texts_of)
 
 
 def _key(record: str) -> str:

@@ -1,0 +1,94 @@
+"""MySQL and MariaDB: unbuffered cursors, where the driver's own ones hold the whole result."""
+
+import logging
+from importlib import import_module
+from typing import Any
+
+from upstream.streaming.databases.spool import Cursor, SpooledCursor
+
+logger = logging.getLogger(__name__)
+
+# The server gives up on a client that takes nothing for 60 seconds; a download may stall for longer.
+WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
+# Types of MySQLdb.constants.FIELD_TYPE that the driver converts in Python, and loaders read as text.
+TEXT_TYPES = ("DECIMAL", "NEWDECIMAL", "DATE", "DATETIME", "TIMESTAMP")
+
+
+class UnbufferedCursor:
+    """Rows as the server sends them, on a connection of their own, where no other statement has to wait."""
+
+    def __init__(self, connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> None:
+        self._own = connection.copy()
+        self.texts = texts
+        if texts:
+            self._own.settings_dict["OPTIONS"]["conv"] = _text_conversions(connection)
+        for name in ("execute_wrappers", "queries_log", "force_debug_cursor"):
+            setattr(self._own, name, getattr(connection, name))
+        self._own.inc_thread_sharing()  # whichever thread ends an export closes it
+        try:
+            with self._own.cursor() as cursor:
+                cursor.execute(f"SET SESSION net_write_timeout = {WRITE_TIMEOUT_SECONDS}")
+                if seconds is not None:
+                    cursor.execute(*_statement_limit(self._own, seconds))
+            self._rows = _unbuffered(self._own, sql, params)
+        except BaseException:
+            self._own.close()
+            raise
+
+    @property
+    def description(self) -> Any:
+        return self._rows.description
+
+    def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
+        return list(self._rows.fetchmany(size))
+
+    def close(self) -> None:
+        # Not the cursor: it would read all the rows that are left.
+        self._own.close()
+
+
+def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> Cursor:
+    """Execute a statement for reading row by row.
+
+    Inside a transaction of the caller's only its own connection sees what it has written; there the rows go to
+    disk before the first one is given, since that connection is free for nothing else while they come.
+    """
+    if connection.in_atomic_block or not connection.get_autocommit():
+        return SpooledCursor(_unbuffered(connection, sql, params))
+    return UnbufferedCursor(connection, sql, params, texts=texts, seconds=seconds)
+
+
+def _unbuffered(connection: Any, sql: str, params: Any) -> Any:
+    connection.ensure_connection()
+    wrapper = import_module("django.db.backends.mysql.base").CursorWrapper
+    unbuffered = connection.connection.cursor(import_module("MySQLdb.cursors").SSCursor)
+    cursor = connection._prepare_cursor(wrapper(unbuffered))  # noqa: SLF001 (with Django's errors, log and wrappers)
+    cursor.execute(sql, params)
+    return cursor
+
+
+def _statement_limit(connection: Any, seconds: float) -> tuple[str, list[Any]]:
+    if connection.mysql_is_mariadb:
+        return "SET SESSION max_statement_time = %s", [seconds]
+    return "SET SESSION max_execution_time = %s", [max(1, int(seconds * 1000))]
+
+
+def _text_conversions(connection: Any) -> dict[int, Any]:
+    types = import_module("MySQLdb.constants").FIELD_TYPE
+    known = connection.get_connection_params()["conv"]
+    return {**known, **{getattr(types, name): str for name in TEXT_TYPES}}
+
+
+def left_conversions(connection: Any, cursor: Cursor) -> dict[int, Any]:
+    """Return, by position, the driver's own conversions of the columns that `texts` left as text."""
+    if not (isinstance(cursor, UnbufferedCursor) and cursor.texts):
+        return {}
+    types = import_module("MySQLdb.constants").FIELD_TYPE
+    as_text = {getattr(types, name) for name in TEXT_TYPES}
+    known = connection.get_connection_params()["conv"]
+    columns = enumerate(column[1] for column in cursor.description)
+    return {position: _unless_none(known[code]) for position, code in columns if code in as_text}
+
+
+def _unless_none(convert: Any) -> Any:
+    return lambda value: None if value is None else convert(value)

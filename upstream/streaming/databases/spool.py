@@ -1,0 +1,92 @@
+"""Making way: what an export has not read yet goes to disk when its connection is needed for something else."""
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from tempfile import TemporaryFile
+from typing import Any, Protocol
+
+from django.conf import settings
+
+SPOOLED_ROWS = 8  # small, since the rows may be wide
+
+
+class Cursor(Protocol):
+    """What rows are fetched from. Closing it ends the statement at once, however many rows are left."""
+
+    def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
+        """Return the next rows, at most `size`; none at the end."""
+
+    def close(self) -> None: ...
+
+
+class Spool:
+    """Batches of rows in an unnamed file on disk, given back in the order they came; it is filled when made."""
+
+    def __init__(self, batches: Iterable[list[Any]]) -> None:
+        self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed by close)
+        try:
+            for batch in batches:
+                pickle.dump(batch, self._file)
+            self._file.seek(0)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        with suppress(EOFError):
+            while True:
+                yield pickle.load(self._file)  # noqa: S301 (we wrote it)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class SpooledCursor:
+    """The rest of a cursor's rows, taken off its connection; the cursor is closed."""
+
+    def __init__(self, cursor: Any) -> None:
+        self.description = cursor.description
+        try:
+            self._spool = Spool(_fetched(cursor))
+        finally:
+            cursor.close()
+        self._batches = iter(self._spool)
+        self._ahead: list[tuple[Any, ...]] = []
+
+    def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
+        while len(self._ahead) < size and (batch := next(self._batches, None)):
+            self._ahead += batch
+        rows, self._ahead = self._ahead[:size], self._ahead[size:]
+        return rows
+
+    def close(self) -> None:
+        self._spool.close()
+
+
+def _fetched(cursor: Cursor) -> Iterator[list[Any]]:
+    while rows := cursor.fetchmany(SPOOLED_ROWS):
+        yield list(rows)
+
+
+class Guard:
+    """Calls `make_way` before the first statement that somebody else executes on a connection.
+
+    `harmless` says of a statement that it disturbs nobody. What goes past Django's cursors is not seen.
+    """
+
+    def __init__(
+        self, connection: Any, make_way: Callable[[], None], harmless: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self.connection, self.make_way, self.harmless = connection, make_way, harmless
+        connection.execute_wrappers.append(self)
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if not self.harmless(str(sql)):
+            self.make_way()
+        return execute(sql, params, many, context)
+
+    def end(self) -> None:
+        """Let every statement pass; it may be called again."""
+        with suppress(ValueError):
+            self.connection.execute_wrappers.remove(self)
