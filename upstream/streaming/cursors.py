@@ -22,6 +22,7 @@ from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 from upstream.streaming.batches import BatchLimits, Fetch, Fetched, Taker, batched, weigh, weigh_column
 from upstream.streaming.databases import open_cursor
 from upstream.streaming.databases.spool import Cursor
+from upstream.streaming.keyset import WindowedRows
 
 Rows = list[tuple[Any, ...]]
 ReadRows = Callable[[Sequence[Any], int], Rows]
@@ -94,7 +95,8 @@ def _prefetched(
 class SizedCursor:
     """Runs one queryset by fetches of the size asked for, and weighs them; closing it closes the cursor."""
 
-    def __init__(self, queryset: Any, limits: BatchLimits) -> None:
+    def __init__(self, queryset: Any, limits: BatchLimits, *, windows: bool = False) -> None:
+        self.windows = WindowedRows(queryset, connections[queryset.db]) if windows else None
         self.connection = connections[queryset.db]
         self.limits = limits
         self.queryset = self._attached(queryset)
@@ -122,7 +124,8 @@ class SizedCursor:
 
     def opened(self, sql: str, params: Any) -> Cursor:
         """Execute a statement, and return its cursor, which is closed with this."""
-        self._cursor = open_cursor(self.connection, sql, params, seconds=self.limits.seconds_left()).cursor
+        seconds = self.limits.seconds_left()
+        self._cursor = self.windows or open_cursor(self.connection, sql, params, seconds=seconds).cursor
         return self._cursor
 
     def rest(self, cursor: Cursor, width: int | None = None) -> Iterator[list[Any]]:

@@ -5,11 +5,12 @@ source --> batches of rows --> encoder --> compressor --> target
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Self
 
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
 
@@ -18,10 +19,13 @@ from upstream.streaming.columns import Column, OutputColumn, as_columns
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import Consistency, open_reading, reading
 from upstream.streaming.encoders.delimited import Csv
-from upstream.streaming.encoders.json import Json
+from upstream.streaming.encoders.json import Json, OpenRows
 from upstream.streaming.encoders.protocol import Batch, Columns, Encoder
 from upstream.streaming.errors import SourceError
+from upstream.streaming.keyset import why_not
 from upstream.streaming.lanes import Lane, choose, framed, rendered
+from upstream.streaming.querysets import QuerySetSource
+from upstream.streaming.selections import SelectionSource
 from upstream.streaming.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Plan:
     source: Source | Mapping[Any, Any] = field(repr=False)
     limits: BatchLimits = field(repr=False)
     timeout: float | None = None
+    windows: bool = False
 
     def __str__(self) -> str:
         lines = {
@@ -105,6 +110,8 @@ def stream(
     *,
     chunk_size: int = CHUNK_SIZE,
     batch_bytes: int = BATCH_BYTES,
+    windows: bool = False,
+    timeout: float | None = None,
     compression: Compression | None = None,
     progress: Progress | None = None,
 ) -> ByteStream:
@@ -115,8 +122,13 @@ def stream(
     through relations, keys and attributes), callables or Columns; by default the model's fields but those that
     hold secrets, the queryset's selection, or the keys of the first record. Rows come in the source's order.
 
-    On PostgreSQL the connection is in a read-only transaction from the first chunk to the last, unless the caller
-    has one open: what is written through it between chunks is refused.
+    A queryset is read by one statement. On PostgreSQL its connection is in a read-only transaction from the first
+    chunk to the last, unless the caller has one open: what is written through it between chunks is refused. MySQL
+    and MariaDB give it a connection of its own, or inside the caller's transaction spool the rows to disk first.
+    With `windows` it is read by many short statements, each for the next rows after the last key: nothing is held
+    open between them, and each sees the rows as they are then.
+
+    `timeout` is how many seconds the export may take, its reader's pauses included; DeadlineError ends it then.
 
     A batch holds at most `chunk_size` rows and about `batch_bytes` bytes, and that bounds the memory; a single
     row is never split. `compression` is "gzip" or "zstd". `progress` is called with the rows and bytes so far, at
@@ -128,7 +140,15 @@ def stream(
     check_compression(compression)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress is a callable of rows and bytes, not {progress!r}")
-    decided = plan(source, columns, encoder, chunk_size=chunk_size, batch_bytes=batch_bytes)
+    decided = plan(
+        source,
+        columns,
+        encoder,
+        chunk_size=chunk_size,
+        batch_bytes=batch_bytes,
+        windows=windows,
+        timeout=timeout,
+    )
     if not decided.bounded:
         logger.warning("the memory of this export grows with its rows: %s", decided.note)
     return ByteStream(decided, compression, progress)
@@ -141,14 +161,20 @@ def plan(
     *,
     chunk_size: int = CHUNK_SIZE,
     batch_bytes: int = BATCH_BYTES,
+    windows: bool = False,
+    timeout: float | None = None,
 ) -> Plan:
     """Decide how `stream` with the same arguments would run; raise for whatever is wrong with them."""
     for name, size in (("chunk_size", chunk_size), ("batch_bytes", batch_bytes)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} is a whole number from 1, not {size!r}")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise ValueError(f"timeout is a number of seconds over 0, not {timeout!r}")
     limits = BatchLimits(rows=chunk_size, bytes=batch_bytes)
     if isinstance(source, Mapping):
-        return _document_plan(source, columns, encoder, limits)
+        if windows:
+            raise SourceError("a mapping is not read in windows: give stream() the queryset itself")
+        return _document_plan(source, columns, encoder, limits, timeout)
     wanted = None if columns is None else as_columns(columns)
     if wanted:
         encoder.check([column.output() for column in wanted])
@@ -161,8 +187,10 @@ def plan(
     )
     if opened.columns is not None:
         encoder.check(opened.columns)
-    how = reading(opened.database)
-    chosen = choose(opened, encoder, windows=False)
+    if windows:
+        opened = _in_windows(opened)
+    how = reading(opened.database, windows=windows)
+    chosen = choose(opened, encoder, windows=windows)
     return Plan(
         lane=chosen.lane,
         reason=chosen.reason,
@@ -175,7 +203,17 @@ def plan(
         encoder=encoder,
         source=opened,
         limits=limits,
+        timeout=timeout,
+        windows=windows,
     )
+
+
+def _in_windows(source: Source) -> Source:
+    if not isinstance(source, QuerySetSource | SelectionSource):
+        raise SourceError("windows are for querysets: a raw query and an iterable are read as they are")
+    if reason := why_not(source.queryset):
+        raise SourceError(f"this queryset cannot be read in windows, because {reason}")
+    return replace(source, windows=True)
 
 
 def _headers(
@@ -185,7 +223,9 @@ def _headers(
     return tuple(column.header for column in known) if known else None
 
 
-def _document_plan(source: Mapping[Any, Any], columns: object, encoder: Encoder, limits: BatchLimits) -> Plan:
+def _document_plan(
+    source: Mapping[Any, Any], columns: object, encoder: Encoder, limits: BatchLimits, timeout: float | None
+) -> Plan:
     if not isinstance(encoder, Json) or columns is not None:
         raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
     aliases = sorted(_databases(source))
@@ -202,6 +242,7 @@ def _document_plan(source: Mapping[Any, Any], columns: object, encoder: Encoder,
         encoder=encoder,
         source=source,
         limits=limits,
+        timeout=timeout,
     )
 
 
@@ -216,25 +257,23 @@ def _databases(document: Mapping[Any, Any]) -> set[str]:
 
 
 def _run(plan: Plan, compression: Compression | None, progress: Progress | None) -> Generator[bytes]:
-    deadline = None if plan.timeout is None else monotonic() + plan.timeout
+    limits = replace(plan.limits, deadline=plan.timeout and monotonic() + plan.timeout)
     tally = _Tally(progress)
-    encoded = _encoded(plan, replace(plan.limits, deadline=deadline), tally)
-    with closing(tally.counting_bytes(compressed(encoded, compression))) as chunks:
-        yield from chunks
+    try:
+        with closing(tally.counting_bytes(compressed(_encoded(plan, limits, tally), compression))) as chunks:
+            yield from chunks
+    except DatabaseError:
+        limits.seconds_left()  # a statement that the database ended for its length is out of time, and no failure
+        raise
 
 
 def _encoded(plan: Plan, limits: BatchLimits, tally: "_Tally") -> Generator[bytes]:
-    @contextmanager
-    def open_rows(source: Any) -> Iterator[tuple[Columns | None, Generator[Batch]]]:
-        opened = open_source(source, None, takes_records=True)
-        with open_reading(opened.database, limits.seconds_left()), opened.open(limits) as (columns, batches):
-            yield columns, tally.counting_rows(batches)
-
     if isinstance(plan.source, Mapping):
         assert isinstance(plan.encoder, Json)
-        yield from plan.encoder.encode_document(plan.source, open_rows)
+        yield from plan.encoder.encode_document(plan.source, _rows_opener(plan.encoder, limits, tally))
         return
-    with open_reading(plan.database, limits.seconds_left()), ExitStack() as stack:
+    transaction = nullcontext() if plan.windows else open_reading(plan.database, limits.seconds_left())
+    with transaction, ExitStack() as stack:
         if plan.lane == "copy" and (rows := stack.enter_context(rendered(plan.source, plan.encoder, limits))):
             yield from framed(plan.source, plan.encoder, tally.counting_rows(rows))
             return
@@ -242,6 +281,16 @@ def _encoded(plan: Plan, limits: BatchLimits, tally: "_Tally") -> Generator[byte
         if columns:
             plan.encoder.check(columns)
         yield from plan.encoder.encode(columns, tally.counting_rows(batches))
+
+
+def _rows_opener(encoder: Json, limits: BatchLimits, tally: "_Tally") -> OpenRows:
+    @contextmanager
+    def open_rows(source: Any) -> Iterator[tuple[Columns | None, Generator[Batch]]]:
+        opened = open_source(source, None, takes_records=True, texts=encoder.takes_texts)
+        with open_reading(opened.database, limits.seconds_left()), opened.open(limits) as (columns, batches):
+            yield columns, tally.counting_rows(batches)
+
+    return open_rows
 
 
 class _Tally:

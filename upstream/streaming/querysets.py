@@ -56,6 +56,7 @@ class QuerySetSource:
     read: ReadRows
     prefetch: tuple[Any, ...] = ()
     reason: str
+    windows: bool = False
 
     @property
     def database(self) -> str:
@@ -73,7 +74,7 @@ class QuerySetSource:
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[Opened]:
         with (
-            closing(SizedCursor(self.queryset, limits)) as cursor,
+            closing(SizedCursor(self.queryset, limits, windows=self.windows)) as cursor,
             closing(_batches(cursor, self.read, self.prefetch, limits)) as batches,
         ):
             yield self.columns, batches

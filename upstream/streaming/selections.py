@@ -16,8 +16,9 @@ from django.db.models.expressions import BaseExpression, Col
 from upstream.streaming.batches import BatchLimits, batched
 from upstream.streaming.columns import Load, OutputColumn, read_column
 from upstream.streaming.cursors import CursorFetch, ReadFetch, largest_fetch
-from upstream.streaming.databases import open_cursor
+from upstream.streaming.databases import OpenedCursor, open_cursor
 from upstream.streaming.databases.loaders import Loader, find_loader
+from upstream.streaming.keyset import WindowedRows
 from upstream.streaming.lookups import ModelColumn, as_json
 
 Rows = list[tuple[Any, ...]]
@@ -66,6 +67,7 @@ class SelectionSource:
     positions: tuple[int, ...]
     texts: frozenset[type] | None
     reason: str
+    windows: bool = False
 
     @property
     def columns(self) -> tuple[OutputColumn, ...]:
@@ -96,7 +98,26 @@ class SelectionSource:
             for position, loader in zip(self.positions, loaders, strict=True)
             if loader and loader.raw_type and not statement.has_more
         }
-        cursor, conversions = open_cursor(
+        cursor, is_raw, conversions = self._cursor(connection, statement, raw_types, limits)
+        with closing(cursor):
+            loads = [
+                _load(
+                    loader,
+                    _converters(column, statement.converters.get(at), connection),
+                    conversions.get(at) or (loader.convert if loader and is_raw else None),
+                )
+                for column, loader, at in zip(self.found, loaders, self.positions, strict=True)
+            ]
+            fetch = CursorFetch(cursor, self._cut(statement), self._long(expressions))
+            with closing(self._batches(fetch, loads, largest_fetch(connection, limits.rows), limits)) as batches:
+                yield self._outputs(loads), batches
+
+    def _cursor(
+        self, connection: Any, statement: Statement, raw_types: Mapping[int, str], limits: BatchLimits
+    ) -> OpenedCursor:
+        if self.windows:
+            return OpenedCursor(WindowedRows(self.queryset, connection))
+        return open_cursor(
             connection,
             statement.sql,
             statement.params,
@@ -104,31 +125,22 @@ class SelectionSource:
             raw_types=raw_types,
             seconds=limits.seconds_left(),
         )
-        with closing(cursor):
-            loads = [
-                _load(loader, _converters(column, statement.converters.get(at), connection), conversions.get(at))
-                for column, loader, at in zip(self.found, loaders, self.positions, strict=True)
-            ]
-            fetch = CursorFetch(cursor, self._cut(statement), self._long(expressions))
-            with closing(self._batches(fetch, loads, largest_fetch(connection, limits.rows), limits)) as batches:
-                yield self._outputs(loads), batches
 
     def _batches(
         self, fetch: CursorFetch, loads: Sequence[Load | None], largest: int, limits: BatchLimits
     ) -> Generator[Rows]:
-        if self._is_raw:
+        if all(map(self._stays_raw, self.found)):
             return batched(fetch, limits, largest)
-        return batched(ReadFetch(fetch, _Reader(self.found, loads)), limits, largest)
+        read = [None if self._stays_raw(column) else load for column, load in zip(self.found, loads, strict=True)]
+        return batched(ReadFetch(fetch, _Reader(self.found, read)), limits, largest)
 
-    @property
-    def _is_raw(self) -> bool:
-        return self.texts is not None and not any(column.column.value for column in self.found)
+    def _stays_raw(self, column: ModelColumn) -> bool:
+        """Whether the encoder loads the column."""
+        return self.texts is not None and column.column.value is None
 
     def _outputs(self, loads: Sequence[Load | None]) -> tuple[OutputColumn, ...]:
-        if not self._is_raw:
-            return self.columns
         return tuple(
-            column.column.output(json=column.json, load=load)
+            column.column.output(json=column.json, load=load if self._stays_raw(column) else None)
             for column, load in zip(self.found, loads, strict=True)
         )
 
@@ -136,8 +148,8 @@ class SelectionSource:
         if column.json or converts_itself(expression, connection):
             return None
         loader = find_loader(connection, expression.output_field, is_column=isinstance(expression, Col))
-        taken = self.texts if self._is_raw else ()
-        return None if loader and loader.texts_of and loader.texts_of not in (taken or ()) else loader
+        taken = self.texts if self.texts and self._stays_raw(column) else frozenset[type]()
+        return None if loader and loader.texts_of and loader.texts_of not in taken else loader
 
     def _cut(self, statement: Statement) -> Callable[[Any], Any] | None:
         """Return what takes the columns out of a row, or None where they are all of it."""
@@ -188,8 +200,7 @@ def _converted(convert: Any, expression: Any, connection: Any, value: Any) -> An
 
 
 def _load(loader: Loader | None, converters: Sequence[Convert], left_out: Convert | None) -> Load | None:
-    conversion = left_out or (loader and loader.convert)
-    chain = [conversion, *converters] if conversion else converters
+    chain = [left_out, *converters] if left_out else converters
     if not loader:
         return _Converting(chain) if chain else None
     return _Loading(loader, _Converting(chain))
@@ -228,16 +239,16 @@ class _Loading:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Turns raw rows into rows of values, each column's `value` applied."""
+    """Turns raw rows into rows of values where there is a load, and applies the `value` of columns."""
 
     found: tuple[ModelColumn, ...]
     loads: Sequence[Load | None]
 
     def __call__(self, rows: Sequence[Any], first_row: int) -> Rows:
-        cells = [
-            self._column([row[position] for row in rows], column, load, first_row)
-            for position, (column, load) in enumerate(zip(self.found, self.loads, strict=True))
-        ]
+        if not rows:
+            return []
+        columns = zip(zip(*rows, strict=True), self.found, self.loads, strict=True)
+        cells = [self._column(values, column, load, first_row) for values, column, load in columns]
         return list(zip(*cells, strict=True))
 
     def _column(
@@ -245,7 +256,10 @@ class _Reader:
     ) -> Sequence[Any]:
         header = str(column.column.header)
         if load:
-            values = read_column(lambda value: load((value,))[1][0], values, header, first_row)
+            try:
+                _, values = load(values)
+            except Exception:  # noqa: BLE001 (raised again, by the row it comes from)
+                values = read_column(lambda value: load((value,))[1][0], values, header, first_row)
         if column.column.value:
             values = read_column(column.column.value, values, header, first_row)
         return values

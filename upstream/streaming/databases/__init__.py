@@ -60,10 +60,11 @@ def open_reading(alias: str | None, seconds: float | None = None) -> AbstractCon
     return nullcontext()
 
 
-class Opened(NamedTuple):
-    """A cursor, and by position the driver's conversions that it left out."""
+class OpenedCursor(NamedTuple):
+    """A cursor; whether columns come raw, as asked for; and by position the driver's conversions it left out."""
 
     cursor: Cursor
+    is_raw: bool = False
     conversions: Mapping[int, Callable[[Any], Any]] = {}
 
 
@@ -75,7 +76,7 @@ def open_cursor(
     width: int = 0,
     raw_types: Mapping[int, str] | None = None,
     seconds: float | None = None,
-) -> Opened:
+) -> OpenedCursor:
     """Execute a statement for reading row by row, in memory that does not grow with the rows.
 
     The columns at the positions in `raw_types` come unconverted where the driver can do that; `width` is the
@@ -83,18 +84,18 @@ def open_cursor(
     """
     raw_types = raw_types or {}
     if connection.vendor == "postgresql":
-        return Opened(postgresql.open_cursor(connection, sql, params, raw_types))
+        return OpenedCursor(postgresql.open_cursor(connection, sql, params, raw_types), is_raw=True)
     if connection.vendor == "mysql":
         cursor = mysql.open_cursor(connection, sql, params, texts=bool(raw_types), seconds=seconds)
-        return Opened(cursor, mysql.left_conversions(connection, cursor))
+        return OpenedCursor(cursor, is_raw=True, conversions=mysql.left_conversions(connection, cursor))
     if connection.vendor == "sqlite":
         if raw_types:
             sql = sqlite.undeclared(sql, width, raw_types)
-        return Opened(sqlite.SteadyCursor(connection, sql, params, seconds))
+        return OpenedCursor(sqlite.SteadyCursor(connection, sql, params, seconds), is_raw=bool(raw_types))
     other = connection.chunked_cursor()
     try:
         other.execute(sql, params)
     except BaseException:
         other.close()
         raise
-    return Opened(other)
+    return OpenedCursor(other)
