@@ -64,7 +64,7 @@ $(BIN)/pip:
 $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 	@echo "Installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[all]' '$(DJANGO)'
-	@$(BIN)/python -c 'import weasyprint' 2>/dev/null || .ci/system-packages pango || true
+	@$(BIN)/python -W error -c 'import weasyprint; weasyprint.HTML(string="x").write_pdf()' 2>/dev/null || .ci/system-packages pango || true
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
