@@ -168,7 +168,9 @@ def plan(
     for name, size in (("chunk_size", chunk_size), ("batch_bytes", batch_bytes)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} is a whole number from 1, not {size!r}")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0
+    ):
         raise ValueError(f"timeout is a number of seconds over 0, not {timeout!r}")
     limits = BatchLimits(rows=chunk_size, bytes=batch_bytes)
     if isinstance(source, Mapping):

@@ -174,7 +174,8 @@ def converts_itself(expression: Any, connection: Any) -> bool:
     """Whether the field or the expression converts what the backend's own converters give."""
     if isinstance(expression, Col):
         return bool(expression.get_db_converters(connection))
-    is_usual = getattr_static(expression, "convert_value", None) is getattr_static(BaseExpression, "convert_value")
+    usual = getattr_static(BaseExpression, "convert_value")
+    is_usual = getattr_static(type(expression), "convert_value", None) is usual
     return not is_usual or bool(expression.output_field.get_db_converters(connection))
 
 

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 # What COPY hands over at a time: below 64 KiB the calls begin to show, above it nothing is gained.
 COPY_BYTES = 128 * 1024
 FIRST_COPY_BYTES = 8 * 1024
+SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# What the text of values depends on; roles, databases and sessions may have set it otherwise.
+TEXT_SETTINGS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in SETTINGS.items())
+
 _cursor_numbers = count(1)
 
 
@@ -91,11 +95,9 @@ def _begin(connection: BaseDatabaseWrapper, seconds: float | None) -> Snapshot:
     atomic = transaction.atomic(using=connection.alias)
     atomic.__enter__()
     try:
+        limit = [] if seconds is None else [f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"]
         with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            cursor.execute("SET LOCAL cursor_tuple_fraction = 1")
-            if seconds is not None:
-                cursor.execute("SET LOCAL statement_timeout = %s", [max(1, int(seconds * 1000))])
+            cursor.execute("; ".join([SNAPSHOT, "SET LOCAL cursor_tuple_fraction = 1", TEXT_SETTINGS, *limit]))
     except BaseException:
         atomic.__exit__(*sys.exc_info())
         raise
@@ -165,8 +167,7 @@ class CopyRows:
         self._rows, self._full = rows, min(size, COPY_BYTES)
         self._size = min(size, FIRST_COPY_BYTES)
         with connection.wrap_database_errors, self._raw.lock:
-            settings = "; ".join(f"SET LOCAL {name} = {value}" for name, value in SETTINGS.items())
-            self._command(f"SAVEPOINT upstream_copy; {settings}")
+            self._command(f"SAVEPOINT upstream_copy; {TEXT_SETTINGS}")
             try:
                 self._command(sql)
             except BaseException:
