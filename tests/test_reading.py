@@ -53,6 +53,12 @@ def another_connection(alias):
         other.close()
 
 
+def journal_mode(mode):
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA journal_mode = {mode}")
+        assert cursor.fetchall() == [(mode,)]
+
+
 def wide_text():
     return Func(Value("x"), Value(100_000), function="REPEAT", output_field=TextField())
 
@@ -134,14 +140,13 @@ class TestTheCallersOwnStatements:
 class TestOtherConnections:
     @pytest.fixture
     def parents(self, parents):
-        """Where readers and writers wait for each other they do so by the database's own choice: not in WAL mode."""
+        """In SQLite's WAL mode, without which readers and writers wait for each other."""
         if connections[parents.db].vendor != "sqlite":
             yield parents
             return
-        with connections[parents.db].cursor() as cursor:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            yield parents
-            cursor.execute("PRAGMA journal_mode = DELETE")
+        journal_mode("wal")
+        yield parents
+        journal_mode("delete")
 
     @every_export
     def test_what_they_commit_meanwhile_is_not_seen(self, parents, columns):
