@@ -204,6 +204,14 @@ def test_explain_prints_the_plan_and_exports_nothing(export, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_windows_and_a_timeout_can_be_asked_for(export):
+    printed = exported(export("--explain", "--columns=id,payer", "--windows", "--timeout=5")).decode()
+    assert "consistency: window" in printed
+    assert exported(export("--columns=id,payer", "--windows", "--timeout=60")) == exported(
+        export("--columns=id,payer", "--order-by=id")
+    )
+
+
 def test_empty_selection_is_the_header_row(export):
     assert exported(export("--filter=id=0", "--columns=id,payer")) == b"id,payer\r\n"
 
@@ -260,7 +268,16 @@ def test_nothing_is_found_out_about_passwords(export, model, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--limit=0"], ["--chunk-size=x"], ["--database=other"], ["--format=xml"], []]
+    "arguments",
+    [
+        ["--limit=0"],
+        ["--chunk-size=x"],
+        ["--timeout=0"],
+        ["--timeout=soon"],
+        ["--database=other"],
+        ["--format=xml"],
+        [],
+    ],
 )
 def test_wrong_arguments_are_refused_by_the_parser(export, arguments):
     result = export(*arguments, model=MODEL if arguments else "--limit=1")

@@ -5,7 +5,7 @@ import sys
 import pytest
 from django.conf import settings
 
-from tests import processes
+from tests import processes, services
 from tests.serving import databases
 
 pytestmark = [
@@ -19,28 +19,33 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory):
-    with databases.databases(tmp_path_factory.mktemp("memory"), MANY) as entries:
-        yield entries
+    with databases.databases(tmp_path_factory.mktemp("memory"), MANY) as entries, services.pgbouncer() as found:
+        pooled, reason = found
+        settings.MISSING_DATABASES.setdefault("pgbouncer", reason)
+        yield {**entries, "pgbouncer": {**pooled, "NAME": databases.NAME}} if pooled else entries
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer", "mariadb"])
 def peak(request, entries, tmp_path):
-    """Measure the peak of an export of that many rows, in bytes."""
+    """Measure the peak of an export of that many rows, in bytes; `columns` is code."""
     if request.param not in entries:
         pytest.skip(settings.MISSING_DATABASES[request.param])
 
-    def peak(rows, *, model="Line", columns=None, encoder="Csv()", compression=None):
+    def peak(rows, *, model="Line", columns="None", encoder="Csv()", inside="nullcontext()", **options):
         code = f"""
+from contextlib import nullcontext
 import django
 django.setup()
+from django.db.transaction import atomic
 from benchmarks.memory import peak_bytes
 from tests.serving.models import Line, Wide
 from upstream.streaming import *
 
 counts = []
 rows = {model}.objects.using({request.param!r}).filter(id__lte={rows})
-options = dict(compression={compression!r}, progress=lambda rows, size: counts.append(rows))
-to_file(stream(rows, {columns!r}, {encoder}, **options), {str(tmp_path / "x")!r})
+options = dict({options!r}, progress=lambda rows, size: counts.append(rows))
+with {inside}:
+    to_file(stream(rows, {columns}, {encoder}, **options), {str(tmp_path / "x")!r})
 print(peak_bytes(), counts[-1])
 """
         peak_bytes, exported = map(int, processes.printed(code, variables=databases.variables(entries)).split())
@@ -57,7 +62,10 @@ CASES = {
     "ndjson": {"encoder": "JsonLines()"},
     "csv.gz": {"compression": "gzip"},
     "ndjson.zst": {"encoder": "JsonLines()", "compression": "zstd"},
-    "instances": {"columns": ["id", "shout"]},
+    "a function": {"columns": '["id", Column("text", value=str.upper)]'},
+    "instances": {"columns": '["id", "shout"]'},
+    "windows": {"windows": True},
+    "the caller's transaction": {"inside": "atomic(using=rows.db)"},
 }
 
 

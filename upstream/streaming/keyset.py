@@ -90,6 +90,14 @@ def why_not(queryset: Any) -> str | None:
     return next(_reasons(queryset), None)
 
 
+def check_windows(queryset: Any) -> None:
+    """Raise SourceError for a queryset that cannot be read in windows."""
+    if reason := why_not(queryset):
+        raise SourceError(
+            f"this queryset cannot be read in windows, because {reason}: change that, or read it on a cursor"
+        )
+
+
 def _reasons(queryset: Any) -> Iterator[str]:
     if isinstance(queryset, RawQuerySet):
         yield "a raw query is run as it is written"
@@ -154,10 +162,7 @@ class WindowedRows:
     """
 
     def __init__(self, queryset: Any, connection: Any) -> None:
-        if reason := why_not(queryset):
-            raise SourceError(
-                f"this queryset cannot be read in windows, because {reason}: change that, or read it on a cursor"
-            )
+        check_windows(queryset)
         self._query = queryset.query
         self._connection = connection
         self._offset = self._query.low_mark

@@ -55,7 +55,7 @@ def choose(source: Any, encoder: Any, *, windows: bool) -> Choice:
 def _no_copy(source: SelectionSource, encoder: Any) -> str | None:
     """Return why PostgreSQL cannot render the rows, or None."""
     connection: Any = connections[source.database]
-    if connection.vendor != "postgresql":
+    if connection.vendor != "postgresql" or not postgresql.has_copy(connection):
         return f"{connection.display_name} renders no rows"
     statement = compiled(source.queryset)
     if statement is None:

@@ -22,7 +22,7 @@ from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import Json, OpenRows
 from upstream.streaming.encoders.protocol import Batch, Columns, Encoder
 from upstream.streaming.errors import SourceError
-from upstream.streaming.keyset import why_not
+from upstream.streaming.keyset import check_windows
 from upstream.streaming.lanes import Lane, choose, framed, rendered
 from upstream.streaming.querysets import QuerySetSource
 from upstream.streaming.selections import SelectionSource
@@ -151,6 +151,8 @@ def stream(
     )
     if not decided.bounded:
         logger.warning("the memory of this export grows with its rows: %s", decided.note)
+    elif decided.note:
+        logger.info("how this export is read: %s", decided.note)
     return ByteStream(decided, compression, progress)
 
 
@@ -213,8 +215,7 @@ def plan(
 def _in_windows(source: Source) -> Source:
     if not isinstance(source, QuerySetSource | SelectionSource):
         raise SourceError("windows are for querysets: a raw query and an iterable are read as they are")
-    if reason := why_not(source.queryset):
-        raise SourceError(f"this queryset cannot be read in windows, because {reason}")
+    check_windows(source.queryset)
     return replace(source, windows=True)
 
 

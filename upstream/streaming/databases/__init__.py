@@ -37,13 +37,21 @@ def reading(alias: str | None, *, windows: bool = False) -> Reading:
         return Reading(bounded=True, consistency="window", note="no cursor or transaction is open between windows")
     in_transaction = connection.in_atomic_block or (connection.connection and not connection.autocommit)
     if connection.vendor == "postgresql":
-        if in_transaction and not postgresql.is_open(connection):
-            return Reading(bounded=True, consistency="statement", note="it runs in the caller's transaction")
-        return Reading(bounded=True, consistency="snapshot")
-    if connection.vendor == "mysql" and in_transaction:
-        note = "in the caller's transaction: all rows go to disk before the first one is given"
+        notes = [postgresql.driver_note(connection)]
+        is_ours = not in_transaction or postgresql.is_open(connection)
+        notes += [] if is_ours else ["it runs in the caller's transaction"]
+        return Reading(
+            bounded=True, consistency="snapshot" if is_ours else "statement", note="; ".join(filter(None, notes))
+        )
+    if connection.vendor == "mysql":
+        note = (
+            "in the caller's transaction all rows go to disk before the first is given" if in_transaction else ""
+        )
         return Reading(bounded=True, consistency="statement", note=note)
-    return Reading(bounded=connection.vendor in ("sqlite", "mysql", "oracle"), consistency="statement")
+    if connection.vendor in ("sqlite", "oracle"):
+        return Reading(bounded=True, consistency="statement")
+    note = f"how {connection.display_name} reads is not known here: ask for windows=True"
+    return Reading(bounded=False, consistency="statement", note=note)
 
 
 def ends_with_caller(alias: str) -> bool:

@@ -104,6 +104,20 @@ def _begin(connection: BaseDatabaseWrapper, seconds: float | None) -> Snapshot:
     return Snapshot(atomic)
 
 
+def has_copy(connection: Any) -> bool:
+    """Whether the driver is psycopg 3; Django takes psycopg2 too, which reads all types as Python values."""
+    return bool(connection.Database.__name__ == "psycopg")
+
+
+def driver_note(connection: Any) -> str:
+    """Return what about the driver makes exports slower than they could be, or nothing."""
+    if not has_copy(connection):
+        return "psycopg2 has no COPY for exports: pip install 'psycopg[binary]' is several times as fast"
+    if import_module("psycopg.pq").__impl__ == "python":
+        return "psycopg runs without its C part: pip install 'psycopg[binary]' is several times as fast"
+    return ""
+
+
 def open_cursor(connection: Any, sql: str, params: Any, raw_types: Mapping[int, str]) -> Cursor:
     """Execute a statement on a server-side cursor of the open transaction.
 
@@ -112,7 +126,7 @@ def open_cursor(connection: Any, sql: str, params: Any, raw_types: Mapping[int, 
     text, unless other columns hold values of those types too, which are to be converted.
     """
     cursor: Cursor = _executed_cursor(connection, sql, params, set(raw_types.values()))
-    if raw_types and _are_elsewhere(cursor, raw_types):
+    if raw_types and has_copy(connection) and _are_elsewhere(cursor, raw_types):
         cursor.close()
         cursor = _executed_cursor(connection, sql, params, set())
     return cursor
@@ -122,9 +136,10 @@ def _executed_cursor(connection: Any, sql: str, params: Any, text_types: Iterabl
     name = f"upstream_{next(_cursor_numbers)}"
     cursor = connection._cursor(name=name)  # noqa: SLF001 (chunked_cursor() heeds DISABLE_SERVER_SIDE_CURSORS)
     try:
-        loader = import_module("psycopg.types.string").TextLoader
-        for kind in ("json", *text_types):  # json is read as Django reads jsonb
-            cursor.cursor.adapters.register_loader(kind, loader)
+        if has_copy(connection):
+            loader = import_module("psycopg.types.string").TextLoader
+            for kind in ("json", *text_types):  # json is read as Django reads jsonb
+                cursor.cursor.adapters.register_loader(kind, loader)
         cursor.execute(sql, params)
     except BaseException:
         cursor.close()

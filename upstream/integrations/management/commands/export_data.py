@@ -28,6 +28,17 @@ class Terminated(BaseException):
     """SIGTERM, as an exception: everything open is closed on the way out."""
 
 
+def seconds(text: str) -> float:
+    """Read a number of seconds over 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not number > 0:
+        raise ArgumentTypeError(f"{text!r} is no timeout: a number of seconds over 0")
+    return number
+
+
 def rows(text: str) -> int:
     """Read a number of rows from 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -57,6 +68,8 @@ class Command(BaseCommand):
         add("--order-by", action="append", metavar="NAMES", help="--order-by=-severity,id")
         add("--limit", type=rows, metavar="N", help="at most so many rows")
         add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="which database to read")
+        add("--windows", action="store_true", help="many short statements, with nothing held open between them")
+        add("--timeout", type=seconds, metavar="SECONDS", help="end an export that takes longer")
         add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows in a batch")
         add(
             "--profile", choices=("data", "excel"), default="data", help="excel: CSV for people, formulas disarmed"
@@ -85,17 +98,18 @@ class Command(BaseCommand):
         path = Path(options["output"])
         compression = SUFFIXES.get(path.suffix)
         encoder = _encoder(options, path.with_suffix("") if compression else path)
+        reading = {name: options[name] for name in ("chunk_size", "windows", "timeout")}
         if options["explain"]:
-            self.stdout.write(str(plan(queryset, columns, encoder, chunk_size=options["chunk_size"])))
+            self.stdout.write(str(plan(queryset, columns, encoder, **reading)))
             return
         with metered(options["limit"], visible=not options["no_progress"]) as meter, _terminable():
             chunks = stream(
                 queryset,
                 columns,
                 encoder,
-                chunk_size=options["chunk_size"],
                 compression=compression,
                 progress=meter,
+                **reading,
             )
             if options["output"] == STDOUT:
                 self._write(chunks)
