@@ -12,6 +12,7 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from benchmarks.cases import CASES
 from benchmarks.databases import NAMES, cache_directory, opened, run_django
 from benchmarks.report import EXPLANATION, Rounds, as_table, figures
 from benchmarks.servers import UnavailableError
+from benchmarks.targets import Verdict, as_lines, verdicts
 
 # A hundred thousand rows take some of them a gigabyte and half a minute.
 LARGEST_UNBOUNDED = 100_000
@@ -34,17 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     machine = _machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    reports = {}
+    reports: dict[str, list[dict[str, Any]]] = {}
+    judged: list[Verdict] = []
     for name in options.databases or NAMES:
         try:
-            reports[name] = _report(name, options)
+            reports[name], found = _report(name, options)
+            judged += found
         except UnavailableError as error:
             if options.databases:
                 raise SystemExit(str(error)) from error
             print(f"left out: {error}", file=sys.stderr)
         if options.json:  # after each: what was measured stays if the next one breaks
-            options.json.write_text(json.dumps({"machine": machine, "databases": reports}, indent=1) + "\n")
+            known = {"machine": machine, "databases": reports, "targets": list(map(asdict, judged))}
+            options.json.write_text(json.dumps(known, indent=1) + "\n")
     print(f"\n{EXPLANATION}")
+    print("\n".join(as_lines(judged)))
     return int(any(record["note"] == FAILED for records in reports.values() for record in records))
 
 
@@ -76,13 +82,13 @@ def _names(*known: str) -> Callable[[str], list[str]]:
     return names
 
 
-def _report(database: str, options: Namespace) -> list[dict[str, Any]]:
+def _report(database: str, options: Namespace) -> tuple[list[dict[str, Any]], list[Verdict]]:
     rounds: Rounds = defaultdict(list)
     notes: dict[tuple[str, int], str] = {}
     with opened(database, options.cache) as opened_database:
         tables = {rows: opened_database.table(rows) for rows in options.rows}
-        for case, rows in _schedule(options, notes):
-            print(f"{database}: {case}, {rows:,} rows", end="", file=sys.stderr, flush=True)
+        for case, rows in _schedule(database, options, notes):
+            print(f"{database}: {case}, {CASES[case].rows(rows):,} rows", end="", file=sys.stderr, flush=True)
             try:
                 measured = json.loads(run_django(tables.get(rows, tables[options.rows[-1]]), "measure", case))
             except subprocess.CalledProcessError:  # what went wrong stands above on standard error
@@ -92,27 +98,28 @@ def _report(database: str, options: Namespace) -> list[dict[str, Any]]:
                 print(f": {measured['seconds']:.2f} s", file=sys.stderr)
     records = figures(rounds, notes)
     print(f"\n{database}\n\n{as_table(records)}", flush=True)
-    return records
+    return records, verdicts(database, rounds)
 
 
-def _schedule(options: Namespace, notes: dict[tuple[str, int], str]) -> Iterator[tuple[str, int]]:
+def _schedule(database: str, options: Namespace, notes: dict[tuple[str, int], str]) -> Iterator[tuple[str, int]]:
     """Yield what to run next; say in `notes` what is left out, and why."""
+    chosen = [case for case in options.cases if CASES[case].is_for(database)]
     for rows in options.rows:
-        cases = [case for case in options.cases if CASES[case].own_rows is None]
+        cases = [case for case in chosen if CASES[case].own_rows is None]
         notes |= {(case, rows): reason for case in cases if (reason := _reason_against(case, rows, options))}
         for number in range(options.rounds):
             once = [case for case in cases if number == 0 or not CASES[case].rival]
             for case in reversed(once) if number % 2 else once:
                 if (case, rows) not in notes:
                     yield case, rows
-    for case in options.cases:
+    for case in chosen:
         if (own_rows := CASES[case].own_rows) and options.rows[-1] >= SMALLEST_WIDE:
             yield case, own_rows
 
 
 def _reason_against(case: str, rows: int, options: Namespace) -> str:
-    if not CASES[case].is_installed:
-        return f"not installed: {CASES[case].package}"
+    if missing := CASES[case].missing:
+        return f"not installed: {missing}"
     if rows > LARGEST_UNBOUNDED and not (CASES[case].bounded or options.all):
         return "left out: holds all rows in memory (--all runs it)"
     return ""

@@ -15,6 +15,7 @@ Rounds = dict[tuple[str, int], list[dict[str, Any]]]
 COLUMNS = {
     "case": "case",
     "format": "format",
+    "lane": "lane",
     "rows": "rows",
     "rows/s": "rows_per_second",
     "x recipe": "ratio",
@@ -22,15 +23,19 @@ COLUMNS = {
     "first row ms": "first_row_ms",
     "peak MiB": "peak_mib",
     "growth MiB": "growth_mib",
+    "CPU s": "cpu_seconds",
     "MB": "megabytes",
     "": "note",
 }
 EXPLANATION = """\
-rows/s: the median of the rounds. x recipe: the median, over the rounds, of the speed divided by that of the recipe
-of the same format in the same round; servers are compared with csv-file, JSON with the NDJSON recipe. first byte,
-first row: from the call until they could be sent; a header line comes earlier. peak: the largest resident memory
-of the process (for servers, of the worker). growth: of that peak, from the smallest table to this one; for wide
-rows (5 MB each), from as many small ones."""
+lane: who turned rows into bytes, PostgreSQL (copy), the encoder from the driver's tuples (text) or from Python's
+objects (python). rows/s: the median of the rounds. x recipe: the median, over the rounds, of the speed divided by
+that of the recipe of the same format in the same round; servers are compared with csv-file, JSON with the NDJSON
+recipe, and what reads instances with the recipe that does. first byte, first row: from the call until they could
+be sent; a header line comes earlier. peak: the largest resident memory of the process (for servers, of the
+worker). growth: of that peak, from the smallest table to this one; for wide rows (5 MB each), from as many small
+ones. CPU: of the process that writes, that of psql and sqlite3 for theirs; not of servers. Files are synced,
+theirs and ours; psql's clock starts when it has connected."""
 
 
 def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[str, Any]]:
@@ -38,37 +43,43 @@ def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[s
     order = list(CASES)
     keys = sorted({*rounds, *notes}, key=lambda key: (order.index(key[0]), key[1]))
     return [
-        {"case": case, "format": CASES[case].format, "rows": rows, "note": notes.get((case, rows), "")}
-        | (_figures(case, rows, rounds) if (case, rows) in rounds else {})
-        for case, rows in keys
+        {"case": name, "format": CASES[name].format, "rows": CASES[name].rows(rows)}
+        | {"note": notes.get((name, rows), "")}
+        | (_figures(name, rows, rounds) if (name, rows) in rounds else {})
+        for name, rows in keys
     ]
 
 
 def _figures(name: str, rows: int, rounds: Rounds) -> dict[str, Any]:
     measured = rounds[name, rows]
     return {
-        "rows_per_second": round(rows / median(one["seconds"] for one in measured)),
-        "ratio": _ratio(measured, rounds.get((CASES[name].speed_of, rows), [])),
-        "first_byte_ms": _milliseconds(measured, "first_byte_seconds"),
-        "first_row_ms": _milliseconds(measured, "first_row_seconds"),
+        "lane": measured[0]["lane"],
+        "rows_per_second": round(CASES[name].rows(rows) / median(one["seconds"] for one in measured)),
+        "ratio": paired(rounds.get((CASES[name].speed_of, rows), []), measured, "seconds"),
+        "first_byte_ms": _median(measured, "first_byte_seconds", 1, 1000),
+        "first_row_ms": _median(measured, "first_row_seconds", 1, 1000),
         "peak_mib": _mib(_peak(measured)),
-        "growth_mib": _growth(name, rows, rounds),
+        "growth_mib": growth(name, rows, rounds),
+        "cpu_seconds": _median(measured, "cpu_seconds", 2),
         "megabytes": round(measured[0]["bytes"] / MB, 1),
         "rounds": measured,
     }
 
 
-def _milliseconds(measured: Sequence[dict[str, Any]], what: str) -> float | None:
-    seconds = [one[what] for one in measured if one[what] is not None]
-    return round(1000 * median(seconds), 1) if seconds else None
+def _median(measured: Sequence[dict[str, Any]], what: str, digits: int, factor: int = 1) -> float | None:
+    known = [one[what] for one in measured if one[what] is not None]
+    return round(factor * median(known), digits) if known else None
 
 
-def _ratio(measured: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]) -> float | None:
-    ratios = [other["seconds"] / own["seconds"] for own, other in zip(measured, compared, strict=False)]
+def paired(measured: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]], what: str) -> float | None:
+    """Return the median, over the rounds, of one case's figure divided by another's in the same round."""
+    pairs = zip(measured, compared, strict=False)
+    ratios = [one[what] / other[what] for one, other in pairs if one[what] is not None and other[what]]
     return round(median(ratios), 2) if ratios else None
 
 
-def _growth(name: str, rows: int, rounds: Rounds) -> float | None:
+def growth(name: str, rows: int, rounds: Rounds) -> float | None:
+    """Return by how many MiB the peak grew from the smallest table to that of `rows`."""
     if peak_of := CASES[name].peak_of:
         smaller = rounds.get((peak_of, rows))
     else:
@@ -90,7 +101,7 @@ def as_table(records: Sequence[dict[str, Any]]) -> str:
     """Return the records as aligned text: words to the left, numbers to the right."""
     lines = [list(COLUMNS), *[[_text(record.get(key)) for key in COLUMNS.values()] for record in records]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    is_text = [header in ("case", "format", "") for header in COLUMNS]
+    is_text = [header in ("case", "format", "lane", "") for header in COLUMNS]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if left else cell.rjust(width)

@@ -3,8 +3,12 @@
 Only the module of the case that runs is imported, so that no case pays for another one's libraries.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+
+from benchmarks.programs import find_program
+from benchmarks.table.rows import rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,65 +16,101 @@ class Case:
     """`speed_of` is the case that its speed is divided by, `peak_of` the one whose peak is taken off its own.
 
     Without `peak_of`, growth is from the smallest table to the largest. A case of `own_rows` makes that number
-    of rows whatever the size of the table. `bounded` says that memory does not grow with the rows.
+    of rows whatever the size of the table. `bounded` says that memory does not grow with the rows; `databases`
+    are the only ones it is for, where it is not for all; `options` are the adapter's.
     """
 
     adapter: str
     format: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    table: str = "payments"
     speed_of: str = ""
     peak_of: str = ""
     package: str = "django"
+    program: str = ""
+    databases: tuple[str, ...] = ()
     bounded: bool = True
     rival: bool = False
     own_rows: int | None = None
 
     @property
-    def is_installed(self) -> bool:
-        return find_spec(self.package) is not None
+    def missing(self) -> str:
+        """The name of what it needs and this machine has not; empty where nothing is missing."""
+        if find_spec(self.package) is None:
+            return self.package
+        return self.program if self.program and not find_program(self.program) else ""
+
+    def is_for(self, database: str) -> bool:
+        return not self.databases or database in self.databases
+
+    def rows(self, size: int) -> int:
+        """Return how many rows it writes of a database of that size."""
+        return self.own_rows or rows_of(self.table, size)
 
 
 WIDE_ROWS = 200
+FORMATS = {"csv": "CSV", "ndjson": "NDJSON"}
+OTHER_TABLES = ("200-columns", "long-texts", "nulls")
+POSTGRESQL = ("postgresql", "pgbouncer")  # the others render no rows: their lane is "text" as it is
 
 
-def _ours(function: str, kind: str, **options: str) -> Case:
-    return Case(adapter=f"benchmarks.cases.ours.{function}", format=kind, **options)
+def _case(module: str, function: str, kind: str, **more: object) -> Case:
+    return Case(adapter=f"benchmarks.cases.{module}.{function}", format=kind, **more)  # type: ignore[arg-type]
 
 
-def _wide(function: str, kind: str, **options: str) -> Case:
-    return Case(adapter=f"benchmarks.cases.ours.{function}", format=kind, own_rows=WIDE_ROWS, **options)
+def _native(function: str, kind: str, program: str, database: str) -> Case:
+    recipe = f"{kind.lower()}-recipe"
+    return _case("native", function, kind, speed_of=recipe, program=program, databases=(database,))
 
 
-def _served(server: str, package: str) -> Case:
-    adapter = f"benchmarks.cases.servers.{server}"
-    return Case(adapter=adapter, format="CSV", speed_of="csv-file", package=package)
-
-
-def _recipe(function: str, kind: str) -> Case:
-    return Case(adapter=f"benchmarks.cases.recipes.{function}", format=kind)
+def _wide(function: str, kind: str, peak_of: str = "") -> Case:
+    return _case("ours", function, kind, own_rows=WIDE_ROWS, peak_of=peak_of)
 
 
 def _rival(module: str, kind: str, speed_of: str, package: str = "django", *, bounded: bool = False) -> Case:
-    return Case(
-        adapter=f"benchmarks.cases.{module}.write",
-        format=kind,
-        speed_of=speed_of,
-        package=package,
-        bounded=bounded,
-        rival=True,
-    )
+    return _case(module, "write", kind, speed_of=speed_of, package=package, bounded=bounded, rival=True)
+
+
+def _lanes(name: str, table: str) -> Iterator[tuple[str, Case]]:
+    """Yield the slower lanes of an export; "instances" is the one of Python, next to the recipe for instances."""
+    function, kind = name.split("-", 1)[0], FORMATS[name.split("-", 1)[0]]
+    to_table = {"table": table, "options": {"table": table}}
+    in_text = {"table": table, "speed_of": f"{name}-recipe", "databases": POSTGRESQL}
+    yield f"{name}-text-lane", _case("ours", f"{function}_in_utc", kind, options={"table": table}, **in_text)
+    recipe = f"{name}-instances-recipe"
+    yield recipe, _case("recipes", f"{function}_instances", kind, **to_table)
+    yield f"{name}-instances", _case("ours", f"{function}_instances", kind, speed_of=recipe, **to_table)
+
+
+def _other_table(function: str, table: str) -> Iterator[tuple[str, Case]]:
+    name, kind = f"{function}-{table}", FORMATS[function]
+    to_table = {"table": table, "options": {"table": table}}
+    yield f"{name}-recipe", _case("recipes", f"{function}_rows", kind, **to_table)
+    yield name, _case("ours", function, kind, speed_of=f"{name}-recipe", **to_table)
+    yield from _lanes(name, table)
 
 
 # In this order they run: what is compared stands together, so that the machine treats both alike.
 CASES = {
-    "csv-recipe": _recipe("csv_rows", "CSV"),
-    "csv": _ours("csv", "CSV", speed_of="csv-recipe"),
-    "csv-gzip": _ours("csv_gzip", "CSV, gzip", speed_of="csv-recipe"),
-    "csv-file": _ours("csv_file", "CSV", speed_of="csv-recipe"),
-    "csv-gunicorn": _served("gunicorn", "gunicorn"),
-    "csv-uvicorn": _served("uvicorn", "uvicorn"),
-    "ndjson-recipe": _recipe("ndjson_rows", "NDJSON"),
-    "ndjson": _ours("ndjson", "NDJSON", speed_of="ndjson-recipe"),
-    "json": _ours("json", "JSON", speed_of="ndjson-recipe"),
+    "csv-recipe": _case("recipes", "csv_rows", "CSV"),
+    "csv": _case("ours", "csv", "CSV", speed_of="csv-recipe"),
+    "csv-gzip": _case("ours", "csv_gzip", "CSV, gzip", speed_of="csv-recipe"),
+    "psql-csv": _native("psql_csv", "CSV", "psql", "postgresql"),
+    "raw-cursor-csv": _native("raw_cursor_csv", "CSV", "", "sqlite"),
+    "csv-file": _case("ours", "csv_file", "CSV", speed_of="csv-recipe"),
+    "sqlite-shell-csv": _native("sqlite_shell_csv", "CSV", "sqlite3", "sqlite"),
+    "csv-gunicorn": _case("servers", "gunicorn", "CSV", speed_of="csv-file", package="gunicorn"),
+    "csv-uvicorn": _case("servers", "uvicorn", "CSV", speed_of="csv-file", package="uvicorn"),
+    "csv-function-recipe": _case("recipes", "csv_function", "CSV"),
+    "csv-function": _case("ours", "csv_function", "CSV", speed_of="csv-function-recipe"),
+    **dict(_lanes("csv", "payments")),
+    "ndjson-recipe": _case("recipes", "ndjson_rows", "NDJSON"),
+    "ndjson": _case("ours", "ndjson", "NDJSON", speed_of="ndjson-recipe"),
+    "json": _case("ours", "json", "JSON", speed_of="ndjson-recipe"),
+    "psql-ndjson": _native("psql_ndjson", "NDJSON", "psql", "postgresql"),
+    "ndjson-file": _case("ours", "ndjson_file", "NDJSON", speed_of="ndjson-recipe"),
+    **dict(_lanes("ndjson", "payments")),
+    **{name: case for table in OTHER_TABLES for kind in FORMATS for name, case in _other_table(kind, table)},
     "dumpdata": _rival("dumpdata", "JSON", "ndjson-recipe", bounded=True),
     "pandas": _rival("pandas_frame", "CSV", "csv-recipe", "pandas"),
     "queryset-csv": _rival("queryset_csv", "CSV", "csv-recipe", "djqscsv"),

@@ -1,5 +1,8 @@
 """The engine of this project."""
 
+from collections.abc import Iterable
+from datetime import UTC
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,32 +11,58 @@ from django.db.models import Subquery
 
 from benchmarks.cases import WIDE_ROWS
 from benchmarks.output import Output
-from benchmarks.table.models import Letter, Payment
-from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER
-from upstream.streaming import Csv, Json, JsonLines, stream, to_file
+from benchmarks.table.models import Letter, Payment, selection
+from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER, dozens
+from upstream.streaming import Column, Csv, Json, JsonLines, stream, to_file
+
+# Whose value only the record has: so all columns are read from instances.
+KEY = Column(attrgetter("pk"), header="id")
 
 
-def csv(output: Output) -> None:
-    _write(output, Csv())
+def csv(output: Output, table: str = "payments") -> None:
+    _write(output, Csv(), *selection(table))
 
 
 def csv_gzip(output: Output) -> None:
-    _write(output, Csv(), compression="gzip")
+    _write(output, Csv(), *selection("payments"), compression="gzip")
 
 
 def csv_file(output: Output) -> None:
-    with TemporaryDirectory() as directory:
-        path = to_file(stream(Payment.objects.all(), COLUMNS, Csv()), Path(directory) / "payments.csv")
-        with path.open("rb") as file:
-            output.add_file(file)
+    _write_file(output, Csv())
+
+
+def csv_function(output: Output) -> None:
+    _write(output, Csv(), Payment.objects.all(), [*COLUMNS[:-1], Column(COLUMNS[-1], value=dozens)])
+
+
+def csv_in_utc(output: Output, table: str = "payments") -> None:
+    """Write what `csv` does; PostgreSQL's COPY converts no zones, so that its rows are read as tuples."""
+    _write(output, Csv(time_zone=UTC), *selection(table))
+
+
+def csv_instances(output: Output, table: str = "payments") -> None:
+    _write_instances(output, Csv(), table)
 
 
 def json(output: Output) -> None:
-    _write(output, Json())
+    _write(output, Json(), *selection("payments"))
 
 
-def ndjson(output: Output) -> None:
-    _write(output, JsonLines())
+def ndjson(output: Output, table: str = "payments") -> None:
+    _write(output, JsonLines(), *selection(table))
+
+
+def ndjson_file(output: Output) -> None:
+    _write_file(output, JsonLines())
+
+
+def ndjson_in_utc(output: Output, table: str = "payments") -> None:
+    """As `csv_in_utc`."""
+    _write(output, JsonLines(time_zone=UTC), *selection(table))
+
+
+def ndjson_instances(output: Output, table: str = "payments") -> None:
+    _write_instances(output, JsonLines(), table)
 
 
 def csv_small_rows(output: Output) -> None:
@@ -52,12 +81,29 @@ def ndjson_wide_rows(output: Output) -> None:
     _write_letters(output, JsonLines(), WIDE_LETTER)
 
 
-def _write(output: Output, encoder: Any, **options: Any) -> None:
-    output.drain(stream(Payment.objects.all(), COLUMNS, encoder, **options))
+def _write(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any], **options: Any) -> None:
+    chunks = stream(queryset, columns, encoder, **options)
+    output.lane = chunks.plan.lane
+    output.drain(chunks)
+
+
+def _write_file(output: Output, encoder: Any) -> None:
+    with TemporaryDirectory() as directory:
+        chunks = stream(*selection("payments"), encoder)
+        output.lane = chunks.plan.lane
+        path = to_file(chunks, Path(directory) / "payments")
+        with path.open("rb") as file:
+            output.add_file(file)
+
+
+def _write_instances(output: Output, encoder: Any, table: str) -> None:
+    queryset, columns = selection(table)
+    assert columns[0] == KEY.header
+    _write(output, encoder, queryset, [KEY, *columns[1:]])
 
 
 def _write_letters(output: Output, encoder: Any, letter: int) -> None:
     """Write the same letter again and again: the database sends it with each row."""
     text = Subquery(Letter.objects.filter(pk=letter).values("text"))
     payments = Payment.objects.filter(pk__lte=WIDE_ROWS).annotate(text=text)
-    output.drain(stream(payments, ["id", "text"], encoder))
+    _write(output, encoder, payments, ["id", "text"])

@@ -35,7 +35,7 @@ def _download(output: Output, command: Sequence[str], port: int) -> None:
         output.restart()
         response = _get(connection, "/payments.csv")
         output.drain(iter(lambda: response.read1(BLOCK_BYTES), b""))
-        output.finish(peak_bytes(worker))
+        output.report(peak_bytes=peak_bytes(worker), cpu_seconds=None)
 
 
 def _get(connection: HTTPConnection, path: str):

@@ -1,6 +1,10 @@
-"""One column of each common type, and a parent to join."""
+"""One column of each common type, and a parent to join; and tables that are hard in other ways."""
+
+from typing import Any
 
 from django.db import models
+
+from benchmarks.table.rows import COLUMNS, KINDS, NULL_COLUMNS, WIDE_COLUMNS
 
 
 class Customer(models.Model):
@@ -32,3 +36,47 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return str(self.reference)
+
+
+def _fields(columns: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """Return a field for each column, whose name ends with its kind."""
+    makers = {
+        "reference": models.UUIDField,
+        "amount": lambda **kwargs: models.DecimalField(max_digits=12, decimal_places=2, **kwargs),
+        "score": models.FloatField,
+        "active": models.BooleanField,
+        "due": models.DateField,
+        "moment": models.DateTimeField,
+        "details": models.JSONField,
+        "name": lambda **kwargs: models.CharField(max_length=50, **kwargs),
+        "note": models.TextField,
+        "quantity": models.IntegerField,
+    }
+    assert tuple(makers) == KINDS
+    return {name: makers[name.split("_")[0]](**options) for name in columns}
+
+
+class Report(models.Model):
+    """A text of 10 KB."""
+
+    text = models.TextField()
+
+    def __str__(self) -> str:
+        return self.text[:20]
+
+
+Survey = type("Survey", (models.Model,), {"__module__": __name__, **_fields(WIDE_COLUMNS[1:])})
+Draft = type("Draft", (models.Model,), {"__module__": __name__, **_fields(NULL_COLUMNS[1:], null=True)})
+
+TABLES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "payments": (Payment, COLUMNS),
+    "200-columns": (Survey, WIDE_COLUMNS),
+    "long-texts": (Report, ("id", "text")),
+    "nulls": (Draft, NULL_COLUMNS),
+}
+
+
+def selection(table: str) -> tuple[Any, tuple[str, ...]]:
+    """Return the queryset and the columns that every case exports of a table."""
+    model, columns = TABLES[table]
+    return model.objects.all(), columns

@@ -1,6 +1,6 @@
-"""The rows of the table: the same ones every time, made one by one."""
+"""The rows of the tables: the same ones every time, made one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -13,6 +13,15 @@ COLUMNS = (
     "due", "created_at", "details", "note", "remark", "quantity",
 )  # fmt: skip
 
+# The kinds of values in the tables of many columns and of many NULLs, which their names start with.
+KINDS = ("reference", "amount", "score", "active", "due", "moment", "details", "name", "note", "quantity")
+WIDE_COLUMNS = ("id", *[f"{KINDS[number % len(KINDS)]}_{number}" for number in range(1, 200)])
+NULL_COLUMNS = ("id", *KINDS, "note_2")
+NULL_SHARE = 0.9
+WIDENESS = {"payments": 1, "200-columns": 20, "long-texts": 20, "nulls": 5}
+SMALLEST_TABLE = 100
+REPORT_CHARACTERS = 10_000
+
 NOTES = (
     "Paid in full on the second reminder, nothing is left to claim from the insurer.",
     'Denied as "not covered", appeal sent with the letter of the clinic.',
@@ -23,6 +32,17 @@ SMALL_LETTER, WIDE_LETTER = 1, 2
 WIDE_CHARACTERS = 5_000_000
 REMARKS = (None, None, "", "second reminder", "see the note", "审核中")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def rows_of(table: str, size: int) -> int:
+    """Return how many rows a table has in a database of that size: wide ones fewer, at most 100 MB."""
+    most = {"payments": size, "200-columns": 10_000, "long-texts": 10_000, "nulls": 100_000}[table]
+    return min(size, most, max(size // WIDENESS[table], SMALLEST_TABLE))
+
+
+def dozens(quantity: int) -> int:
+    """Return what only Python knows of a quantity."""
+    return quantity // 12
 
 
 def customers() -> Iterator[dict[str, Any]]:
@@ -55,3 +75,46 @@ def payments(rows: int) -> Iterator[dict[str, Any]]:
             "remark": random.choice(REMARKS),
             "quantity": random.randrange(-1000, 1_000_000),
         }
+
+
+def surveys(rows: int) -> Iterator[dict[str, Any]]:
+    """Yield rows of 200 columns."""
+    random = Random(2027)
+    for number in range(1, rows + 1):
+        yield {"id": number, **{name: _VALUES[name.split("_")[0]](random) for name in WIDE_COLUMNS[1:]}}
+
+
+def reports(rows: int) -> Iterator[dict[str, Any]]:
+    """Yield texts of 10 KB, with the quotes and line breaks of notes."""
+    random = Random(2028)
+    for number in range(1, rows + 1):
+        start = f"{number}: {random.random()} "
+        text = " ".join(random.choices(NOTES, k=REPORT_CHARACTERS // min(map(len, NOTES))))
+        yield {"id": number, "text": (start + text)[:REPORT_CHARACTERS]}
+
+
+def drafts(rows: int) -> Iterator[dict[str, Any]]:
+    """Yield rows of which nine in ten values are NULL."""
+    random = Random(2029)
+    for number in range(1, rows + 1):
+        yield {
+            "id": number,
+            **{
+                name: None if random.random() < NULL_SHARE else _VALUES[name.split("_")[0]](random)
+                for name in NULL_COLUMNS[1:]
+            },
+        }
+
+
+_VALUES: dict[str, Callable[[Random], Any]] = {
+    "reference": lambda random: UUID(int=random.getrandbits(128), version=4),
+    "amount": lambda random: Decimal(random.randrange(100_000_000)).scaleb(-2),
+    "score": lambda random: random.random(),
+    "active": lambda random: random.random() < 0.7,
+    "due": lambda random: date(2026, 1, 1) + timedelta(days=random.randrange(730)),
+    "moment": lambda random: EPOCH + timedelta(microseconds=random.randrange(10**13)),
+    "details": lambda random: {"units": random.randrange(10)},
+    "name": lambda random: f"Building {random.randrange(200)}",
+    "note": lambda random: random.choice(("second reminder", 'denied as "not covered"', "open,\nsee the note")),
+    "quantity": lambda random: random.randrange(-1000, 1_000_000),
+}

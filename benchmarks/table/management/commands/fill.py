@@ -7,10 +7,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connection, transaction
 
-from benchmarks.table.models import Customer, Letter, Payment
-from benchmarks.table.rows import customers, letters, payments
+from benchmarks.table.models import TABLES, Customer, Letter
+from benchmarks.table.rows import customers, drafts, letters, payments, reports, rows_of, surveys
 
 BATCH_ROWS = 5000
+ROWS = {"payments": payments, "200-columns": surveys, "long-texts": reports, "nulls": drafts}
 
 
 class Command(BaseCommand):
@@ -25,9 +26,10 @@ class Command(BaseCommand):
         with transaction.atomic():
             Customer.objects.bulk_create(Customer(**fields) for fields in customers())
             Letter.objects.bulk_create(Letter(**fields) for fields in letters())
-            records = (Payment(**fields) for fields in payments(rows))
-            while batch := list(islice(records, BATCH_ROWS)):
-                Payment.objects.bulk_create(batch)
+            for table, (model, _) in TABLES.items():
+                records = (model(**fields) for fields in ROWS[table](rows_of(table, rows)))
+                while batch := list(islice(records, BATCH_ROWS)):
+                    model.objects.bulk_create(batch)
         with connection.cursor() as cursor:
             # Left to later, the server's own housekeeping would run in the middle of a measurement.
             if connection.vendor == "mysql":

@@ -1,0 +1,138 @@
+"""The figures that were asked for, as data, and which of them were met."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from benchmarks.cases import CASES, OTHER_TABLES
+from benchmarks.report import Rounds, growth, paired
+
+# Below it, what is measured is how processes start.
+SMALLEST_ROWS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A figure of `case`, which is at most `most` or at least `least`; where there is one, `aim` is better still.
+
+    "time" and "cpu" are those of `case` divided by those of `against`, "speed" is the inverse of "time". "growth"
+    is that of the peak in MiB, "first byte" its time divided by that on the smallest table.
+    """
+
+    figure: Literal["time", "speed", "cpu", "growth", "first byte"]
+    case: str
+    against: str = ""
+    most: float | None = None
+    least: float | None = None
+    aim: float | None = None
+    databases: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> str:
+        bound = f"at least {self.least:g}" if self.most is None else f"at most {self.most:g}"
+        return f"{bound} (aim {self.aim:g})" if self.aim else bound
+
+    def is_met_by(self, measured: float) -> bool:
+        return (self.most is None or measured <= self.most) and (self.least is None or measured >= self.least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was measured for a target on one database, and with how many rows."""
+
+    database: str
+    figure: str
+    case: str
+    against: str
+    rows: int
+    measured: float
+    asked: str
+    is_met: bool
+
+
+def _recipe_beaten(case: str, least: float, *databases: str) -> Target:
+    return Target(figure="speed", case=case, against=CASES[case].speed_of, least=least, databases=databases)
+
+
+# Each lane, as far as a database has it.
+STREAMS = tuple(f"{kind}{lane}" for kind in ("csv", "ndjson") for lane in ("", "-text-lane", "-instances"))
+HARD = tuple(
+    name
+    for name, case in CASES.items()
+    if name.startswith(tuple(f"{kind}-{table}" for kind in ("csv", "ndjson") for table in OTHER_TABLES))
+    and case.speed_of
+)
+TARGETS = (
+    Target(figure="time", case="csv-file", against="psql-csv", most=1.25, aim=1.05, databases=("postgresql",)),
+    Target(figure="time", case="ndjson-file", against="psql-ndjson", most=1.25, aim=1, databases=("postgresql",)),
+    Target(figure="cpu", case="csv-file", against="psql-csv", most=2, databases=("postgresql",)),
+    Target(figure="time", case="csv-file", against="raw-cursor-csv", most=1, aim=0.75, databases=("sqlite",)),
+    Target(figure="time", case="csv-file", against="sqlite-shell-csv", most=2, databases=("sqlite",)),
+    _recipe_beaten("csv", 7, "postgresql"),
+    _recipe_beaten("ndjson", 5, "postgresql"),
+    _recipe_beaten("csv-function", 1.5, "postgresql"),
+    _recipe_beaten("csv", 3, "sqlite"),
+    _recipe_beaten("ndjson", 5, "sqlite"),
+    _recipe_beaten("csv", 2.5, "mariadb"),
+    *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, "json", "csv-file", "ndjson-file")],
+    *[Target(figure="first byte", case=case, most=1.5) for case in STREAMS],
+    *[_recipe_beaten(case, 1) for case in HARD],
+)
+
+
+def verdicts(database: str, rounds: Rounds) -> list[Verdict]:
+    """Return a verdict for each target that was measured, at the largest size with both of its cases."""
+    return [
+        verdict
+        for target in TARGETS
+        if not target.databases or database in target.databases
+        for verdict in _verdict(database, target, rounds)
+    ]
+
+
+def _verdict(database: str, target: Target, rounds: Rounds) -> Iterator[Verdict]:
+    sizes = sorted(rows for case, rows in rounds if case == target.case)
+    if target.against:
+        sizes = [rows for rows in sizes if (target.against, rows) in rounds]
+    if not sizes or sizes[-1] < SMALLEST_ROWS:
+        return
+    measured = _measured(target, sizes, rounds)
+    if measured is not None:
+        yield Verdict(
+            database=database,
+            figure=target.figure,
+            case=target.case,
+            against=target.against,
+            rows=CASES[target.case].rows(sizes[-1]),
+            measured=measured,
+            asked=target.asked,
+            is_met=target.is_met_by(measured),
+        )
+
+
+def _measured(target: Target, sizes: Sequence[int], rounds: Rounds) -> float | None:
+    ours, theirs = rounds[target.case, sizes[-1]], rounds.get((target.against, sizes[-1]), [])
+    if target.figure == "growth":
+        return growth(target.case, sizes[-1], rounds)
+    if target.figure == "first byte":
+        return _first_byte(ours) / _first_byte(rounds[target.case, sizes[0]]) if len(sizes) > 1 else None
+    if target.figure == "speed":
+        return paired(theirs, ours, "seconds")
+    return paired(ours, theirs, "cpu_seconds" if target.figure == "cpu" else "seconds")
+
+
+def _first_byte(measured: Sequence[dict[str, Any]]) -> float:
+    return median(one["first_byte_seconds"] for one in measured)
+
+
+def as_lines(judged: Sequence[Verdict]) -> list[str]:
+    """Return the verdicts as text, those that are not met first."""
+    if not judged:
+        return []
+    lines = [
+        f"{'met' if one.is_met else 'NOT MET':<8}{one.database:<11}{one.figure:<11}"
+        f"{' / '.join(filter(None, (one.case, one.against))):<60}{one.rows:>9,}{one.measured:>9,.2f}  {one.asked}"
+        for one in sorted(judged, key=lambda one: one.is_met)
+    ]
+    return ["", "What was asked for:", "", *lines]
