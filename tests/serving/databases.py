@@ -14,17 +14,18 @@ WIDE_BYTES = 5 * 1024 * 1024
 WIDE_ROWS = 200
 
 SQLITE = """
-    CREATE TABLE line AS
-    WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {rows})
+    CREATE TABLE line (id INTEGER PRIMARY KEY, text TEXT);
+    INSERT INTO line WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {rows})
     SELECT id, 'Line ' || id || ', "ü"' AS text FROM numbers;
     CREATE VIEW wide AS SELECT id, hex(zeroblob({wide_bytes} / 2)) AS text FROM line WHERE id <= {wide_rows};
 """
 POSTGRESQL = """
     CREATE TABLE line AS SELECT id, 'Line ' || id || ', "ü"' AS text FROM generate_series(1, {rows}) AS id;
+    ALTER TABLE line ADD PRIMARY KEY (id);
     CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
 """
 MARIADB = """
-    CREATE TABLE line AS SELECT seq AS id, concat('Line ', seq, ', "ü"') AS text FROM seq_1_to_{rows};
+    CREATE TABLE line (id INT PRIMARY KEY) AS SELECT seq AS id, concat('Line ', seq, ', "ü"') AS text FROM seq_1_to_{rows};
     CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
 """
 

@@ -171,7 +171,7 @@ class _SizedCompiler:
     def execute_sql(
         self, result_type: str = MULTI, chunked_fetch: bool = False, chunk_size: int = GET_ITERATOR_CHUNK_SIZE
     ) -> Any:
-        if not chunked_fetch:
+        if result_type != MULTI:  # chunked_fetch says no more than what DISABLE_SERVER_SIDE_CURSORS does
             return super().execute_sql(result_type, chunked_fetch, chunk_size)  # type: ignore[misc]
         try:
             sql, params = self.as_sql()  # type: ignore[attr-defined]
