@@ -14,6 +14,7 @@ from decimal import Decimal
 from enum import Enum
 from json.encoder import encode_basestring
 from math import isfinite
+from operator import attrgetter
 from pathlib import PurePath
 from types import NoneType
 from typing import Any, Literal
@@ -276,10 +277,13 @@ def _printed_floats(values: Sequence[Any]) -> list[str] | None:
 
 def _printed_datetimes(values: Sequence[Any], *, separator: str = "T", quotes: bool = True) -> list[str] | None:
     """Print naive datetimes and those in UTC; orjson drops the seconds that other zones' offsets may have."""
-    if any(value.tzinfo is not None and value.tzinfo is not UTC for value in values if value is not None):
+    if not set(map(_ZONE, filter(None, values))) <= {None, UTC}:
         return None
     texts = _printed(values, quotes=quotes)
     return texts if texts is None or separator == "T" else [text.replace("T", separator) for text in texts]
+
+
+_ZONE = attrgetter("tzinfo")
 
 
 def _quoted(text: Text) -> Text:
