@@ -200,8 +200,12 @@ def _converted(convert: Any, expression: Any, connection: Any, value: Any) -> An
     return convert(value, expression, connection)
 
 
+def _unless_null(convert: Convert, value: Any) -> Any:
+    return None if value is None else convert(value)
+
+
 def _load(loader: Loader | None, converters: Sequence[Convert], left_out: Convert | None) -> Load | None:
-    chain = [left_out, *converters] if left_out else converters
+    chain: Sequence[Convert] = [partial(_unless_null, left_out), *converters] if left_out else converters
     if not loader:
         return _Converting(chain) if chain else None
     return _Loading(loader, _Converting(chain))

@@ -52,7 +52,10 @@ TYPES: dict[str, tuple[str, ...]] = {
     "BinaryField": ("bytea",),
     "JSONField": ("jsonb", "json"),
     "GenericIPAddressField": ("inet",),
-    "RangeField": ("int4range", "int8range", "daterange", "tsrange", "tstzrange"),
+    "IntegerRangeField": ("int4range",),
+    "BigIntegerRangeField": ("int8range",),
+    "DateRangeField": ("daterange",),
+    "DateTimeRangeField": ("tstzrange", "tsrange"),
 }
 # What decides, beside the column's type, which Python value Django makes.
 READING = ("from_db_value", "get_db_converters", "db_type", "get_internal_type")
@@ -90,7 +93,7 @@ class JsonForm:
 
 def has_forms(field: Any) -> bool:
     """Whether there are forms for `field`, if its column has one of the types that are usual for it."""
-    return bool(_types(field))
+    return any(kind in VALUES for kind in _types(field))
 
 
 def csv_form(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool = False) -> str | None:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
+from importlib import import_module
 from itertools import repeat
+from math import isfinite
 from operator import add, methodcaller
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import DataError
-from django.utils.dateparse import parse_date, parse_datetime
 
 Values = Sequence[Any]
 
@@ -130,6 +132,8 @@ def _decimals_of_doubles(field: Any) -> Callable[[Values], Values]:
 
     def load(values: Values) -> Values:
         _check(values, NUMBERS)
+        if not all(map(isfinite, values)):
+            raise UnlikeError
         texts = list(map(form, values))
         if max(map(len, texts)) > longest or list(map(float, texts)) != list(values):
             raise UnlikeError
@@ -138,8 +142,20 @@ def _decimals_of_doubles(field: Any) -> Callable[[Values], Values]:
     return load
 
 
-def _parsed(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
-    return lambda value: parse(str(value))
+def _declared(kind: str, *, is_column: bool) -> dict[str, Any]:
+    """Return how SQLite's driver converts columns declared as `kind`, by the text of whatever they hold.
+
+    What an expression is declared as only SQLite knows: its driver is left to convert it.
+    """
+    if not is_column:
+        return {}
+    convert = import_module("sqlite3").converters[kind.upper()]
+    return {"raw_type": kind, "convert": partial(_by_text, convert)}
+
+
+def _by_text(convert: Callable[[bytes], Any], value: Any) -> Any:
+    text = value if isinstance(value, bytes) else str(value).encode()
+    return convert(text) if text else None
 
 
 def _postgresql_moment(value: Any) -> Any:
@@ -152,18 +168,16 @@ def _postgresql_moment(value: Any) -> Any:
 
 
 def _sqlite_boolean(_connection: Any, _field: Any, is_column: bool) -> Loader:
-    declared = (lambda value: str(value) == "1") if is_column else None
-    return Loader(load=_booleans, raw_type="bool", convert=declared)
+    return Loader(load=_booleans, **_declared("bool", is_column=is_column))
 
 
 def _sqlite_date(_connection: Any, _field: Any, is_column: bool) -> Loader:
-    return Loader(load=_dates, raw_type="date", convert=_parsed(parse_date) if is_column else None)
+    return Loader(load=_dates, **_declared("date", is_column=is_column))
 
 
 def _sqlite_datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
-    convert = _parsed(parse_datetime) if is_column else None
     load = _zoned(connection, _utc_datetimes)
-    return load and Loader(load=load, raw_type="datetime", convert=convert)
+    return load and Loader(load=load, **_declared("datetime", is_column=is_column))
 
 
 def _zoned(connection: Any, in_utc: Callable[[Values], Values]) -> Callable[[Values], Values] | None:

@@ -87,8 +87,4 @@ def left_conversions(connection: Any, cursor: Cursor) -> dict[int, Any]:
     as_text = {getattr(types, name) for name in TEXT_TYPES}
     known = connection.get_connection_params()["conv"]
     columns = enumerate(column[1] for column in cursor.description)
-    return {position: _unless_none(known[code]) for position, code in columns if code in as_text}
-
-
-def _unless_none(convert: Any) -> Any:
-    return lambda value: None if value is None else convert(value)
+    return {position: known[code] for position, code in columns if code in as_text}
