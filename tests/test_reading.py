@@ -1,5 +1,6 @@
 """Reading on real databases: bounded, steady, and no burden on the connection it happens on."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -77,6 +78,13 @@ class TestTheCallersOwnStatements:
             assert parents.count() == ROWS
             assert parents.get(name="p7").name == "p7"
             assert names([first, *chunks]) == LINES
+
+    @pytest.mark.parametrize("chunk_size", [5, 7])
+    def test_a_read_leaves_json_whole_where_the_rows_fill_the_last_batch_and_where_not(self, parents, chunk_size):
+        with closing(stream(parents, ["name"], Json(), chunk_size=chunk_size)) as chunks:
+            first = next(chunks)
+            assert parents.count() == ROWS
+            assert json.loads(b"".join([first, *chunks])) == [{"name": name} for name in LINES]
 
     @every_export
     def test_writes_do_not_show_in_the_export(self, parents, columns):

@@ -107,17 +107,12 @@ class Csv:
                 yield first
             yield from chunks
 
-    def frame(self, columns: Columns, batches: Generator[list[Any]]) -> Generator[bytes]:
-        """Yield rows that a database rendered, each ended by LF, as `encode` would write them."""
-        prologue = self._prologue(columns)
+    def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:
+        """Yield rows that a database rendered as `encode` would write them."""
+        prologue, line_end = self._prologue(columns), LINE_END.encode()
         with closing(batches):
             for rows in batches:
-                chunk = b"".join(rows)
-                if chunk.count(b"\n") == len(rows):  # none stands inside a cell
-                    chunk = chunk.replace(b"\n", b"\r\n")
-                else:
-                    chunk = b"\r\n".join([row[:-1] for row in rows]) + b"\r\n"
-                yield prologue + chunk
+                yield prologue + line_end.join([*rows, b""])
                 prologue = b""
         if prologue:
             yield prologue

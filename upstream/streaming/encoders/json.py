@@ -67,12 +67,12 @@ class Json:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         return self._array(columns, batches, level=0)
 
-    def frame(self, columns: Columns, batches: Generator[list[Any]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
-        """Yield objects that a database rendered, each ended by LF, as `encode` would write them."""
+    def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
+        """Yield objects that a database rendered as `encode` would write them."""
         before = b"["
         with closing(batches):
             for rows in batches:
-                yield before + b"".join(rows)[:-1].replace(b"\n", b",")
+                yield before + b",".join(rows)
                 before = b","
         yield b"]" if before == b"," else b"[]"
 
@@ -148,11 +148,11 @@ class JsonLines:
         frames = _object_frames("{", keys, ",", "}\n")
         return encode_text(columns, batches, _writers(columns, forms), frames)
 
-    def frame(self, columns: Columns, batches: Generator[list[Any]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
-        """Yield objects that a database rendered, each ended by LF, as `encode` would write them."""
+    def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
+        """Yield objects that a database rendered as `encode` would write them."""
         with closing(batches):
             for rows in batches:
-                yield b"".join(rows)
+                yield b"\n".join([*rows, b""])
 
 
 class _DocumentWriter:
