@@ -198,12 +198,12 @@ def _mysql_boolean(_connection: Any, _field: Any, _is_column: bool) -> Loader:
     return Loader(load=_booleans)
 
 
-def _mysql_date(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=_dates, raw_type="DATE")
+def _mysql_date(_connection: Any, _field: Any, is_column: bool) -> Loader | None:
+    return Loader(load=_dates, raw_type="DATE") if is_column else None  # a constant is a text, and remains one
 
 
-def _mysql_datetime(connection: Any, _field: Any, _is_column: bool) -> Loader | None:
-    load = _zoned(connection, _utc_datetimes)
+def _mysql_datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
+    load = _zoned(connection, _utc_datetimes) if is_column else None
     return load and Loader(load=load, raw_type="DATETIME")
 
 

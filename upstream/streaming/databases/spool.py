@@ -49,8 +49,11 @@ class SpooledCursor:
         self.description = cursor.description
         try:
             self._spool = Spool(_fetched(cursor))
-        finally:
-            cursor.close()
+        except BaseException:
+            with suppress(Exception):  # the driver's own way to say once more what failed
+                cursor.close()
+            raise
+        cursor.close()
         self._batches = iter(self._spool)
         self._ahead: list[tuple[Any, ...]] = []
 
