@@ -128,6 +128,20 @@ class Disguised(models.Model):
         return self.backwards
 
 
+class Odd(models.Model):
+    """A table and columns whose names have to be quoted."""
+
+    order = models.CharField(max_length=20, db_column="or'der, by")
+    select = models.UUIDField(db_column="säle ct; --")
+    parent = models.ForeignKey(Parent, models.CASCADE, null=True, db_column="Par ent")
+
+    class Meta:
+        db_table = "odd 'table' ; 1"
+
+    def __str__(self):
+        return self.order
+
+
 class Secretive(models.Model):
     name = models.CharField(max_length=20)
     password = models.CharField(max_length=128)
