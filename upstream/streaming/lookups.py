@@ -14,7 +14,7 @@ from django.db.models.fields.related_descriptors import ReverseManyToOneDescript
 from django.db.models.manager import ManagerDescriptor
 from django.utils.functional import cached_property as django_cached_property
 
-from upstream.streaming.columns import Column, Reader, path_reader, unknown_column
+from upstream.streaming.columns import Column, Reader, attribute_reader, path_reader, unknown_column
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import json_forms
 
@@ -69,14 +69,15 @@ class ModelColumn:
         names = (*self.relations, self.attribute, *self.keys)
         if isinstance(self.field, FileField):
             names += ("name",)
-        follow = path_reader(names)
+        follow = path_reader(names) if len(names) > 1 else attribute_reader(self.attribute)
+        is_json = self.json
 
         def read(instance: Model) -> Any:
             try:
                 value = follow(instance)
             except ObjectDoesNotExist:
                 return None
-            return as_json(value) if self.json and value is not None else value
+            return as_json(value) if is_json and value is not None else value
 
         return read
 

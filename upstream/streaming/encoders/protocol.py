@@ -4,7 +4,7 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from decimal import Decimal
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
@@ -57,12 +57,16 @@ class Encoder(Protocol):
         """
 
 
-def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Return the text of a batch: each row is `frames[0] cell frames[1] cell ... frames[-1]`."""
+def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> bytes:
+    """Return a batch as UTF-8: each row is `frames[0] cell frames[1] cell ... frames[-1]`.
+
+    Row by row, since one character of Chinese would make the text of the whole batch a slow one: 0.54 us a row,
+    against 0.99.
+    """
     parts: list[Iterable[str]] = [repeat(frames[0])]
     for frame, column in zip(frames[1:], cells, strict=True):
         parts += (column, repeat(frame))
-    return "".join(chain.from_iterable(zip(*parts, strict=False)))
+    return b"".join(map(str.encode, map("".join, zip(*parts, strict=False))))
 
 
 def encode_text(
@@ -80,7 +84,7 @@ def encode_text(
                 for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
             ]
             try:
-                yield framed(frames, cells).encode()
+                yield framed(frames, cells)
             except UnicodeEncodeError as error:
                 raise _located(error, columns, cells, row) from error
             row += len(batch)
