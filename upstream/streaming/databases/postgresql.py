@@ -265,7 +265,7 @@ def _copied(pgconn: Any, most: int, size: int) -> Generator[Any, Any, tuple[list
     while size > 0 and len(rows) < most:
         length, data = take(1)
         if length > 0:
-            rows.append(bytes(data[:-1]))
+            rows.append(data[:-1].tobytes())
             size -= length
         elif length == 0:
             while not (yield 1):  # until there is something to read
