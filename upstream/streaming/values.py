@@ -28,6 +28,8 @@ from django.utils.functional import Promise
 Text = Callable[[Any], str]
 ColumnTexts = Callable[[Sequence[Any]], list[str] | None]
 
+# From so many letters on orjson quotes a text faster than json.
+LONG_TEXT = 40
 quote_json: Text = encode_basestring  # in C; non-ASCII stays as it is
 
 # Bases that win over the rest of a class's ancestry: a TextChoices member is a str too.
@@ -176,6 +178,7 @@ def json_forms(
         RawJson: str,
     }
     columns: dict[type, ColumnTexts] = {
+        str: _quoted_strings,
         int: _printed,
         float: _printed_floats,
         date: _printed,
@@ -256,6 +259,16 @@ def _is_container(value: Any) -> bool:
     if isinstance(value, SCALARS):
         return isinstance(value, set | frozenset)
     return isinstance(value, tuple(ABSTRACT_BASES))
+
+
+def _quoted_strings(values: Sequence[Any]) -> list[str] | None:
+    """Quote a column of texts that are long on average: orjson takes 3 us for 10,000 letters, json 26."""
+    if sum(map(len, filter(None, values))) < LONG_TEXT * len(values):
+        return None
+    try:
+        return [text.decode() for text in map(orjson.dumps, values)]
+    except TypeError:  # a lone surrogate, which is an error that names the row
+        return None
 
 
 def _printed(values: Sequence[Any], *, quotes: bool = True) -> list[str] | None:
