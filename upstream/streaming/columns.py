@@ -106,16 +106,6 @@ def path_reader(names: Sequence[str]) -> Reader:
     return read
 
 
-def attribute_reader(name: str) -> Reader:
-    """Return `path_reader` of one attribute, for records that are known to be objects: a third of its time."""
-
-    def read(record: Any) -> Any:
-        found = getattr(record, name)
-        return _result(found, record, name) if callable(found) else found
-
-    return read
-
-
 def read_column(reader: Reader, records: Iterable[Any], header: str, first_row: int) -> list[Any]:
     """Return what `reader` reads from each record; an error gets the number of the row it came from."""
     values: list[Any] = []
@@ -150,10 +140,11 @@ def _step(value: Any, name: str) -> Any:
     if name.isdigit() and isinstance(value, Sequence) and not isinstance(value, str):
         return value[int(name)] if int(name) < len(value) else None
     found = getattr(value, name)
-    return _result(found, value, name) if callable(found) else found
+    return result_of(found, value, name) if callable(found) else found
 
 
-def _result(found: Any, value: Any, name: str) -> Any:
+def result_of(found: Any, value: Any, name: str) -> Any:
+    """Return what a callable attribute stands for: what it gives when it is called, or itself."""
     if isinstance(found, type) or hasattr(found, "do_not_call_in_templates"):
         return found
     if getattr(found, "alters_data", False):

@@ -14,7 +14,7 @@ from django.db.models.fields.related_descriptors import ReverseManyToOneDescript
 from django.db.models.manager import ManagerDescriptor
 from django.utils.functional import cached_property as django_cached_property
 
-from upstream.streaming.columns import Column, Reader, attribute_reader, path_reader, unknown_column
+from upstream.streaming.columns import Column, Reader, path_reader, result_of, unknown_column
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import json_forms
 
@@ -69,17 +69,35 @@ class ModelColumn:
         names = (*self.relations, self.attribute, *self.keys)
         if isinstance(self.field, FileField):
             names += ("name",)
-        follow = path_reader(names) if len(names) > 1 else attribute_reader(self.attribute)
-        is_json = self.json
+        read = _path_reader(names) if len(names) > 1 else _attribute_reader(self.attribute)
+        if not self.json:
+            return read
+        return lambda instance: None if (value := read(instance)) is None else as_json(value)
 
-        def read(instance: Model) -> Any:
-            try:
-                value = follow(instance)
-            except ObjectDoesNotExist:
-                return None
-            return as_json(value) if is_json and value is not None else value
 
-        return read
+def _path_reader(names: tuple[str, ...]) -> Reader:
+    follow = path_reader(names)
+
+    def read(instance: Model) -> Any:
+        try:
+            return follow(instance)
+        except ObjectDoesNotExist:
+            return None
+
+    return read
+
+
+def _attribute_reader(name: str) -> Reader:
+    """Return `_path_reader` of one attribute, whose owner need not be asked what it is: a third of its time."""
+
+    def read(instance: Model) -> Any:
+        try:
+            found = getattr(instance, name)
+            return result_of(found, instance, name) if callable(found) else found
+        except ObjectDoesNotExist:
+            return None
+
+    return read
 
 
 as_json = json_forms().text
