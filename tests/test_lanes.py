@@ -144,6 +144,7 @@ ENCODERS = [
     Csv(delimiter="1", null_marker="-", quoting="nonnumeric"),
     Csv(profile="excel", decimal_separator=",", delimiter=";", datetime_format="%d.%m.%Y %H:%M:%S.%f"),
     Csv(profile="excel", quote_empty=True),
+    Csv(profile="excel", delimiter="\t", bom=False),
     JsonLines(),
     Json(),
     Json(indent=2, decimals="number", time_zone=UTC),
@@ -227,10 +228,11 @@ class Export:
         rest = [Column(name, header=header) for name, header in zip(others, self.names[1:], strict=True)]
         return Export(self.queryset, [first, *rest])
 
-    def check(self, encoder=ENCODERS[0], **options):
-        """Assert that all lanes give what Django gives: the same bytes, or a failure."""
+    def check(self, encoder=ENCODERS[0], *, may_fail=False, **options):
+        """Assert that all lanes give what Django gives: the same bytes, or where it `may_fail` a failure."""
         using = self.queryset.db
         expected = _outcome(using, lambda: self.truth(encoder))
+        assert may_fail or isinstance(expected, bytes), f"Django has nothing to compare with: {expected}"
         got = {
             lane: _outcome(using, lambda: self.written(in_lane(encoder, lane), **options))  # noqa: B023 (called here)
             for lane in self.lanes(encoder)
@@ -835,9 +837,10 @@ def check_shapes(using):
                 is_copied = connections[using].vendor == POSTGRESQL and name not in NOT_COPIED
                 is_copied = is_copied and not (isinstance(encoder, Csv) and len(export.names) == 1)
                 assert ("copy" in export.lanes(encoder)) == is_copied, name
-                export.check(encoder)
+                export.check(encoder, may_fail=name in FAILING)
 
 
+FAILING = {"out of range", "a constant moment"}  # on PostgreSQL and MariaDB; on MariaDB
 NOT_COPIED = {
     "no rows", "union of instances", "dates", "moments", "truncations", "keys of documents",
     "documents by expressions", "raw SQL", "extra", "extra of instances", "aggregated arrays",
@@ -911,7 +914,8 @@ class TestOptions:
             drawn = exports(rows)
             export = drawn[data.draw(st.sampled_from(["all fields", *drawn]), label="shape")]
             encoder = data.draw(encoders(export.names), label="encoder")
-            export.check(encoder, chunk_size=data.draw(st.sampled_from([1, 2, 2000]), label="chunk_size"))
+            chunk_size = data.draw(st.sampled_from([1, 2, 2000]), label="chunk_size")
+            export.check(encoder, may_fail=True, chunk_size=chunk_size)  # the ends of time are in no other zone
 
 
 class TestFields:
@@ -988,7 +992,7 @@ class TestFields:
                 )
             export = Export(rows, ["id", name])
             for encoder in (Csv(), JsonLines()):
-                export.check(encoder)
+                export.check(encoder, may_fail=True)
                 for lane in export.lanes(encoder):
                     with pytest.raises(DataError), transaction.atomic(database):
                         export.written(in_lane(encoder, lane))
@@ -1016,7 +1020,11 @@ class TestZones:
     def test_moments_of_connections_in_other_zones(self, transactional_database, use_tz, zone, settings):
         connection = connections[transactional_database]
         with stored(edge_rows(connection.vendor, 8), transactional_database) as all_rows:
-            rows = all_rows.filter(datetime__year__range=(1000, 2100))  # other zones may not have the ends of time
+            inner = all_rows.filter(date__year__range=(1000, 2100)).values_list("pk", flat=True)
+            rows = all_rows.filter(pk__in=list(inner))
+            moments = cycle([datetime(1000, 1, 1, tzinfo=UTC), datetime(2026, 3, 29, 1, 0, 0, 1000, tzinfo=UTC)])
+            for row, moment in zip(rows, moments, strict=False):  # other zones do not have the ends of time
+                rows.filter(pk=row.pk).update(datetime=moment, datetime_or_null=moment)
             settings.USE_TZ = use_tz
             with in_zone(connection, zone):
                 for encoder in (Csv(), Csv(time_zone=ROME), JsonLines(), Json(time_zone=ROME)):
@@ -1100,7 +1108,7 @@ class TestValuesThatNoDjangoWrote:
                 cursor.execute(f"UPDATE fieldtypes_everything SET {name} = {literal} WHERE id = {odd.pk}")
                 for export in self.exports(rows, name):
                     for encoder, chunk_size in ((Csv(), 2000), (JsonLines(), 1)):
-                        export.check(encoder, chunk_size=chunk_size)
+                        export.check(encoder, may_fail=True, chunk_size=chunk_size)
             cursor.execute("PRAGMA ignore_check_constraints = 0")
 
     def exports(self, rows, name):
