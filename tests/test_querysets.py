@@ -591,7 +591,7 @@ class TestLanes:
         computed = Column(lambda record: record.pk, header="computed")
         with transaction.atomic(using=database):
             queryset = store(drawn, database)
-            assert "tuples" in plan(queryset, columns).reason
+            assert plan(queryset, columns).lane != "python"
             assert "instances" in plan(queryset, [*columns, computed]).reason
             tuples = table(queryset, columns)
             instances = table(queryset, [*columns, computed])

@@ -15,7 +15,8 @@ WIDE_ROWS = 200
 
 SQLITE = """
     CREATE TABLE line (id INTEGER PRIMARY KEY, text TEXT);
-    INSERT INTO line WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {rows})
+    INSERT INTO line
+    WITH RECURSIVE numbers(id) AS (VALUES (1) UNION ALL SELECT id + 1 FROM numbers WHERE id < {rows})
     SELECT id, 'Line ' || id || ', "ü"' AS text FROM numbers;
     CREATE VIEW wide AS SELECT id, hex(zeroblob({wide_bytes} / 2)) AS text FROM line WHERE id <= {wide_rows};
 """
@@ -25,7 +26,8 @@ POSTGRESQL = """
     CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
 """
 MARIADB = """
-    CREATE TABLE line (id INT PRIMARY KEY) AS SELECT seq AS id, concat('Line ', seq, ', "ü"') AS text FROM seq_1_to_{rows};
+    CREATE TABLE line (id INT PRIMARY KEY)
+    AS SELECT seq AS id, concat('Line ', seq, ', "ü"') AS text FROM seq_1_to_{rows};
     CREATE VIEW wide AS SELECT id, repeat('0', {wide_bytes}) AS text FROM line WHERE id <= {wide_rows};
 """
 
