@@ -96,7 +96,7 @@ def _no_option(encoder: Any, columns: int) -> str | None:
 def rendered(source: Any, encoder: Any, limits: BatchLimits) -> Iterator[Generator[list[Any]] | None]:
     """Give batches of rows as PostgreSQL renders them; None where it turns out that it cannot.
 
-    Execute wrappers see no COPY: where the connection has some, they get the statement to see that they know.
+    Execute wrappers see no COPY: where the connection has some, rows are read by a statement that they do see.
     """
     connection: Any = connections[source.database]
     sql = None if connection.execute_wrappers else _copy_statement(source, encoder, connection)

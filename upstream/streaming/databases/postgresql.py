@@ -25,6 +25,8 @@ SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # What the text of values depends on; roles, databases and sessions may have set it otherwise.
 TEXT_SETTINGS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in SETTINGS.items())
 
+WAIT_TO_READ = 1  # psycopg.waiting.Wait.R
+
 _cursor_numbers = count(1)
 
 
@@ -268,7 +270,7 @@ def _copied(pgconn: Any, most: int, size: int) -> Generator[Any, Any, tuple[list
             rows.append(data[:-1].tobytes())
             size -= length
         elif length == 0:
-            while not (yield 1):  # until there is something to read
+            while not (yield WAIT_TO_READ):
                 pass
             pgconn.consume_input()
         else:
