@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
-SPOOLED_ROWS = 8  # small, since the rows may be wide
+from upstream.streaming.batches import BatchLimits, Fetched, batched, weigh
+
+SPOOLED = BatchLimits(rows=256, bytes=1024 * 1024)
 
 
 class Cursor(Protocol):
@@ -48,7 +50,7 @@ class SpooledCursor:
     def __init__(self, cursor: Any) -> None:
         self.description = cursor.description
         try:
-            self._spool = Spool(_fetched(cursor))
+            self._spool = Spool(batched(lambda rows: _fetched(cursor, rows), SPOOLED, SPOOLED.rows))
         except BaseException:
             with suppress(Exception):  # the driver's own way to say once more what failed
                 cursor.close()
@@ -67,9 +69,9 @@ class SpooledCursor:
         self._spool.close()
 
 
-def _fetched(cursor: Cursor) -> Iterator[list[Any]]:
-    while rows := cursor.fetchmany(SPOOLED_ROWS):
-        yield list(rows)
+def _fetched(cursor: Cursor, rows: int) -> Fetched[Any]:
+    records = cursor.fetchmany(rows)
+    return Fetched(list(records), weigh(records), seconds=0)
 
 
 class Guard:
