@@ -1,11 +1,14 @@
 """JSON (RFC 8259): one array, one object, or one object a line (NDJSON)."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cache
+from itertools import repeat
+from operator import contains
 from typing import Any, ClassVar, Literal
 
 import orjson
@@ -240,14 +243,21 @@ class _JsonColumn:
         self.compact = forms.text([0, 0]) == "[0,0]"
 
     def __call__(self, values: Sequence[str | None], texts_of: type | None = None) -> list[str]:  # noqa: ARG002
-        return ["null" if text is None else self._fitted(text) for text in values]
+        texts = ["null" if text is None else text for text in values]
+        return texts if self.compact and _are_lines(texts) else list(map(self._fitted, texts))
 
     def _fitted(self, text: str) -> str:
-        if self.compact and "\n" not in text and "\r" not in text:
-            try:
-                orjson.loads(text)
-            except ValueError:  # no JSON, or NaN, which databases that hold JSON as text let in
-                pass
-            else:
-                return text
+        if self.compact and _are_lines([text]):
+            return text
         return self.forms.text(json.loads(text, parse_float=RawJson, parse_int=RawJson))
+
+
+def _are_lines(texts: Sequence[str]) -> bool:
+    """Whether each is one line of JSON; databases that hold JSON as text let breaks in, and some of them NaN."""
+    if any(map(contains, texts, repeat("\n"))) or any(map(contains, texts, repeat("\r"))):
+        return False
+    try:
+        deque(map(orjson.loads, texts), maxlen=0)
+    except ValueError:
+        return False
+    return True
