@@ -182,13 +182,13 @@ def watcher(alias):
 def is_held(alias, watching):
     """Whether an export on `alias` holds a statement, transaction or connection, as another connection sees it."""
     with watching.cursor() as cursor:
-        if watching.vendor == "mysql":  # an export there has a connection of its own
+        if watching.vendor == "mysql":  # an export there has a connection of its own, or a transaction
             known = [connections[alias].connection.thread_id(), watching.connection.thread_id()]
             cursor.execute(
                 "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id NOT IN (%s, %s)",
                 known,
             )
-            return cursor.fetchone() != (0,)
+            return cursor.fetchone() != (0,) or not connections[alias].connection.get_autocommit()
         if watching.vendor == "postgresql":
             pid = connections[alias].connection.info.backend_pid
             cursor.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid])

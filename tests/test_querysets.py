@@ -23,13 +23,14 @@ from tests.fieldtypes.models import Everything, Parent, Secretive, Ticket
 from tests.strategies import everything, json_null, store
 from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.databases.postgresql import snapshot
+from upstream.streaming.databases.sqlite import PIN
 
 # Without arguments it is deprecated in Django 6.1, and still in use.
 pytestmark = pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
 
 ENCODERS = [Csv(), Json(), JsonLines()]
-# What a snapshot of PostgreSQL and a transaction take is not a query.
-NOT_QUERIES = ("SET ", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT")
+# What a snapshot and a transaction take is not a query.
+NOT_QUERIES = ("SET ", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT", PIN)
 # Reserved words of SQL, which need no quotes, each database's own, behind the name of the table.
 CHAR, INTEGER = "fieldtypes_everything.char", "fieldtypes_everything.integer"
 

@@ -4,8 +4,9 @@ source --> batches of rows --> encoder --> compressor --> target
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Self
@@ -122,9 +123,11 @@ def stream(
     through relations, keys and attributes), callables or Columns; by default the model's fields but those that
     hold secrets, the queryset's selection, or the keys of the first record. Rows come in the source's order.
 
-    A queryset is read by one statement. On PostgreSQL its connection is in a read-only transaction from the first
-    chunk to the last, unless the caller has one open: what is written through it between chunks is refused. MySQL
-    and MariaDB give it a connection of its own, or inside the caller's transaction spool the rows to disk first.
+    A queryset is read by one statement; prefetched relations, and the querysets of a mapping, show the same state
+    of the database. On PostgreSQL its connection is in a read-only transaction from the first chunk to the last,
+    unless the caller has one open: what is written through it between chunks is refused. MySQL and MariaDB give
+    it a connection of its own; for several statements they do as PostgreSQL does, and as in the caller's
+    transaction the rows go to disk first.
     With `windows` it is read by many short statements, each for the next rows after the last key: nothing is held
     open between them, and each sees the rows as they are then.
 
@@ -193,7 +196,7 @@ def plan(
         encoder.check(opened.columns)
     if windows:
         opened = _in_windows(opened)
-    how = reading(opened.database, windows=windows)
+    how = reading(opened.database, several=_prefetches(opened), windows=windows)
     chosen = choose(opened, encoder, windows=windows)
     return Plan(
         lane=chosen.lane,
@@ -231,15 +234,15 @@ def _document_plan(
 ) -> Plan:
     if not isinstance(encoder, Json) or columns is not None:
         raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
-    aliases = sorted(_databases(source))
-    how = [reading(alias) for alias in aliases]
+    aliases = _databases(source)
+    how = [reading(alias, several=several) for alias, several in aliases.items()]
     return Plan(
         lane="python",
         reason="the source is a mapping, written as one object; each queryset in it is read on its own",
         database=", ".join(aliases) or None,
         sql="",
         bounded=all(one.bounded for one in how),
-        consistency="statement" if how else "source",
+        consistency=how[0].consistency if len(how) == 1 else "statement" if how else "source",
         note="; ".join(filter(None, (one.note for one in how))),
         headers=None,
         encoder=encoder,
@@ -249,14 +252,25 @@ def _document_plan(
     )
 
 
-def _databases(document: Mapping[Any, Any]) -> set[str]:
-    aliases: set[str] = set()
+def _prefetches(source: Source) -> bool:
+    """Whether it runs further statements, for the relations of each batch."""
+    return bool(getattr(source, "prefetch", ()))
+
+
+def _databases(document: Mapping[Any, Any]) -> dict[str, bool]:
+    """Return the aliases of a document's querysets, and whether each is asked by several statements."""
+    statements: Counter[str] = Counter()
+    for queryset in _querysets(document):
+        statements[queryset.db] += 1 + len(queryset._prefetch_related_lookups)
+    return {alias: statements[alias] > 1 for alias in sorted(statements)}
+
+
+def _querysets(document: Mapping[Any, Any]) -> Iterator[Any]:
     for value in document.values():
         if isinstance(value, Mapping):
-            aliases |= _databases(value)
+            yield from _querysets(value)
         elif isinstance(value, QuerySet | RawQuerySet):
-            aliases.add(value.db)
-    return aliases
+            yield value
 
 
 def _run(plan: Plan, compression: Compression | None, progress: Progress | None) -> Generator[bytes]:
@@ -273,10 +287,14 @@ def _run(plan: Plan, compression: Compression | None, progress: Progress | None)
 def _encoded(plan: Plan, limits: BatchLimits, tally: "_Tally") -> Generator[bytes]:
     if isinstance(plan.source, Mapping):
         assert isinstance(plan.encoder, Json)
-        yield from plan.encoder.encode_document(plan.source, _rows_opener(plan.encoder, limits, tally))
+        with ExitStack() as stack:
+            for alias, several in _databases(plan.source).items():
+                stack.enter_context(open_reading(alias, several=several, seconds=limits.seconds_left()))
+            yield from plan.encoder.encode_document(plan.source, _rows_opener(plan.encoder, limits, tally))
         return
-    transaction = nullcontext() if plan.windows else open_reading(plan.database, limits.seconds_left())
-    with transaction, ExitStack() as stack:
+    with ExitStack() as stack:
+        if not plan.windows:
+            stack.enter_context(_opened_reading(plan.source, limits))
         if plan.lane == "copy" and (rows := stack.enter_context(rendered(plan.source, plan.encoder, limits))):
             yield from framed(plan.source, plan.encoder, tally.counting_rows(rows))
             return
@@ -290,10 +308,14 @@ def _rows_opener(encoder: Json, limits: BatchLimits, tally: "_Tally") -> OpenRow
     @contextmanager
     def open_rows(source: Any) -> Iterator[tuple[Columns | None, Generator[Batch]]]:
         opened = open_source(source, None, takes_records=True, texts=encoder.takes_texts)
-        with open_reading(opened.database, limits.seconds_left()), opened.open(limits) as (columns, batches):
+        with _opened_reading(opened, limits), opened.open(limits) as (columns, batches):
             yield columns, tally.counting_rows(batches)
 
     return open_rows
+
+
+def _opened_reading(source: Source, limits: BatchLimits) -> AbstractContextManager[None]:
+    return open_reading(source.database, several=_prefetches(source), seconds=limits.seconds_left())
 
 
 class _Tally:

@@ -97,11 +97,16 @@ class RawSource:
     def sql(self) -> str:
         return str(self.queryset.raw_query)
 
+    @property
+    def prefetch(self) -> tuple[Any, ...]:
+        """What is known of it beforehand."""
+        return tuple(self.queryset._prefetch_related_lookups)
+
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[Opened]:
         with closing(SizedCursor(self.queryset, limits)) as cursor:
             found = _raw_columns(cursor.queryset, self.requested)
-            prefetch = (*self.queryset._prefetch_related_lookups, *_relations(found))
+            prefetch = (*self.prefetch, *_relations(found))
             with closing(_batches(cursor, _reading(found), prefetch, limits)) as batches:
                 yield _outputs(found), batches
 

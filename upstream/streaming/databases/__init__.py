@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from django.db import connections
 
-from upstream.streaming.databases import mysql, postgresql, sqlite
+from upstream.streaming.databases import mysql, postgresql, snapshots, sqlite
 from upstream.streaming.databases.spool import Cursor
 
 Consistency = Literal["snapshot", "statement", "window", "source"]
@@ -28,8 +28,11 @@ class Reading:
     note: str = ""
 
 
-def reading(alias: str | None, *, windows: bool = False) -> Reading:
-    """Return how the database of that alias is read; None is a source outside any database."""
+def reading(alias: str | None, *, several: bool = False, windows: bool = False) -> Reading:
+    """Return how the database of that alias is read, by one statement or by `several`.
+
+    None is a source outside any database.
+    """
     if alias is None:
         return Reading(bounded=True, consistency="source")
     connection: Any = connections[alias]
@@ -38,18 +41,19 @@ def reading(alias: str | None, *, windows: bool = False) -> Reading:
     in_transaction = connection.in_atomic_block or (connection.connection and not connection.autocommit)
     if connection.vendor == "postgresql":
         notes = [postgresql.driver_note(connection)]
-        is_ours = not in_transaction or postgresql.is_open(connection)
+        is_ours = not in_transaction or snapshots.is_open(connection)
         notes += [] if is_ours else ["it runs in the caller's transaction"]
         return Reading(
             bounded=True, consistency="snapshot" if is_ours else "statement", note="; ".join(filter(None, notes))
         )
     if connection.vendor == "mysql":
-        note = (
-            "in the caller's transaction all rows go to disk before the first is given" if in_transaction else ""
-        )
-        return Reading(bounded=True, consistency="statement", note=note)
+        whose = "the caller's transaction" if in_transaction else "the snapshot"
+        note = f"in {whose} all rows go to disk before the first is given" if in_transaction or several else ""
+        is_ours = several and not in_transaction
+        return Reading(bounded=True, consistency="snapshot" if is_ours else "statement", note=note)
     if connection.vendor in ("sqlite", "oracle"):
-        return Reading(bounded=True, consistency="statement")
+        is_steady = several and connection.vendor == "sqlite"
+        return Reading(bounded=True, consistency="snapshot" if is_steady else "statement")
     note = f"how {connection.display_name} reads is not known here: ask for windows=True"
     return Reading(bounded=False, consistency="statement", note=note)
 
@@ -58,14 +62,21 @@ def ends_with_caller(alias: str) -> bool:
     """Whether a cursor that is opened now dies with a transaction of the caller's."""
     connection: Any = connections[alias]
     blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001
-    return connection.vendor == "postgresql" and bool(blocks) and not postgresql.is_open(connection)
+    return connection.vendor == "postgresql" and bool(blocks) and not snapshots.is_open(connection)
 
 
-def open_reading(alias: str | None, seconds: float | None = None) -> AbstractContextManager[None]:
-    """Give the transaction that an export of that database runs in, where it needs one of its own."""
-    if alias is not None and connections[alias].vendor == "postgresql":
+def open_reading(
+    alias: str | None, *, several: bool = False, seconds: float | None = None
+) -> AbstractContextManager[None]:
+    """Give what an export holds open: on PostgreSQL a snapshot, elsewhere where it runs `several` statements."""
+    if alias is None:
+        return nullcontext()
+    vendor = connections[alias].vendor
+    if vendor == "postgresql":
         return postgresql.snapshot(alias, seconds)
-    return nullcontext()
+    if vendor == "mysql" and several:
+        return snapshots.snapshot(alias, mysql.SNAPSHOT)
+    return sqlite.snapshot(connections[alias]) if vendor == "sqlite" and several else nullcontext()
 
 
 class OpenedCursor(NamedTuple):

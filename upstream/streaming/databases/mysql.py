@@ -10,6 +10,8 @@ logger = logging.getLogger(__name__)
 
 # The server gives up on a client that takes nothing for 60 seconds; a download may stall for longer.
 WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
+# Django's own level is READ COMMITTED, where each statement sees its own state.
+SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # Types of MySQLdb.constants.FIELD_TYPE that the driver converts in Python, and loaders read as text.
 TEXT_TYPES = ("DECIMAL", "NEWDECIMAL", "DATE", "DATETIME", "TIMESTAMP")
 
@@ -50,8 +52,8 @@ class UnbufferedCursor:
 def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> Cursor:
     """Execute a statement for reading row by row.
 
-    Inside a transaction of the caller's only its own connection sees what it has written; there the rows go to
-    disk before the first one is given, since that connection is free for nothing else while they come.
+    Inside a transaction only its own connection sees its state; there the rows go to disk before the first one is
+    given, since that connection is free for nothing else while they come.
     """
     if connection.in_atomic_block or not connection.get_autocommit():
         return SpooledCursor(_unbuffered(connection, sql, params))

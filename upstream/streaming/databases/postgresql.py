@@ -1,22 +1,16 @@
 """PostgreSQL: cursors that stream inside a snapshot, and COPY."""
 
-import logging
-import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from itertools import count
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from django.db import DatabaseError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import DatabaseError
 
+from upstream.streaming.databases import snapshots
 from upstream.streaming.databases.forms import SETTINGS
 from upstream.streaming.databases.spool import Cursor, Guard, Spool
-
-logger = logging.getLogger(__name__)
 
 # What COPY hands over at a time: below 64 KiB the calls begin to show, above it nothing is gained.
 COPY_BYTES = 128 * 1024
@@ -30,80 +24,16 @@ WAIT_TO_READ = 1  # psycopg.waiting.Wait.R
 _cursor_numbers = count(1)
 
 
-@dataclass
-class Snapshot:
-    """A transaction of ours, and how many exports are inside it."""
-
-    transaction: transaction.Atomic
-    exports: int = 0
-
-
-_snapshots: WeakKeyDictionary[BaseDatabaseWrapper, Snapshot] = WeakKeyDictionary()
-
-
-@contextmanager
-def snapshot(alias: str, seconds: float | None = None) -> Iterator[None]:
-    """Open a READ ONLY, REPEATABLE READ transaction, unless the caller has one open, which then is used.
-
-    Exports that are read in turn on one connection share it, and the last one to end ends it. No statement in it
-    takes longer than `seconds`.
+def snapshot(alias: str, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Open a READ ONLY, REPEATABLE READ transaction, in which no statement takes longer than `seconds`.
 
     In autocommit Django declares its cursors WITH HOLD, and PostgreSQL then stores the whole result before the
     first row: 250 ms against 17 ms for 500,000 rows. Its planner takes a cursor for one whose first tenth is
     read (cursor_tuple_fraction); an export reads all of it.
     """
-    connection = connections[alias]
-    if connection not in _snapshots:
-        if not connection.get_autocommit():
-            yield
-            return
-        _snapshots[connection] = _begin(connection, seconds)
-    shared = _snapshots[connection]
-    shared.exports += 1
-    try:
-        yield
-    finally:
-        shared.exports -= 1
-        if not shared.exports:
-            del _snapshots[connection]
-            _end(connection, shared.transaction)
-
-
-def is_open(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction on the connection is one of ours."""
-    return connection in _snapshots
-
-
-def _end(connection: BaseDatabaseWrapper, atomic: transaction.Atomic) -> None:
-    error = sys.exc_info()[1]
-    if connections[connection.alias] is not connection:
-        _abandon(connection)
-    elif isinstance(error, DatabaseError):
-        atomic.__exit__(type(error), error, error.__traceback__)
-    else:  # nothing was written, and what the caller left for on_commit is to run
-        atomic.__exit__(None, None, None)
-
-
-def _abandon(connection: BaseDatabaseWrapper) -> None:
-    """End a transaction from another thread, whose own connection an Atomic would end: drop the connection."""
-    logger.warning("an export on %r was closed in another thread: its connection is dropped", connection.alias)
-    raw, connection.connection = connection.connection, None
-    connection.in_atomic_block = False
-    if raw is not None:
-        raw.close()
-
-
-def _begin(connection: BaseDatabaseWrapper, seconds: float | None) -> Snapshot:
-    atomic = transaction.atomic(using=connection.alias)
-    atomic.__enter__()
-    try:
-        limit = [] if seconds is None else [f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"]
-        with connection.cursor() as cursor:
-            cursor.execute("; ".join([SNAPSHOT, "SET LOCAL cursor_tuple_fraction = 1", TEXT_SETTINGS, *limit]))
-    except BaseException:
-        atomic.__exit__(*sys.exc_info())
-        raise
-    return Snapshot(atomic)
+    limit = [] if seconds is None else [f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"]
+    beginning = [SNAPSHOT, "SET LOCAL cursor_tuple_fraction = 1", TEXT_SETTINGS, *limit]
+    return snapshots.snapshot(alias, "; ".join(beginning))
 
 
 def has_copy(connection: Any) -> bool:

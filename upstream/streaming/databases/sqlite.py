@@ -1,6 +1,7 @@
 """SQLite: a cursor that reads one state of the database, whoever writes meanwhile."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -8,6 +9,8 @@ from upstream.streaming.databases.spool import Cursor, Guard, SpooledCursor
 
 # Instructions of SQLite's machine between two looks at the clock: about a millisecond.
 STEPS_BETWEEN_CLOCKS = 100_000
+# A statement that, left unfinished, keeps its connection at the state of the database that it began with.
+PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
 # What a statement of an export is called inside the statement around it.
 ROWS = "upstream_rows"
 
@@ -54,6 +57,20 @@ class SteadyCursor:
     def _make_way(self) -> None:
         self._guard.end()
         self._rows = SpooledCursor(self._rows)
+
+
+@contextmanager
+def snapshot(connection: Any) -> Iterator[None]:
+    """Let the connection's statements see one state of the database, until it writes itself."""
+    cursor = connection.cursor()
+    guard = Guard(connection, cursor.close, _only_reads)
+    try:
+        cursor.execute(PIN)
+        cursor.fetchone()
+        yield
+    finally:
+        guard.end()
+        cursor.close()
 
 
 def _only_reads(sql: str) -> bool:

@@ -1,0 +1,80 @@
+"""Several statements of one export show one state of the database, whatever others write meanwhile."""
+
+import json
+from contextlib import closing
+
+import pytest
+from django.db import connections, transaction
+from django.db.models import Prefetch
+
+from tests.fieldtypes.models import Everything, Parent
+from tests.test_querysets import row
+from tests.test_reading import another_connection, journal_mode
+from upstream.streaming import Column, Json, plan, stream
+
+ROWS = 300
+
+
+@pytest.fixture
+def parents(transactional_database):
+    """Parents of one child each; SQLite is in WAL mode, where readers and writers do not wait for each other."""
+    alias = transactional_database
+    is_sqlite = connections[alias].vendor == "sqlite"
+    if is_sqlite:
+        journal_mode("wal")
+    Parent.objects.using(alias).bulk_create(Parent(name=f"p{number}") for number in range(ROWS))
+    parents = Parent.objects.using(alias).order_by("pk")
+    Everything.objects.using(alias).bulk_create(row(parent=parent) for parent in parents)
+    yield parents
+    if is_sqlite:
+        journal_mode("delete")
+
+
+def delete_children(alias):
+    with another_connection(alias) as other, other.cursor() as cursor:
+        cursor.execute("DELETE FROM fieldtypes_everything")
+
+
+def counted(parents):
+    columns = ["name", Column(lambda parent: len(parent.children.all()), header="children")]
+    return parents.prefetch_related("children"), columns
+
+
+def test_prefetched_relations_are_of_the_moment_of_their_rows(parents):
+    with closing(stream(*counted(parents), Json(), chunk_size=50)) as chunks:
+        first = next(chunks)
+        delete_children(parents.db)
+        records = json.loads(first + b"".join(chunks))
+    assert [record["children"] for record in records] == [1] * ROWS
+    assert not Everything.objects.using(parents.db).exists()
+
+
+def test_all_querysets_of_a_document_are_of_one_moment(parents):
+    children = Everything.objects.using(parents.db).values("integer")
+    with closing(stream({"parents": parents, "children": children}, encoder=Json(), chunk_size=50)) as chunks:
+        first = next(chunks)
+        delete_children(parents.db)
+        document = json.loads(first + b"".join(chunks))
+    assert len(document["children"]) == len(document["parents"]) == ROWS
+
+
+def test_the_plan_says_snapshot_where_there_are_several_statements(parents):
+    one = "snapshot" if connections[parents.db].vendor == "postgresql" else "statement"
+    assert plan(parents).consistency == one
+    assert plan({"parents": parents}, encoder=Json()).consistency == one
+    assert plan(*counted(parents)).consistency == "snapshot"
+    assert plan({"a": parents, "b": {"c": parents}}, encoder=Json()).consistency == "snapshot"
+    prefetched = parents.prefetch_related(Prefetch("children"))
+    assert plan({"a": prefetched}, encoder=Json()).consistency == "snapshot"
+
+
+def test_what_the_snapshot_held_is_free_when_the_export_ends(parents):
+    connection = connections[parents.db]
+    for read in (1, ROWS):
+        with closing(stream(*counted(parents), chunk_size=50)) as chunks:
+            for _ in zip(range(read), chunks, strict=False):
+                pass
+        assert connection.get_autocommit()
+        assert not connection.execute_wrappers
+        with transaction.atomic(using=parents.db):
+            Parent.objects.using(parents.db).filter(name="p0").update(name="p0")
