@@ -1,16 +1,19 @@
 """Several statements of one export show one state of the database, whatever others write meanwhile."""
 
 import json
+import time
 from contextlib import closing
 
 import pytest
 from django.db import connections, transaction
 from django.db.models import Prefetch
+from django.db.models.expressions import RawSQL
 
 from tests.fieldtypes.models import Everything, Parent
 from tests.test_querysets import row
-from tests.test_reading import another_connection, journal_mode
+from tests.test_reading import SLOW, another_connection, journal_mode
 from upstream.streaming import Column, Json, plan, stream
+from upstream.streaming.errors import DeadlineError
 
 ROWS = 300
 
@@ -66,6 +69,17 @@ def test_the_plan_says_snapshot_where_there_are_several_statements(parents):
     assert plan({"a": parents, "b": {"c": parents}}, encoder=Json()).consistency == "snapshot"
     prefetched = parents.prefetch_related(Prefetch("children"))
     assert plan({"a": prefetched}, encoder=Json()).consistency == "snapshot"
+
+
+def test_a_statement_in_a_snapshot_ends_in_time(parents):
+    slow = RawSQL(f"({SLOW[connections[parents.db].vendor]})", ())
+    queryset, columns = counted(parents.annotate(slow=slow))
+    started = time.monotonic()
+    with pytest.raises(DeadlineError):
+        list(stream(queryset, columns, timeout=0.5))
+    assert time.monotonic() - started < 5
+    assert connections[parents.db].get_autocommit()
+    assert parents.count() == ROWS
 
 
 def test_what_the_snapshot_held_is_free_when_the_export_ends(parents):

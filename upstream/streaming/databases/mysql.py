@@ -56,6 +56,8 @@ def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds:
     given, since that connection is free for nothing else while they come.
     """
     if connection.in_atomic_block or not connection.get_autocommit():
+        if seconds is not None and connection.mysql_is_mariadb:  # MySQL has limits for sessions only
+            sql = f"SET STATEMENT max_statement_time = {seconds:.6f} FOR {sql}"
         return SpooledCursor(_unbuffered(connection, sql, params))
     return UnbufferedCursor(connection, sql, params, texts=texts, seconds=seconds)
 
