@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partialmethod
 from inspect import getattr_static
+from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db.models import FileField, JSONField, Model
 from django.db.models.fields.related_descriptors import ReverseManyToOneDescriptor
 from django.db.models.manager import ManagerDescriptor
+from django.db.models.query_utils import DeferredAttribute
 from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import Column, Reader, path_reader, result_of, unknown_column
@@ -69,10 +71,16 @@ class ModelColumn:
         names = (*self.relations, self.attribute, *self.keys)
         if isinstance(self.field, FileField):
             names += ("name",)
-        read = _path_reader(names) if len(names) > 1 else _attribute_reader(self.attribute)
+        read = _path_reader(names) if len(names) > 1 else self._attribute_reader()
         if not self.json:
             return read
         return lambda instance: None if (value := read(instance)) is None else as_json(value)
+
+    def _attribute_reader(self) -> Reader:
+        kind = type(self.field)
+        if kind.__module__.startswith("django.") and issubclass(kind.descriptor_class, DeferredAttribute):
+            return attrgetter(self.attribute)  # a value of Django's own fields, which is nothing to be called
+        return _attribute_reader(self.attribute)
 
 
 def _path_reader(names: tuple[str, ...]) -> Reader:
