@@ -4,11 +4,22 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC
 from itertools import zip_longest
 
 import pytest
 from django.db import DataError, connection, connections, transaction
-from django.db.models import F, Func, IntegerField, TextField, Value
+from django.db.models import (
+    DateTimeField,
+    DecimalField,
+    ExpressionWrapper,
+    F,
+    Func,
+    IntegerField,
+    TextField,
+    UUIDField,
+    Value,
+)
 from django.db.models.expressions import RawSQL
 
 from tests.fieldtypes.models import Parent
@@ -167,19 +178,6 @@ class TestOtherConnections:
                 assert names([first, *chunks]) == LINES
             assert parents.filter(name="changed").exists()
 
-    def test_prefetched_relations_are_of_the_same_moment_where_there_are_snapshots(self, parents):
-        if not is_postgresql(parents.db):
-            pytest.skip("relations are read by statements of their own there")
-        columns = ["name", Column(lambda parent: len(parent.children.all()), header="children")]
-        with (
-            opened(parents.prefetch_related("children"), columns) as chunks,
-            another_connection(parents.db) as other,
-        ):
-            first = next(chunks)
-            with other.cursor() as cursor:
-                cursor.execute("DELETE FROM fieldtypes_parent")
-            assert names([first, *chunks]) == LINES
-
 
 class TestMariaDB:
     @pytest.fixture
@@ -318,6 +316,29 @@ class TestTimeouts:
     def test_it_is_a_number_over_zero(self, timeout):
         with pytest.raises(ValueError, match="timeout is a number of seconds"):
             stream([{"n": 1}], timeout=timeout)
+
+
+class TestExpressionsOfAnotherType:
+    """What an expression says that it gives need not be what the database gives: Django's reading decides."""
+
+    FIELDS = (UUIDField(), DecimalField(max_digits=9, decimal_places=2), DateTimeField())
+    TEXTS = ("abc", '"', "00000000-0000-0000-0000-000000000005", "1.50", "2026-01-31 08:15:00+00:00")
+
+    @pytest.mark.parametrize("text", TEXTS)
+    @pytest.mark.parametrize("field", FIELDS, ids=lambda field: type(field).__name__)
+    def test_they_are_read_as_django_reads_them(self, database, field, text):
+        Parent.objects.using(database).create(name=text)
+        said = ExpressionWrapper(F("name"), output_field=field)
+        values = Parent.objects.using(database).annotate(said=said).values_list("said", "id")
+        try:
+            expected = json.loads(b"".join(stream(list(values), ["said", "id"], JsonLines())))
+        except (ArithmeticError, AttributeError, ValueError):
+            for columns in (["said"], ["said", "id"]):
+                with pytest.raises((ArithmeticError, AttributeError, ValueError)):
+                    b"".join(stream(values, columns, JsonLines(time_zone=UTC)))
+        else:
+            for encoder in (JsonLines(), JsonLines(time_zone=UTC)):
+                assert json.loads(b"".join(stream(values, ["said", "id"], encoder))) == expected
 
 
 class TestWindows:

@@ -98,13 +98,13 @@ class SelectionSource:
             for position, loader in zip(self.positions, loaders, strict=True)
             if loader and loader.raw_type and not statement.has_more
         }
-        cursor, is_raw, conversions = self._cursor(connection, statement, raw_types, limits)
+        cursor, raw, conversions = self._cursor(connection, statement, raw_types, limits)
         with closing(cursor):
             loads = [
                 _load(
-                    loader,
+                    loader if loader and (not loader.raw_type or at in raw) else None,
                     _converters(column, statement.converters.get(at), connection),
-                    conversions.get(at) or (loader.convert if loader and is_raw else None),
+                    conversions.get(at) or (loader.convert if loader and at in raw else None),
                 )
                 for column, loader, at in zip(self.found, loaders, self.positions, strict=True)
             ]

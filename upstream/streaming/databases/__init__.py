@@ -1,6 +1,6 @@
 """What each database can promise an export, and how it reads a statement: bounded, steady, ended at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -80,10 +80,10 @@ def open_reading(
 
 
 class OpenedCursor(NamedTuple):
-    """A cursor; whether columns come raw, as asked for; and by position the driver's conversions it left out."""
+    """A cursor; the positions of columns that come raw, as asked for; and the driver's conversions it left out."""
 
     cursor: Cursor
-    is_raw: bool = False
+    raw: Collection[int] = ()
     conversions: Mapping[int, Callable[[Any], Any]] = {}
 
 
@@ -98,19 +98,20 @@ def open_cursor(
 ) -> OpenedCursor:
     """Execute a statement for reading row by row, in memory that does not grow with the rows.
 
-    The columns at the positions in `raw_types` come unconverted where the driver can do that; `width` is the
-    number of all columns. `seconds` is how long the statement may take.
+    The columns at the positions in `raw_types` come unconverted where the driver can do that, and where they are
+    of those types; `width` is the number of all columns. `seconds` is how long the statement may take.
     """
     raw_types = raw_types or {}
     if connection.vendor == "postgresql":
-        return OpenedCursor(postgresql.open_cursor(connection, sql, params, raw_types), is_raw=True)
+        return OpenedCursor(*postgresql.open_cursor(connection, sql, params, raw_types))
     if connection.vendor == "mysql":
         cursor = mysql.open_cursor(connection, sql, params, texts=bool(raw_types), seconds=seconds)
-        return OpenedCursor(cursor, is_raw=True, conversions=mysql.left_conversions(connection, cursor))
+        conversions = mysql.left_conversions(connection, cursor)
+        return OpenedCursor(cursor, conversions, conversions)
     if connection.vendor == "sqlite":
         if raw_types:
             sql = sqlite.undeclared(sql, width, raw_types)
-        return OpenedCursor(sqlite.SteadyCursor(connection, sql, params, seconds), is_raw=bool(raw_types))
+        return OpenedCursor(sqlite.SteadyCursor(connection, sql, params, seconds), raw_types)
     other = connection.chunked_cursor()
     try:
         other.execute(sql, params)

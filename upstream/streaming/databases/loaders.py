@@ -158,9 +158,7 @@ def _by_text(convert: Callable[[bytes], Any], value: Any) -> Any:
     return convert(text) if text else None
 
 
-def _postgresql_moment(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _postgresql_moment(value: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except ValueError as error:
@@ -216,15 +214,11 @@ def _mysql_uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 
 
 def _postgresql_decimal(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=_texts, texts_of=Decimal, raw_type="numeric", convert=_unless_converted(Decimal))
+    return Loader(load=_texts, texts_of=Decimal, raw_type="numeric", convert=Decimal)
 
 
 def _postgresql_uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=_texts, texts_of=UUID, raw_type="uuid", convert=_unless_converted(UUID))
-
-
-def _unless_converted(kind: type) -> Callable[[Any], Any]:
-    return lambda value: kind(value) if isinstance(value, str) else value
+    return Loader(load=_texts, texts_of=UUID, raw_type="uuid", convert=UUID)
 
 
 def _postgresql_datetime(connection: Any, _field: Any, _is_column: bool) -> Loader | None:

@@ -1,6 +1,6 @@
 """PostgreSQL: cursors that stream inside a snapshot, and COPY."""
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from itertools import count
@@ -50,18 +50,22 @@ def driver_note(connection: Any) -> str:
     return ""
 
 
-def open_cursor(connection: Any, sql: str, params: Any, raw_types: Mapping[int, str]) -> Cursor:
-    """Execute a statement on a server-side cursor of the open transaction.
+def open_cursor(
+    connection: Any, sql: str, params: Any, raw_types: Mapping[int, str]
+) -> tuple[Cursor, Collection[int]]:
+    """Execute a statement on a server-side cursor of the open transaction; return the positions that come raw.
 
     It lives no longer than the transaction, so that PgBouncer's transaction mode and
-    DISABLE_SERVER_SIDE_CURSORS are no hindrance. Columns at the positions in `raw_types` come as the server's own
-    text, unless other columns hold values of those types too, which are to be converted.
+    DISABLE_SERVER_SIDE_CURSORS are no hindrance. The columns at the positions in `raw_types` come as the server's
+    own text, unless one is of another type than its expression says, or others have to be converted from it.
     """
-    cursor: Cursor = _executed_cursor(connection, sql, params, set(raw_types.values()))
-    if raw_types and has_copy(connection) and _are_elsewhere(cursor, raw_types):
-        cursor.close()
-        cursor = _executed_cursor(connection, sql, params, set())
-    return cursor
+    if not (raw_types and has_copy(connection)):
+        return _executed_cursor(connection, sql, params, ()), ()
+    cursor = _executed_cursor(connection, sql, params, set(raw_types.values()))
+    if _are_of_types(cursor, raw_types):
+        return cursor, raw_types
+    cursor.close()
+    return _executed_cursor(connection, sql, params, ()), ()
 
 
 def _executed_cursor(connection: Any, sql: str, params: Any, text_types: Iterable[str]) -> Any:
@@ -79,15 +83,18 @@ def _executed_cursor(connection: Any, sql: str, params: Any, text_types: Iterabl
     return cursor
 
 
-def _are_elsewhere(cursor: Any, raw_types: Mapping[int, str]) -> bool:
-    """Whether a column that is not in `raw_types` holds values of those types, in arrays or ranges maybe."""
+def _are_of_types(cursor: Any, raw_types: Mapping[int, str]) -> bool:
+    """Whether those columns have those types, and no others have them, in arrays or ranges maybe."""
     registry = cursor.cursor.adapters.types
     known = [registry[name] for name in set(raw_types.values())]
-    ours = {info.oid for info in known} | {info.array_oid for info in known}
-    ranges = [info for info in registry if getattr(info, "subtype_oid", 0) in ours]
-    ours |= {oid for info in ranges for oid in (info.oid, info.array_oid)}
+    theirs = {info.oid for info in known} | {info.array_oid for info in known}
+    ranges = [info for info in registry if getattr(info, "subtype_oid", 0) in theirs]
+    theirs |= {oid for info in ranges for oid in (info.oid, info.array_oid)}
     codes = enumerate(column.type_code for column in cursor.description)
-    return any(code in ours for position, code in codes if position not in raw_types)
+    return all(
+        code == registry[raw_types[position]].oid if position in raw_types else code not in theirs
+        for position, code in codes
+    )
 
 
 def column_types(connection: Any, sql: str) -> list[int]:
