@@ -74,7 +74,7 @@ def floats(vendor=""):
 
 def uuids(vendor=""):
     drawn = st.uuids(allow_nil=True)
-    # MariaDB keeps these bits in other places, and refuses what it could not put back (MDEV-29959).
+    # MariaDB keeps these bits in other places, and refuses what it could not put back.
     return drawn.filter(lambda key: key.bytes[6] < 0x80 or key.bytes[8] > 0x80) if vendor == MARIADB else drawn
 
 
