@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import texts
-from upstream.streaming.batches import BatchLimits, Fetched, Taker, batched, weigh
+from upstream.streaming import stream
+from upstream.streaming.batches import CELL_BYTES, CHUNK_SIZE, BatchLimits, Fetched, Taker, batched, weigh
 
 WEIGHTS = st.lists(st.integers(0, 200), max_size=60)
 LIMITS = st.builds(BatchLimits, rows=st.integers(1, 20), bytes=st.integers(1, 400), seconds=st.just(60.0))
@@ -140,11 +141,18 @@ class TestWeight:
     @given(st.sampled_from([st.none() | texts(), st.none() | st.binary(), st.none() | st.integers()]), st.data())
     def test_columns_of_one_type_weigh_as_much_as_their_texts_and_bytes(self, values, data):
         rows = data.draw(st.lists(st.tuples(values, values), max_size=5))
-        assert weigh(rows) == sum(naive_weight(value) for row in rows for value in row)
+        assert weigh(rows) == sum(CELL_BYTES + naive_weight(value) for row in rows for value in row)
 
     @given(st.lists(st.tuples(VALUES, VALUES), max_size=5))
     def test_columns_of_mixed_types_weigh_as_much_as_their_texts_and_bytes(self, rows):
-        assert weigh(rows) == sum(naive_weight(value) for row in rows for value in row)
+        assert weigh(rows) == sum(CELL_BYTES + naive_weight(value) for row in rows for value in row)
 
-    def test_values_without_a_truth_value_weigh_nothing(self):
-        assert weigh([(Truthless(), "four")]) == 4
+    def test_values_without_a_truth_value_weigh_no_more_than_a_cell(self):
+        assert weigh([(Truthless(), "four")]) == 2 * CELL_BYTES + 4
+
+    def test_many_columns_make_batches_of_fewer_rows(self):
+        def sizes(columns):
+            return [len(batch.splitlines()) for batch in stream([(0,) * columns] * 6000, map(str, range(columns)))]
+
+        assert max(sizes(12)) == CHUNK_SIZE
+        assert max(sizes(200)) < 500

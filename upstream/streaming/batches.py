@@ -29,6 +29,9 @@ FIRST_BATCH_ROWS = 100  # made in 5 ms where 2,000 take 100
 SIZED = (str, bytes, bytearray, memoryview)
 LENGTHS = frozenset(SIZED)
 POINTER_BYTES = 8  # lists of numbers can be long
+# A cell as the driver's value and as text, beside its letters. With 0, 2,000 rows of 200 columns make a process of
+# 135 MiB, with 64 one of 65 MiB that is an eighth faster.
+CELL_BYTES = 64
 WEIGHTY = (*SIZED, dict, list, tuple)
 
 
@@ -104,8 +107,8 @@ class Taker:
 
 
 def weigh(rows: Sequence[Sequence[Any]]) -> int:
-    """Return the size of the texts and bytes in `rows`; numbers and dates weigh too little to count."""
-    return sum(map(weigh_column, zip_longest(*rows)))
+    """Return the size of `rows`: that of their texts and bytes, and as much for each cell whatever it holds."""
+    return CELL_BYTES * sum(map(len, rows)) + sum(map(weigh_column, zip_longest(*rows)))
 
 
 def weigh_records(records: Sequence[Any]) -> int:

@@ -19,7 +19,7 @@ from django.db.models.query import RawQuerySet
 from django.db.models.sql import RawQuery
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
-from upstream.streaming.batches import BatchLimits, Fetch, Fetched, Taker, batched, weigh, weigh_column
+from upstream.streaming.batches import CELL_BYTES, BatchLimits, Fetch, Fetched, Taker, batched, weigh, weigh_column
 from upstream.streaming.databases import open_cursor
 from upstream.streaming.databases.spool import Cursor
 from upstream.streaming.keyset import WindowedRows
@@ -55,7 +55,9 @@ class CursorFetch:
         self._taken += len(records)
         if self._cut:
             records = list(map(self._cut, records))
-        return Fetched(records, sum(weigh_column(list(map(get, records))) for get in self._long), seconds)
+        cells = sum(map(len, records))
+        long = sum(weigh_column(list(map(get, records))) for get in self._long)
+        return Fetched(records, CELL_BYTES * cells + long, seconds)
 
 
 class ReadFetch:
