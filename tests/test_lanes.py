@@ -96,6 +96,7 @@ from tests.strategies import (
 from upstream.streaming import Column, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.databases import forms, loaders, postgresql
+from upstream.streaming.keyset import why_not
 
 NAMES = [field.attname for field in Everything._meta.concrete_fields]
 DOCUMENTS = {"json", "json_or_null", "parent__details", "sealed", "same_json", "some_json", "made_json"}
@@ -239,6 +240,8 @@ class Export:
         }
         if (computed := self.by_instances()) and not self.documents:
             got["instances"] = _outcome(using, lambda: computed.written(encoder, **options))
+        if self.queryset.ordered and not why_not(self.queryset):
+            got["windows"] = _outcome(using, lambda: self.written(encoder, windows=True, **options))
         for lane, outcome in got.items():
             assert self._same(expected, outcome, encoder), self._difference(lane, expected, outcome, encoder)
 
