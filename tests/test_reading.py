@@ -156,6 +156,34 @@ class TestTheCallersOwnStatements:
             list(stream(parents, EXPORTS["columns"]))
 
 
+class TestTheEndOfTheCallersTransaction:
+    """It is what it would be without an export that was begun inside, and neither read to its end nor closed."""
+
+    @every_export
+    def test_a_commit_keeps_what_was_written(self, parents, columns):
+        with opened(parents, columns) as chunks:
+            with transaction.atomic(using=parents.db):
+                parents.filter(name="p0").update(name="written")
+                next(chunks)
+            assert parents.filter(name="written").exists()
+        assert "commit" not in vars(connections[parents.db])
+
+    @every_export
+    def test_an_exception_undoes_what_was_written_and_passes(self, parents, columns):
+        with opened(parents, columns) as chunks:
+            with pytest.raises(KeyError), transaction.atomic(using=parents.db):
+                parents.filter(name="p0").update(name="written")
+                next(chunks)
+                raise KeyError
+            assert list(parents.values_list("name", flat=True)) == LINES
+
+    def test_the_rest_of_a_copy_can_be_read_after_the_commit(self, parents):
+        with opened(parents, EXPORTS["columns"]) as chunks:
+            with transaction.atomic(using=parents.db):
+                first = next(chunks)
+            assert names([first, *chunks]) == LINES
+
+
 class TestOtherConnections:
     @pytest.fixture
     def parents(self, parents):

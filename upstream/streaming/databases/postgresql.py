@@ -128,7 +128,7 @@ class CopyRows:
                 self._roll_back()
                 raise
         self._running = True
-        self._guard = Guard(connection, self._make_way)
+        self._guard = Guard(connection, self._make_way, commits=True)
 
     def __iter__(self) -> Iterator[list[Any]]:
         while self._running:
@@ -160,7 +160,7 @@ class CopyRows:
 
     def _make_way(self) -> None:
         self._guard.end()
-        if self._running:
+        if self._running and not self._raw.closed:  # a lost connection concerns whoever reads on
             self._spool = Spool(filter(None, iter(self._read_while_running, None)))  # the last may have no rows
 
     def _read_while_running(self) -> list[Any] | None:

@@ -77,21 +77,35 @@ def _fetched(cursor: Cursor, rows: int) -> Fetched[Any]:
 class Guard:
     """Calls `make_way` before the first statement that somebody else executes on a connection.
 
-    `harmless` says of a statement that it disturbs nobody. What goes past Django's cursors is not seen.
+    `harmless` says of a statement that it disturbs nobody, `commits` whether a commit is such a statement too, for
+    which Django has no wrappers. What goes past Django's cursors is not seen.
     """
 
     def __init__(
-        self, connection: Any, make_way: Callable[[], None], harmless: Callable[[str], bool] = lambda _: False
+        self,
+        connection: Any,
+        make_way: Callable[[], None],
+        harmless: Callable[[str], bool] = lambda _: False,
+        *,
+        commits: bool = False,
     ) -> None:
         self.connection, self.make_way, self.harmless = connection, make_way, harmless
         connection.execute_wrappers.append(self)
+        if commits:
+            connection.commit = self._commit
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         if not self.harmless(str(sql)):
             self.make_way()
         return execute(sql, params, many, context)
 
+    def _commit(self) -> None:
+        self.make_way()
+        type(self.connection).commit(self.connection)
+
     def end(self) -> None:
         """Let every statement pass; it may be called again."""
         with suppress(ValueError):
             self.connection.execute_wrappers.remove(self)
+        if vars(self.connection).get("commit") == self._commit:
+            del self.connection.commit
