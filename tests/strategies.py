@@ -208,6 +208,19 @@ def everything(vendor, nul=True, max_size=3):
     return st.lists(rows, max_size=max_size, unique_by=lambda row: row.ticket_id or object())
 
 
+def disguised(vendor):
+    """Draw lists of unsaved `Disguised` rows."""
+    row = st.builds(
+        fieldtypes.Disguised,
+        colour=st.none() | st.sampled_from(Colour),
+        backwards=texts(vendor),
+        price=st.none() | st.integers(-(10**12), 10**12).map(lambda cents: Decimal(cents).scaleb(-2)),
+        shifted=st.integers(-(10**6), 10**6),
+        sealed=json_values(vendor, top_null=False),
+    )
+    return st.lists(row, max_size=3)
+
+
 def store(rows, using):
     """Save drawn `Everything` rows and what they refer to; return a queryset of all rows, in order."""
     for row in rows:

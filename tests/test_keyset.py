@@ -90,6 +90,15 @@ def only(database, vendor):
         pytest.skip(f"a matter of {vendor}")
 
 
+def store_raw(database, column, values):
+    """Store a row for each value, which goes into the column past Django."""
+    rows = store(database, *(made(database) for _ in values))
+    with connections[database].cursor() as cursor:
+        for key, value in zip(rows.values_list("id", flat=True), values, strict=True):
+            cursor.execute(f"UPDATE fieldtypes_everything SET {column} = %s WHERE id = %s", (value, key))
+    return rows
+
+
 def plain(queryset):
     """Return the driver's rows of the queryset's own query."""
     compiler = queryset.query.clone().get_compiler(queryset.db)
@@ -405,19 +414,13 @@ class TestExactness:
     def test_sqlite_decimals_have_more_digits_than_django_reads(self, database):
         only(database, "sqlite")
         stored = [0.1 + 0.2, 0.3, 0.30000000000000010, 10**15 + 0.1, 2**62 + 1, 2**62, 1e300]
-        rows = store(database, *(made(database) for _ in stored))
-        with connections[database].cursor() as cursor:
-            for key, value in zip(rows.values_list("id", flat=True), stored, strict=True):
-                cursor.execute("UPDATE fieldtypes_everything SET decimal = %s WHERE id = %s", (value, key))
+        rows = store_raw(database, "decimal", stored)
         check(rows.order_by("decimal").values_list("id"))
 
     def test_sqlite_dates_are_the_text_that_is_stored(self, database):
         only(database, "sqlite")
         stored = ["2026-01-31 08:15:00", "2026-01-31 08:15:00.000000", "2026-01-31T08:15:00", "2026-01-31 08:15"]
-        rows = store(database, *(made(database) for _ in stored))
-        with connections[database].cursor() as cursor:
-            for key, value in zip(rows.values_list("id", flat=True), stored, strict=True):
-                cursor.execute("UPDATE fieldtypes_everything SET datetime = %s WHERE id = %s", (value, key))
+        rows = store_raw(database, "datetime", stored)
         check(rows.order_by("-datetime").values_list("id"))
 
     def test_single_precision(self, tables):

@@ -80,18 +80,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from tests.fieldtypes.fields import Colour
 from tests.fieldtypes.models import Disguised, Everything, Odd, Parent, Ticket
 from tests.strategies import (
     FLOATS,
     MARIADB,
     POSTGRESQL,
     TEXTS,
+    disguised,
     everything,
     json_null,
-    json_values,
     store,
-    texts,
 )
 from upstream.streaming import Column, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.columns import OutputColumn
@@ -925,17 +923,8 @@ class TestFields:
     @given(st.data())
     @settings(max_examples=10)
     def test_custom_fields_are_read_by_their_own_functions(self, database, data):
-        vendor = connections[database].vendor
-        row = st.builds(
-            Disguised,
-            colour=st.none() | st.sampled_from(Colour),
-            backwards=texts(vendor),
-            price=st.none() | st.integers(-(10**12), 10**12).map(lambda cents: Decimal(cents).scaleb(-2)),
-            shifted=st.integers(-(10**6), 10**6),
-            sealed=json_values(vendor, top_null=False),
-        )
         with transaction.atomic(database):
-            Disguised.objects.using(database).bulk_create(data.draw(st.lists(row, max_size=3)))
+            Disguised.objects.using(database).bulk_create(data.draw(disguised(connections[database].vendor)))
             rows = Disguised.objects.using(database).order_by("pk")
             names = ["id", "colour", "backwards", "price", "shifted"]
             for export in (

@@ -8,6 +8,7 @@ from datetime import UTC
 from itertools import zip_longest
 
 import pytest
+from django.conf import settings
 from django.db import DataError, connection, connections, transaction
 from django.db.models import (
     DateTimeField,
@@ -46,6 +47,14 @@ def parents(transactional_database):
 def fill(alias):
     Parent.objects.using(alias).bulk_create(Parent(name=name) for name in LINES)
     return Parent.objects.using(alias).order_by("pk")
+
+
+def present(request, alias):
+    """Return the alias, whose tables are empty and will be emptied; skip where there is no such database."""
+    if alias not in connections.databases:
+        pytest.skip(settings.MISSING_DATABASES[alias])
+    request.getfixturevalue("transactional_db")
+    return alias
 
 
 def opened(source, columns, **options):
@@ -210,10 +219,7 @@ class TestOtherConnections:
 class TestMariaDB:
     @pytest.fixture
     def parents(self, request):
-        if "mariadb" not in connections.databases:
-            pytest.skip("there is no MariaDB")
-        request.getfixturevalue("transactional_db")
-        return fill("mariadb")
+        return fill(present(request, "mariadb"))
 
     pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -247,10 +253,7 @@ class TestMariaDB:
 class TestPostgreSQL:
     @pytest.fixture
     def parents(self, request):
-        if "postgresql" not in connections.databases:
-            pytest.skip("there is no PostgreSQL")
-        request.getfixturevalue("transactional_db")
-        return fill("postgresql")
+        return fill(present(request, "postgresql"))
 
     pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import foreign, oracle
-from tests.fieldtypes.fields import Colour
 from tests.fieldtypes.models import Disguised, Everything, Parent, Ticket
 from tests.oracle import JsonColumn
 from tests.strategies import (
@@ -29,11 +28,11 @@ from tests.strategies import (
     Point,
     Priority,
     Tone,
+    disguised,
     durations,
     everything,
     floats,
     json_null,
-    json_values,
     store,
     texts,
 )
@@ -301,16 +300,7 @@ class TestRelations:
 class TestCustomFields:
     @given(st.data())
     def test_a_custom_field_is_written_as_the_value_that_django_gives(self, database, data):
-        vendor = connections[database].vendor
-        row = st.builds(
-            Disguised,
-            colour=st.none() | st.sampled_from(Colour),
-            backwards=texts(vendor),
-            price=st.none() | st.integers(-(10**12), 10**12).map(lambda cents: Decimal(cents).scaleb(-2)),
-            shifted=st.integers(-(10**6), 10**6),
-            sealed=json_values(vendor, top_null=False),
-        )
-        rows = data.draw(st.lists(row, max_size=3))
+        rows = data.draw(disguised(connections[database].vendor))
         names = ["id", "colour", "backwards", "price", "shifted", "sealed"]
         with transaction.atomic(using=database):
             Disguised.objects.using(database).bulk_create(rows)
