@@ -71,16 +71,10 @@ class ModelColumn:
         names = (*self.relations, self.attribute, *self.keys)
         if isinstance(self.field, FileField):
             names += ("name",)
-        read = _path_reader(names) if len(names) > 1 else self._attribute_reader()
+        read = _path_reader(names) if len(names) > 1 else _attribute_reader(self.attribute, type(self.field))
         if not self.json:
             return read
         return lambda instance: None if (value := read(instance)) is None else as_json(value)
-
-    def _attribute_reader(self) -> Reader:
-        kind = type(self.field)
-        if kind.__module__.startswith("django.") and issubclass(kind.descriptor_class, DeferredAttribute):
-            return attrgetter(self.attribute)  # a value of Django's own fields, which is nothing to be called
-        return _attribute_reader(self.attribute)
 
 
 def _path_reader(names: tuple[str, ...]) -> Reader:
@@ -95,8 +89,14 @@ def _path_reader(names: tuple[str, ...]) -> Reader:
     return read
 
 
-def _attribute_reader(name: str) -> Reader:
-    """Return `_path_reader` of one attribute, whose owner need not be asked what it is: a third of its time."""
+def _attribute_reader(name: str, field: Any) -> Reader:
+    """Return `_path_reader` of one attribute, whose owner need not be asked what it is: a third of its time.
+
+    `field` is the class of the field whose value it is, if there is one: values of Django's own fields are nothing
+    to be called, and no relation is missing on the way to them.
+    """
+    if field.__module__.startswith("django.") and issubclass(field.descriptor_class, DeferredAttribute):
+        return attrgetter(name)
 
     def read(instance: Model) -> Any:
         try:

@@ -38,24 +38,19 @@ def reading(alias: str | None, *, several: bool = False, windows: bool = False) 
     connection: Any = connections[alias]
     if windows:
         return Reading(bounded=True, consistency="window", note="no cursor or transaction is open between windows")
+    if connection.vendor not in ("postgresql", "mysql", "sqlite", "oracle"):
+        note = f"how {connection.display_name} reads is not known here: ask for windows=True"
+        return Reading(bounded=False, consistency="statement", note=note)
     in_transaction = connection.in_atomic_block or (connection.connection and not connection.autocommit)
+    is_callers = in_transaction and not snapshots.is_open(connection)
     if connection.vendor == "postgresql":
-        notes = [postgresql.driver_note(connection)]
-        is_ours = not in_transaction or snapshots.is_open(connection)
-        notes += [] if is_ours else ["it runs in the caller's transaction"]
-        return Reading(
-            bounded=True, consistency="snapshot" if is_ours else "statement", note="; ".join(filter(None, notes))
-        )
-    if connection.vendor == "mysql":
-        whose = "the caller's transaction" if in_transaction else "the snapshot"
-        note = f"in {whose} all rows go to disk before the first is given" if in_transaction or several else ""
-        is_ours = several and not in_transaction
-        return Reading(bounded=True, consistency="snapshot" if is_ours else "statement", note=note)
-    if connection.vendor in ("sqlite", "oracle"):
-        is_steady = several and connection.vendor == "sqlite"
-        return Reading(bounded=True, consistency="snapshot" if is_steady else "statement")
-    note = f"how {connection.display_name} reads is not known here: ask for windows=True"
-    return Reading(bounded=False, consistency="statement", note=note)
+        notes = [postgresql.driver_note(connection), "it runs in the caller's transaction" if is_callers else ""]
+        consistency: Consistency = "statement" if is_callers else "snapshot"
+        return Reading(bounded=True, consistency=consistency, note="; ".join(filter(None, notes)))
+    goes_to_disk = connection.vendor == "mysql" and (in_transaction or several)
+    is_snapshot = not is_callers if goes_to_disk else several and connection.vendor == "sqlite"
+    note = "in a transaction all rows go to disk before the first is given" if goes_to_disk else ""
+    return Reading(bounded=True, consistency="snapshot" if is_snapshot else "statement", note=note)
 
 
 def ends_with_caller(alias: str) -> bool:

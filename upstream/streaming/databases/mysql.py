@@ -1,12 +1,9 @@
 """MySQL and MariaDB: unbuffered cursors, where the driver's own ones hold the whole result."""
 
-import logging
 from importlib import import_module
 from typing import Any
 
 from upstream.streaming.databases.spool import Cursor, SpooledCursor
-
-logger = logging.getLogger(__name__)
 
 # The server gives up on a client that takes nothing for 60 seconds; a download may stall for longer.
 WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
