@@ -24,8 +24,17 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 
 from tests.fieldtypes.models import Parent
-from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, plan, stream
-from upstream.streaming.errors import DeadlineError, SourceError
+from upstream.streaming import (
+    Column,
+    Csv,
+    DeadlineError,
+    ExportError,
+    Json,
+    JsonLines,
+    SourceError,
+    plan,
+    stream,
+)
 
 ROWS = 400
 LINES = [f"p{number}" for number in range(ROWS)]

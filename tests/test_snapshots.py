@@ -12,8 +12,7 @@ from django.db.models.expressions import RawSQL
 from tests.fieldtypes.models import Everything, Parent
 from tests.test_querysets import row
 from tests.test_reading import SLOW, another_connection, journal_mode
-from upstream.streaming import Column, Json, plan, stream
-from upstream.streaming.errors import DeadlineError
+from upstream.streaming import Column, DeadlineError, Json, plan, stream
 
 ROWS = 300
 

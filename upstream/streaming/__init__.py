@@ -6,6 +6,7 @@ from upstream.streaming.encoders.json import Json, JsonLines
 from upstream.streaming.errors import (
     BlockedURLError,
     ColumnError,
+    DeadlineError,
     ExportError,
     MissingDependencyError,
     SourceError,
@@ -21,6 +22,7 @@ __all__ = [
     "Column",
     "ColumnError",
     "Csv",
+    "DeadlineError",
     "ExportError",
     "ExportResponse",
     "Json",
