@@ -35,6 +35,7 @@ ENGINE_LAYERS = [
     ("cursors",),
     ("selections",),
     ("querysets",),
+    ("queries",),
     ("sources",),
     ("encoders",),
     ("lanes",),

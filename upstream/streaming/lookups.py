@@ -1,6 +1,6 @@
 """What a column's name means on a Django model."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partialmethod
 from inspect import getattr_static
@@ -16,7 +16,15 @@ from django.db.models.manager import ManagerDescriptor
 from django.db.models.query_utils import DeferredAttribute
 from django.utils.functional import cached_property as django_cached_property
 
-from upstream.streaming.columns import Column, Reader, path_reader, result_of, unknown_column
+from upstream.streaming.columns import (
+    Column,
+    OutputColumn,
+    Reader,
+    RowReader,
+    path_reader,
+    result_of,
+    unknown_column,
+)
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import json_forms
 
@@ -118,6 +126,28 @@ def find(column: Column, model: type[Model], annotations: Mapping[str, Any]) -> 
     if column.name in annotations:
         return ModelColumn(column, attribute=column.name, field=annotations[column.name], annotated=True)
     return _walk(column, column.name.split("__"), model)
+
+
+def find_all(columns: Iterable[Column], model: type[Model], annotations: Mapping[str, Any]) -> list[ModelColumn]:
+    """Return what each of the columns means, as `find` does."""
+    return [find(column, model, annotations) for column in columns]
+
+
+def outputs(found: Iterable[ModelColumn]) -> tuple[OutputColumn, ...]:
+    """Return the columns as encoders see them."""
+    return tuple(column.column.output(json=column.json) for column in found)
+
+
+def relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
+    """Return the relations that the columns follow, each once, as prefetches spell them."""
+    return tuple({"__".join(column.relations): None for column in found if column.relations})
+
+
+def row_reader(found: Iterable[ModelColumn], readers: Iterable[Reader] | None = None) -> RowReader:
+    """Return what turns records into rows, by the columns' own readers where no others are given."""
+    columns = tuple(found)
+    own = (column.reader() for column in columns)
+    return RowReader(tuple(column.column for column in columns), tuple(own if readers is None else readers))
 
 
 def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:

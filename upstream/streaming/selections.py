@@ -19,7 +19,7 @@ from upstream.streaming.cursors import CursorFetch, ReadFetch, largest_fetch
 from upstream.streaming.databases import OpenedCursor, open_cursor
 from upstream.streaming.databases.loaders import Loader, find_loader
 from upstream.streaming.keyset import WindowedRows
-from upstream.streaming.lookups import ModelColumn, as_json
+from upstream.streaming.lookups import ModelColumn, as_json, outputs
 
 Rows = list[tuple[Any, ...]]
 Opened = tuple[tuple[OutputColumn, ...], Generator[Rows]]
@@ -71,7 +71,7 @@ class SelectionSource:
 
     @property
     def columns(self) -> tuple[OutputColumn, ...]:
-        return tuple(column.column.output(json=column.json) for column in self.found)
+        return outputs(self.found)
 
     @property
     def database(self) -> str:

@@ -22,8 +22,8 @@ from upstream.streaming.columns import (
 )
 from upstream.streaming.cursors import batches_of_rows
 from upstream.streaming.errors import ColumnError, SourceError
-from upstream.streaming.lookups import default_names, find
-from upstream.streaming.querysets import prepare
+from upstream.streaming.lookups import default_names, find_all, outputs, relations, row_reader
+from upstream.streaming.queries import prepare
 from upstream.streaming.values import SCALARS
 
 Rows = list[tuple[Any, ...]]
@@ -138,13 +138,8 @@ class RecordSource:
         fields = {field.attname for field in model._meta.concrete_fields}
         annotations = dict.fromkeys(name for name in vars(first) if name not in fields and name[0] != "_")
         names = [*default_names(model, vars(first)), *annotations]
-        found = [find(column, model, annotations) for column in self.requested or as_columns(names)]
-        readers = tuple(column.reader() for column in found)
-        return Layout(
-            tuple(column.column.output(json=column.json) for column in found),
-            RowReader(tuple(column.column for column in found), readers),
-            tuple({"__".join(column.relations): None for column in found if column.relations}),
-        )
+        found = find_all(self.requested or as_columns(names), model, annotations)
+        return Layout(outputs(found), row_reader(found), relations(found))
 
     def _mappings(self, first: Mapping[Any, Any]) -> Layout:
         if self.requested:
