@@ -40,6 +40,7 @@ ENGINE_LAYERS = [
     ("encoders",),
     ("lanes",),
     ("compression",),
+    ("plans",),
     ("pipeline",),
     ("filenames",),
     ("files",),

@@ -19,7 +19,18 @@ from hypothesis import strategies as st
 from tests.fieldtypes.models import Parent
 from tests.processes import eventually
 from tests.strategies import Plain, texts
-from upstream.streaming import Column, ColumnError, Csv, ExportError, Json, JsonLines, SourceError, plan, stream
+from upstream.streaming import (
+    Column,
+    ColumnError,
+    Csv,
+    ExportError,
+    Json,
+    JsonLines,
+    LimitError,
+    SourceError,
+    plan,
+    stream,
+)
 
 ENCODERS = [
     pytest.param(Csv(), id="csv"),
@@ -450,6 +461,57 @@ class TestProgress:
         assert all(later - sooner >= 0.24 for sooner, later in pairwise(moments))
         assert last[1:] == (80, size)
         assert [numbers for _, *numbers in calls] == sorted(numbers for _, *numbers in calls)
+
+
+class TestLimits:
+    @every_encoder
+    @COLUMNS
+    @pytest.mark.parametrize("compression", [None, "gzip"])
+    def test_an_export_of_just_so_many_rows_and_bytes_is_whole(self, encoder, columns, compression):
+        def export(**limits):
+            rows = [{"n": n} for n in range(25)]
+            return b"".join(stream(rows, columns, encoder, chunk_size=10, compression=compression, **limits))
+
+        whole = export()
+        assert export(max_rows=25, max_bytes=len(whole)) == whole
+        with pytest.raises(LimitError, match="more than 24 rows"):
+            export(max_rows=24)
+        with pytest.raises(LimitError, match=f"more than {len(whole) - 1} bytes"):
+            export(max_bytes=len(whole) - 1)
+
+    @pytest.mark.parametrize("limits", [{"max_rows": 100}, {"max_bytes": 2000}], ids=["rows", "bytes"])
+    def test_what_is_over_is_never_given_and_its_source_is_closed(self, limits):
+        events = []
+        chunks = stream(recording(events, 5000), ["n"], Csv(header=False), chunk_size=50, **limits)
+        with pytest.raises(LimitError):
+            list(chunks)
+        assert events[-1] == "closed"
+        assert rows_read(events) < 1000
+        assert chunks.rows <= limits.get("max_rows", chunks.rows)
+        assert 0 < chunks.size <= limits.get("max_bytes", chunks.size)
+
+    def test_rows_that_the_database_renders_are_counted_too(self, database):
+        for number in range(30):
+            Parent.objects.using(database).create(name=f"{number}")
+        events = Parent.objects.using(database)
+        assert len(b"".join(stream(events, ["name"], max_rows=30)).splitlines()) == 31
+        with pytest.raises(LimitError):
+            list(stream(events, ["name"], max_rows=29))
+
+    def test_a_stream_tells_how_far_it_is(self):
+        chunks = stream(({"n": n} for n in range(1000)), ["n"], chunk_size=10)
+        assert (chunks.rows, chunks.size) == (0, 0)
+        read = len(next(chunks))
+        assert chunks.size == read
+        assert 0 < chunks.rows <= 20
+        rest = sum(map(len, chunks))
+        assert (chunks.rows, chunks.size) == (1000, read + rest)
+
+    @pytest.mark.parametrize("name", ["max_rows", "max_bytes"])
+    @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "10"])
+    def test_limits_are_whole_numbers_from_one(self, name, limit):
+        with pytest.raises(ValueError, match=name):
+            stream([{"n": 1}], **{name: limit})
 
 
 class TestPlan:

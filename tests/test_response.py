@@ -236,6 +236,21 @@ def test_only_the_first_chunk_is_made_before_the_response_is_read():
     response.close()
 
 
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_head_has_the_headers_of_a_live_download_and_reads_nothing(encoder, compression):
+    def rows():
+        raise BrokenSourceError
+        yield
+
+    chunks = stream(ROWS, encoder=encoder, compression=compression)
+    with contextlib.closing(to_response(chunks, "x.csv")) as live:
+        headers = {name: value for name, value in live.items() if name != "X-Accel-Buffering"}
+    head = to_response(stream(rows(), ["n"], encoder, compression=compression), "x.csv", head=True)
+    assert dict(head.items()) == headers
+    assert head.getvalue() == b""
+
+
 def test_unread_response_that_is_closed_releases_its_source():
     source = Source(b"a", b"b")
     to_response(source, "x").close()

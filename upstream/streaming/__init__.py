@@ -8,11 +8,13 @@ from upstream.streaming.errors import (
     ColumnError,
     DeadlineError,
     ExportError,
+    LimitError,
     MissingDependencyError,
     SourceError,
     TextError,
 )
-from upstream.streaming.pipeline import ByteStream, Plan, plan, stream
+from upstream.streaming.pipeline import ByteStream, stream
+from upstream.streaming.plans import Plan, plan
 from upstream.streaming.readers import read_csv, read_json
 from upstream.streaming.targets import ExportResponse, to_buffer, to_file, to_response, to_storage
 
@@ -27,6 +29,7 @@ __all__ = [
     "ExportResponse",
     "Json",
     "JsonLines",
+    "LimitError",
     "MissingDependencyError",
     "Plan",
     "SourceError",

@@ -21,6 +21,10 @@ class DeadlineError(ExportError, TimeoutError):
     """The export's own time is over."""
 
 
+class LimitError(ExportError, ValueError):
+    """The export has more rows or bytes than its caller allowed."""
+
+
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
     """Return the TextError for the character of `text` that `error` stopped at."""
     return TextError(

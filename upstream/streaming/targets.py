@@ -133,6 +133,7 @@ def to_response(
     *,
     content_type: str | None = None,
     spool: bool = False,
+    head: bool = False,
     as_attachment: bool = True,
 ) -> ExportResponse:
     """Return a download of `chunks` under the name `filename`.
@@ -141,7 +142,8 @@ def to_response(
     rest is made while it is sent, and an error breaks the connection. On PostgreSQL that needs a view outside of
     transactions (ATOMIC_REQUESTS), which end before the body is sent: else it is an ExportError. With
     `spool=True` the whole export is made on disk first and sent with Content-Length and Repr-Digest (RFC 9530):
-    every cut is detected.
+    every cut is detected. With `head=True`, the answer to a HEAD request, nothing is made: the chunks are closed
+    unread, and the headers are those of a live download.
 
     A stream with `compression` is a download of compressed data if `filename` ends with .gz or .zst, else it is
     sent with Content-Encoding, for the browser to undo. `content_type` defaults to the stream's own, or to that
@@ -155,7 +157,9 @@ def to_response(
     response["X-Content-Type-Options"] = "nosniff"
     if encoding:
         response["Content-Encoding"] = encoding
-    if spool:
+    if head:
+        _close(chunks)
+    elif spool:
         body = _Spooled(chunks)
         response["Content-Length"] = str(body.size)
         response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
@@ -169,8 +173,7 @@ def to_response(
 
 
 def _check_outlives_view(chunks: Iterable[bytes]) -> None:
-    database = chunks.plan.database if isinstance(chunks, ByteStream) else None
-    if database and any(map(ends_with_caller, database.split(", "))):
+    if isinstance(chunks, ByteStream) and any(map(ends_with_caller, chunks.plan.databases)):
         raise ExportError(
             "a transaction is open (ATOMIC_REQUESTS?) that ends before the body is sent, and the cursor with it: "
             "@transaction.non_atomic_requests, or to_response(..., spool=True)"
