@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings as django_settings
-from django.db import connections
+from django.core.signals import request_finished
+from django.db import close_old_connections, connections
 from hypothesis import HealthCheck, Phase, settings
 
-from tests import services
+from tests import asking, services
 
 DATABASES = [pytest.param("default", id="sqlite"), "postgresql", "mariadb"]
 
@@ -53,6 +56,22 @@ def database(request: pytest.FixtureRequest) -> str:
 def transactional_database(request: pytest.FixtureRequest) -> str:
     """The alias of each database in turn, outside any transaction; tables are emptied after the test."""
     return _present(request.param)
+
+
+@pytest.fixture
+def customers(db: None) -> list[Any]:
+    """The customers of `tests.asking.NAMES`."""
+    model = apps.get_model("upstream.Customer")
+    return [model._default_manager.create(name=name) for name in asking.NAMES]
+
+
+@pytest.fixture
+def answers() -> Iterator[None]:
+    """Close what `tests.asking.ask` gave, and leave the connection open in which the test runs, as Client does."""
+    request_finished.disconnect(close_old_connections)
+    yield
+    asking.close_answers()
+    request_finished.connect(close_old_connections)
 
 
 @pytest.fixture(scope="session")

@@ -238,7 +238,7 @@ class TestLettingGo:
         with watcher(transactional_database) as connection:
             yield connection
 
-    FORMS = {  # noqa: RUF012
+    FORMS = {
         "tuples": lambda parents: (parents, ["name"]),
         "instances": lambda parents: (parents, ["name", "label"]),
         "values": lambda parents: (parents.values("name"), None),

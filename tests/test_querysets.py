@@ -234,7 +234,7 @@ class TestInstances:
 
 
 class TestValues:
-    FORMS = {  # noqa: RUF012
+    FORMS = {
         "values": lambda rows: rows.values("integer", "char"),
         "values_list": lambda rows: rows.values_list("integer", "char"),
         "named": lambda rows: rows.values_list("integer", "char", named=True),
@@ -581,8 +581,8 @@ class TestRawQueries:
 class TestLanes:
     """Tuples and instances: the same columns give the same cells."""
 
-    NAMES = [f.attname for f in Everything._meta.concrete_fields]  # noqa: RUF012
-    MORE = ["parent__name", "ticket__code", "parent__details", "datetime__year", "date__month"]  # noqa: RUF012
+    NAMES = [f.attname for f in Everything._meta.concrete_fields]
+    MORE = ["parent__name", "ticket__code", "parent__details", "datetime__year", "date__month"]
 
     @settings(max_examples=15)
     @given(st.data())

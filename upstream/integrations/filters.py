@@ -20,25 +20,30 @@ COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})
 
 
 def parse_filter(model: type[Model], text: str) -> Q:
-    """Return the condition of `text`, such as `severity__gte=0.7`, `status__in=sent,failed` or `note__isnull=yes`.
-
-    Values are read as the field reads them; those of `in` and `range` stand between commas. A condition on many
-    related rows selects a row once, however many of them match. A name that is unknown or sensitive, or a value
-    that the field does not take, is a ColumnError.
-    """
+    """Return the condition of a text such as `severity__gte=0.7`, `status__in=sent,failed`, `note__isnull=yes`."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ColumnError(f"{text!r} is no filter: NAME=VALUE, such as severity__gte=0.7")
+    return condition(model, name, value, called=f"filter {text!r}")
+
+
+def condition(model: type[Model], name: str, text: str, *, called: str) -> Q:
+    """Return the condition that a field or lookup of `model` has the value written as `text`.
+
+    Values are read as the field reads them; those of `in` and `range` stand between commas. A condition on many
+    related rows selects a row once, however many of them match. A name that is unknown or sensitive, or a value
+    that the field does not take, is a ColumnError; its text says of which condition by the name it is `called`.
+    """
     fields, lookups = _follow(model, name)
     try:
-        condition = Q(**{name: _value(fields[-1], lookups, value)})
-        matching = model._default_manager.filter(condition)
+        found = Q(**{name: _value(fields[-1], lookups, text)})
+        matching = model._default_manager.filter(found)
     except (FieldError, ValidationError, ValueError, TypeError) as error:
         words = "; ".join(error.messages) if isinstance(error, ValidationError) else error
-        raise ColumnError(f"filter {text!r}: {words}") from error
+        raise ColumnError(f"{called}: {words}") from error
     if any(field.one_to_many or field.many_to_many for field in fields):
         return Q(pk__in=matching.values("pk"))
-    return condition
+    return found
 
 
 def parse_ordering(model: type[Model], name: str) -> str:

@@ -157,17 +157,18 @@ def to_response(
     response["X-Content-Type-Options"] = "nosniff"
     if encoding:
         response["Content-Encoding"] = encoding
-    if head:
-        _close(chunks)
-    elif spool:
+    if spool and not head:
         body = _Spooled(chunks)
         response["Content-Length"] = str(body.size)
         response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
         response.setdefault("Content-Encoding", IDENTITY)
         response.streaming_content = body
+        return response
+    response["X-Accel-Buffering"] = "no"
+    if head:
+        _close(chunks)
     else:
         _check_outlives_view(chunks)
-        response["X-Accel-Buffering"] = "no"
         response.streaming_content = _Live(chunks)
     return response
 

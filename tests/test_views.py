@@ -1,0 +1,402 @@
+"""Views that export what they list: what a user may choose, who may, and what is told of it."""
+
+import json
+
+import django_filters
+import pytest
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db import connection, connections, transaction
+from django.db.models import Count
+from django.http import HttpResponse
+from django.test.utils import CaptureQueriesContext
+from django.views.generic import ListView
+from django_filters.views import FilterView
+
+from tests.asking import NAMES, Told, ask, refused, rows, text
+from tests.fieldtypes.models import Parent
+from upstream.integrations.formats import Format
+from upstream.integrations.signals import export_finished, export_started
+from upstream.integrations.views import ExportMixin, ExportView
+from upstream.models import Customer
+from upstream.streaming import Column, Csv
+
+pytestmark = pytest.mark.usefixtures("answers")
+
+
+class Customers(ExportView):
+    model = Customer
+    permission = None
+    columns = (
+        "id",
+        Column("name", header="Name", value=str.upper),
+        Column(lambda c: len(c.name), header="Length"),
+    )
+    ordering_fields = {"name": "name", "number": "id"}
+    filter_fields = {"after": "name__gt", "name": "name"}
+
+
+@pytest.mark.usefixtures("customers")
+class TestChoices:
+    def test_all_declared_columns_are_exported_by_default(self):
+        header, *found = rows(ask(Customers))
+        assert header == ["id", "Name", "Length"]
+        assert [row[1:] for row in found] == [[name.upper(), str(len(name))] for name in NAMES]
+
+    @pytest.mark.parametrize("query", ["?columns=length,name", "?columns=length&columns=name"])
+    def test_columns_come_as_they_are_chosen(self, query):
+        assert rows(ask(Customers, query)) == [
+            ["Length", "Name"],
+            *([str(len(name)), name.upper()] for name in NAMES),
+        ]
+
+    def test_columns_of_a_mapping_are_chosen_by_its_names(self):
+        class Named(Customers):
+            columns = {"customer": Column("name", header="Customer"), "key": "id"}
+
+        assert rows(ask(Named, "?columns=customer"))[0] == ["Customer"]
+        assert "there is customer, key" in refused(ask(Named, "?columns=name"))
+
+    def test_columns_that_are_not_declared_are_those_of_the_source(self):
+        class Plain(Customers):
+            columns = None
+            queryset = Customer.objects.annotate(events=Count("drift_events"))
+
+        assert rows(ask(Plain))[0] == ["id", "name", "events"]
+        assert rows(ask(Plain, "?columns=events"))[0] == ["events"]
+
+    @pytest.mark.parametrize(
+        "name",
+        ["report_runs__status", "name__contains", "pk", "_state", "__class__", "objects", "Name", "'", "a\x00b"],
+    )
+    @pytest.mark.parametrize("parameter", ["columns", "order_by"])
+    def test_what_was_not_declared_is_a_400_that_lists_what_was_and_no_query(self, parameter, name):
+        with CaptureQueriesContext(connection) as queries:
+            words = refused(ask(Customers, f"?{parameter}={name}"))
+        assert "there is " in words
+        assert {"columns": "id, name, length", "order_by": "name, number"}[parameter] in words
+        assert not queries
+
+    def test_a_parameter_that_was_not_declared_is_a_400(self):
+        assert "'nmae'; there is format, columns, order_by, after, name" in refused(ask(Customers, "?nmae=Cigna"))
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [("-name", NAMES[::-1]), ("name", NAMES), ("-number", NAMES[::-1]), ("name,-number", NAMES)],
+    )
+    def test_rows_come_in_a_declared_order(self, query, expected):
+        assert [row[0] for row in rows(ask(Customers, f"?columns=name&order_by={query}"))[1:]] == [
+            name.upper() for name in expected
+        ]
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [("?after=Aetna", ["CIGNA", "HUMANA"]), ("?name=Cigna", ["CIGNA"]), ("?name=Cigna&name=Aetna", [])],
+    )
+    def test_rows_are_those_of_the_declared_filters(self, query, expected):
+        assert [row[0] for row in rows(ask(Customers, f"{query}&columns=name"))[1:]] == expected
+
+    def test_a_value_that_a_filter_cannot_read_is_a_400(self):
+        class Filtered(Customers):
+            filter_fields = {"key": "id"}
+
+        assert refused(ask(Filtered, "?key=abc")) == "key: “abc” value must be an integer.\n"
+
+    def test_two_columns_of_one_name_are_told_to_the_developer(self):
+        class Twice(Customers):
+            columns = ("name", Column("name", header="Again"))
+
+        with pytest.raises(ImproperlyConfigured, match="mapping"):
+            ask(Twice)
+
+
+@pytest.mark.usefixtures("customers")
+class TestFormats:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("csv", "text/csv; charset=utf-8"),
+            ("tsv", "text/tab-separated-values; charset=utf-8"),
+            ("json", "application/json"),
+            ("ndjson", "application/x-ndjson"),
+        ],
+    )
+    def test_format_is_chosen_by_its_name_or_by_accept(self, name, kind):
+        by_name = ask(Customers, f"?format={name}&columns=name")
+        by_accept = ask(Customers, "?columns=name", headers={"Accept": kind.partition(";")[0]})
+        for response in (by_name, by_accept):
+            assert response["Content-Type"] == kind
+            assert response["Content-Disposition"] == f'attachment; filename="customer.{name}"'
+        assert text(by_name) == text(by_accept)
+
+    def test_rows_are_the_same_in_every_format(self):
+        expected = [{"Name": name.upper()} for name in NAMES]
+        assert json.loads(text(ask(Customers, "?format=json&columns=name"))) == expected
+        lines = text(ask(Customers, "?format=ndjson&columns=name")).splitlines()
+        assert [json.loads(line) for line in lines] == expected
+
+    def test_unknown_format_is_a_400_that_lists_the_known(self):
+        assert "there is csv, tsv, json, ndjson" in refused(ask(Customers, "?format=xls"))
+
+    def test_format_that_accept_does_not_allow_is_a_406(self):
+        assert "text/csv" in refused(ask(Customers, headers={"Accept": "image/png"}), 406)
+
+    @pytest.mark.parametrize("accept", ["*/*", "text/html,*/*;q=0.8", "text/*"])
+    def test_browsers_get_the_first_format(self, accept):
+        with_accept = ask(Customers, headers={"Accept": accept})
+        assert with_accept["Content-Type"].startswith("text/csv")
+        assert "Accept" in with_accept["Vary"]
+        with_accept.close()
+
+    def test_formats_of_ones_own_stand_beside_those_of_the_package(self):
+        class Own(Customers):
+            formats = ("json", Format("psv", "Pipes", Csv(delimiter="|")))
+
+        response = ask(Own, "?format=psv&columns=name,length")
+        assert response["Content-Disposition"] == 'attachment; filename="customer.psv"'
+        assert text(response).startswith("Name|Length\r\n")
+
+    def test_profile_is_that_of_the_view(self):
+        class ForPeople(Customers):
+            profile = "excel"
+
+        assert text(ask(ForPeople)).startswith("\ufeffid,")
+
+
+@pytest.mark.usefixtures("customers")
+class TestComposition:
+    def test_a_list_view_lists_and_exports(self):
+        class Listed(ExportMixin, ListView):
+            model = Customer
+            permission = None
+
+            def render_to_response(self, context, **kwargs):
+                return HttpResponse(f"{len(context['object_list'])} customers")
+
+        assert text(ask(Listed)) == "3 customers"
+        assert len(rows(ask(Listed, "?format=csv"))) == 4
+
+    def test_login_required_comes_first(self, django_user_model):
+        class Private(LoginRequiredMixin, Customers):
+            pass
+
+        assert ask(Private).status_code == 302
+        assert ask(Private, user=django_user_model.objects.create(username="a")).status_code == 200
+
+    def test_a_filter_view_exports_what_it_filters(self):
+        class CustomerFilter(django_filters.FilterSet):
+            class Meta:
+                model = Customer
+                fields = {"name": ["startswith"], "id": ["exact"]}
+
+        class Filtered(ExportMixin, FilterView):
+            filterset_class = CustomerFilter
+            permission = None
+
+        assert [row[1] for row in rows(ask(Filtered, "?format=csv&name__startswith=C"))] == ["name", "Cigna"]
+        assert "id" in refused(ask(Filtered, "?format=csv&id=abc"))
+
+    def test_an_iterable_is_exported_too(self):
+        class Numbers(ExportView):
+            permission = None
+            export_filename = "numbers"
+
+            def get_queryset(self):
+                return ({"n": n} for n in range(3))
+
+        response = ask(Numbers, "?format=csv")
+        assert response["Content-Disposition"] == 'attachment; filename="numbers.csv"'
+        assert rows(response) == [["n"], ["0"], ["1"], ["2"]]
+        assert "not known beforehand" in refused(ask(Numbers, "?columns=n"))
+
+    def test_secrets_are_left_out_unless_they_are_declared(self, django_user_model):
+        django_user_model.objects.create(username="a", password="hash")
+
+        class Users(ExportView):
+            model = User
+            permission = None
+
+        assert "password" not in rows(ask(Users))[0]
+        assert "there is " in refused(ask(Users, "?columns=password"))
+
+
+class TestPermission:
+    @pytest.fixture
+    def users(self, db):
+        def user(name, *codenames, **flags):
+            made = User.objects.create(username=name, **flags)
+            made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+            return made
+
+        return {
+            "anonymous": AnonymousUser(),
+            "staff": user("staff", is_staff=True),
+            "view": user("view", "view_customer", is_staff=True),
+            "export": user("export", "export_customer"),
+            "superuser": user("superuser", is_superuser=True),
+        }
+
+    @pytest.mark.parametrize(
+        ("who", "status"),
+        [("anonymous", 302), ("staff", 403), ("view", 403), ("export", 200), ("superuser", 200)],
+    )
+    def test_only_who_may_export_the_model_may(self, users, who, status, client):
+        class Guarded(Customers):
+            permission = "export"
+
+        if status == 403:
+            with pytest.raises(PermissionDenied):
+                ask(Guarded, user=users[who])
+        else:
+            assert ask(Guarded, user=users[who]).status_code == status
+
+    def test_who_may_not_is_not_told_what_is_declared(self, users):
+        class Guarded(Customers):
+            permission = "export"
+
+        assert ask(Guarded, "?unknown=1", user=users["anonymous"]).status_code == 302
+
+    def test_a_permission_of_ones_own_can_be_named(self, users):
+        class Viewed(Customers):
+            permission = "upstream.view_customer"
+
+        assert ask(Viewed, user=users["view"]).status_code == 200
+
+    def test_an_export_of_no_model_has_to_name_its_permission(self, users):
+        class Numbers(ExportView):
+            def get_queryset(self):
+                return [{"n": 1}]
+
+        with pytest.raises(ImproperlyConfigured, match="permission = "):
+            ask(Numbers, user=users["staff"])
+
+
+def failing_rows():
+    yield {"n": 1}
+    raise ZeroDivisionError
+
+
+def breaking_later():
+    yield from ({"n": n} for n in range(5000))
+    raise ZeroDivisionError
+
+
+class TestSignals:
+    def view(self, rows, **attributes):
+        members = {"permission": None, "formats": ("csv",), "get_queryset": lambda self: rows, **attributes}
+        return type("Exported", (ExportView,), members)
+
+    def test_a_whole_download_is_told_with_its_rows_and_bytes(self):
+        view = self.view([{"n": n} for n in range(25)])
+        with Told(view) as told:
+            size = len(text(ask(view)))
+        (first, started), (last, finished) = told
+        assert (first, last) == ("started", "finished")
+        assert started["filename"] == finished["filename"] == "export.csv"
+        assert started["request"] is finished["request"]
+        assert finished["outcome"] == "complete"
+        assert (finished["rows"], finished["bytes"], finished["error"]) == (25, size, None)
+        assert finished["seconds"] > 0
+
+    @pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+    def test_a_reader_that_goes_is_told_as_aborted(self, spool):
+        view = self.view(({"n": n} for n in range(50_000)), spool=spool)
+        with Told(view) as told:
+            response = ask(view)
+            read = len(next(iter(response)))
+            response.close()
+            response.close()
+        [_, (name, details)] = told
+        assert name == "failed"
+        assert (details["outcome"], details["error"], details["bytes"]) == ("aborted", None, read)
+
+    @pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+    def test_a_response_that_nobody_read_is_told_as_aborted(self, spool):
+        view = self.view([{"n": 1}], spool=spool)
+        with Told(view) as told:
+            ask(view).close()
+        assert [(name, details.get("outcome")) for name, details in told] == [
+            ("started", None),
+            ("failed", "aborted"),
+        ]
+
+    def test_an_error_midway_is_told_with_what_was_sent(self):
+        view = self.view(breaking_later(), spool=False)
+        with Told(view) as told, pytest.raises(ZeroDivisionError):
+            ask(view).getvalue()
+        [_, (name, details)] = told
+        assert (name, details["outcome"], type(details["error"])) == ("failed", "failed", ZeroDivisionError)
+        assert details["rows"] > 0
+        assert details["bytes"] > 0
+
+    def test_an_error_before_the_first_byte_is_told_and_raised(self):
+        view = self.view(failing_rows(), spool=True)
+        with Told(view) as told, pytest.raises(ZeroDivisionError):
+            ask(view)
+        [_, (name, details)] = told
+        assert (name, details["outcome"], details["rows"], details["bytes"]) == ("failed", "failed", 0, 0)
+
+    def test_a_receiver_that_fails_changes_nothing(self):
+        view = self.view([{"n": 1}])
+
+        def fail(**_):
+            raise ValueError("the receiver")
+
+        export_started.connect(fail, sender=view)
+        export_finished.connect(fail, sender=view)
+        assert text(ask(view)) == "n\r\n1\r\n"
+
+    def test_head_is_no_download(self):
+        view = self.view(failing_rows())
+        with Told(view) as told:
+            response = ask(view, method="head")
+        assert response["Content-Disposition"] == 'attachment; filename="export.csv"'
+        assert response.getvalue() == b""
+        assert told == []
+
+
+def test_head_asks_the_database_nothing(db):
+    with CaptureQueriesContext(connection) as queries:
+        response = ask(Customers, method="head")
+    assert response["Content-Disposition"] == 'attachment; filename="customer.csv"'
+    assert not queries
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete", "patch"])
+def test_only_reading_is_allowed(method):
+    assert ask(Customers, method=method).status_code == 405
+
+
+class TestDelivery:
+    @pytest.mark.parametrize(
+        ("environ", "spooled"),
+        [
+            ({}, False),
+            ({"SERVER_PROTOCOL": "HTTP/1.0"}, True),
+            ({"SERVER_SOFTWARE": "WSGIServer/0.2"}, True),
+            ({"SERVER_SOFTWARE": "Granian"}, True),
+        ],
+    )
+    def test_a_download_is_spooled_where_a_break_would_not_show(self, customers, environ, spooled):
+        with_environ = ask(Customers, **environ)
+        assert ("Content-Length" in with_environ) == spooled
+        assert len(rows(with_environ)) == 4
+
+    def test_it_can_be_decided(self, customers):
+        class Spooled(Customers):
+            spool = True
+
+        response = ask(Spooled)
+        assert int(response["Content-Length"]) == len(response.getvalue())
+
+    def test_a_transaction_around_the_view_makes_it_spooled(self, transactional_database):
+        class Parents(ExportView):
+            queryset = Parent.objects.using(transactional_database)
+            permission = None
+
+        with transaction.atomic(using=transactional_database):
+            response = ask(Parents)
+            response.close()
+        is_postgresql = connections[transactional_database].vendor == "postgresql"
+        assert ("Content-Length" in response) == is_postgresql

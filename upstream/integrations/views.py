@@ -1,0 +1,179 @@
+"""Class-based views that export what they list."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth.mixins import AccessMixin
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.views.generic import View
+from django.views.generic.list import MultipleObjectMixin
+
+from upstream.integrations.choices import (
+    ChoiceError,
+    Columns,
+    Names,
+    as_mapping,
+    chosen,
+    chosen_ordering,
+    keyed_columns,
+    listed,
+)
+from upstream.integrations.downloads import download, refusal
+from upstream.integrations.filters import condition
+from upstream.integrations.formats import FORMATS, Format, Profile, by_name
+from upstream.integrations.limits import Limits
+from upstream.integrations.permissions import ACTION, export_permission
+from upstream.streaming import Column, ColumnError
+
+
+class ExportMixin(AccessMixin):
+    """Exports the rows of a view; put it before Django's own classes, such as ListView or FilterView.
+
+    `?format=csv` asks for the export; without it the view does what it did. `columns`, `ordering_fields` and
+    `filter_fields` are all that a user may choose from, by `?columns=id,payer`, `?order_by=-severity,id` and the
+    names of the filters (as in `filter_fields = {"severe": "severity__gte"}`): columns are names, callables and
+    Columns, or a mapping of the names that users see to these; the others are names, or mappings to lookups.
+    What was not declared is a 400 that lists what was.
+
+    `permission` is what the user must have: by default that to export the model (`app.export_model`, which
+    `upstream.integrations` creates); None is an export for whoever reaches the view. `spool`, and `export_limits`
+    instead of the site's, are those of `upstream.integrations.downloads.download`.
+    """
+
+    columns: Columns | None = None
+    formats: Iterable[str | Format] = tuple(FORMATS)
+    ordering_fields: Names = ()
+    filter_fields: Names = ()
+    permission: str | None = ACTION
+    profile: Profile = "data"
+    spool: bool | None = None
+    export_limits: Limits | None = None
+    export_filename = ""
+
+    request: HttpRequest
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if "format" in request.GET:
+            return self.export()
+        shown: HttpResponseBase = super().get(request, *args, **kwargs)  # type: ignore[misc]
+        return shown
+
+    def export(self) -> HttpResponseBase:
+        """Return the export that the request asks for, or the answer that refuses it."""
+        if not self.has_export_permission():
+            return self.handle_no_permission()
+        try:
+            export_format = self._format()
+            if export_format is None:
+                known = ", ".join(one.media_type for one in by_name(self.formats).values())
+                return refusal(406, f"there is no format that Accept allows; there is {known}")
+            queryset = self.get_export_queryset()
+            columns = self._columns(queryset)
+            queryset = self._ordered(self._filtered(queryset))
+        except (ChoiceError, ColumnError) as error:
+            return refusal(400, str(error))
+        response = download(
+            self.request,
+            queryset,
+            columns,
+            export_format.encoder_for(self.profile),
+            self.get_export_filename(queryset, export_format),
+            sender=type(self),
+            limits=self.export_limits,
+            spool=self.spool,
+        )
+        patch_vary_headers(response, ["Accept"])
+        return response
+
+    def has_export_permission(self) -> bool:
+        """Whether the request's user may have the export."""
+        if self.permission is None:
+            return True
+        user: Any = getattr(self.request, "user", None)
+        return user is not None and user.has_perm(self.get_export_permission())
+
+    def get_export_permission(self) -> str:
+        """Return the name of the permission that is needed."""
+        if self.permission != ACTION:
+            return str(self.permission)
+        model = self._model()
+        if model is None:
+            raise ImproperlyConfigured(
+                f"{type(self).__name__} exports no model: permission = 'app.codename', or None for everyone"
+            )
+        return export_permission(model)
+
+    def get_export_queryset(self) -> Any:
+        """Return what is exported: the filtered queryset of a FilterView, else that of the view."""
+        if not hasattr(self, "get_filterset"):
+            return self.get_queryset()  # type: ignore[attr-defined]
+        filterset = self.get_filterset(self.get_filterset_class())  # type: ignore[attr-defined]
+        if not filterset.is_valid():
+            errors = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in filterset.errors.items())
+            raise ChoiceError(f"the filters cannot be read: {errors}")
+        return filterset.qs
+
+    def get_export_columns(self) -> Columns | None:
+        """Return the columns that a user may choose from, all of which are exported by default."""
+        return self.columns
+
+    def get_export_filename(self, queryset: Any, export_format: Format) -> str:
+        """Return the name of the file: `export_filename` or the name of the model, with the format's suffix."""
+        model = getattr(queryset, "model", None)
+        stem = self.export_filename or (model._meta.model_name if model else "export")
+        return f"{stem}.{export_format.name}"
+
+    def _model(self) -> Any:
+        """Return the model that is exported, as it is declared rather than as a user's filters make it."""
+        filterset = getattr(self, "filterset_class", None)
+        declared = (self, getattr(self, "queryset", None), filterset and filterset._meta)
+        models = (getattr(one, "model", None) for one in declared)
+        return next(filter(None, models), None) or getattr(self.get_export_queryset(), "model", None)
+
+    def _format(self) -> Format | None:
+        formats = by_name(self.formats)
+        if name := self.request.GET.get("format"):
+            return chosen("format", [name], formats)[0]
+        media_type = self.request.get_preferred_type([one.media_type for one in formats.values()])
+        return next((one for one in formats.values() if one.media_type == media_type), None)
+
+    def _columns(self, queryset: Any) -> list[Column] | None:
+        columns = keyed_columns(queryset, self.get_export_columns())
+        wanted = listed(self.request.GET.getlist("columns"))
+        if wanted and columns is None:
+            raise ChoiceError("the columns of this export are not known beforehand: all of them are exported")
+        if columns is None:
+            return None
+        return chosen("column", wanted or columns, columns)
+
+    def _filtered(self, queryset: Any) -> Any:
+        for name, lookup in as_mapping(self.filter_fields).items():
+            for text in self.request.GET.getlist(name):
+                queryset = queryset.filter(condition(queryset.model, lookup, text, called=name))
+        return queryset
+
+    def _ordered(self, queryset: Any) -> Any:
+        wanted = listed(self.request.GET.getlist("order_by"))
+        return queryset.order_by(*chosen_ordering(wanted, self.ordering_fields)) if wanted else queryset
+
+
+class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-arg]
+    """A view that only exports: `model` or `queryset`, or `get_queryset()` of any source, iterables too.
+
+    Without `?format=` the Accept header chooses the format, and the first of `formats` is the default. A
+    parameter that nothing was declared for is a 400, since a filter that is misspelt would export every row.
+    """
+
+    http_method_names = ("get", "head", "options")
+
+    def get(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
+        known = dict.fromkeys(("format", "columns", "order_by", *as_mapping(self.filter_fields)))
+        if self.has_export_permission():
+            try:
+                chosen("parameter", request.GET, known)
+            except ChoiceError as error:
+                return refusal(400, str(error))
+        return self.export()
