@@ -1,0 +1,254 @@
+"""Exports in Django's admin: a button on the changelist, an action for selected rows, a page to choose, a log."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import IS_FACETS_VAR, TO_FIELD_VAR, IncorrectLookupParameters
+from django.contrib.admin.utils import model_ngettext
+from django.contrib.admin.views.main import ALL_VAR, ERROR_FLAG, PAGE_VAR
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.db import connections
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.template.loader import select_template
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.translation import gettext_lazy as _
+
+from upstream.integrations.downloads import Ending, download
+from upstream.integrations.formats import FORMATS, Format, Profile, by_name
+from upstream.integrations.forms import ExportForm
+from upstream.integrations.limits import Limits
+from upstream.integrations.list_display import ListColumn, list_column
+from upstream.integrations.permissions import export_permission
+
+logger = logging.getLogger(__name__)
+
+# What the changelist's address says of how the list is shown, and not of which rows it holds.
+HOW_IT_IS_SHOWN = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
+
+
+class ExportAdminMixin:
+    """Lets those who have the permission `export_<model>` export what the changelist shows.
+
+    By query, not by primary keys: the filters, the search and the order of the list are those of the export, and
+    memory does not grow with the rows. `export_columns` are what may be chosen, in the words of `list_display`
+    (which they are by default) or Columns; `export_formats` are names or Formats. A column that shows another
+    model needs the permission to view that. Each export is written to the admin log.
+    """
+
+    export_columns: Sequence[Any] | None = None
+    export_formats: Iterable[str | Format] = tuple(FORMATS)
+    export_limits: Limits | None = None
+    export_spool: bool | None = None
+
+    model: Any
+    opts: Any
+    admin_site: Any
+    actions: Any
+    change_list_template: Any
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        label, name = self.opts.app_label, self.opts.model_name
+        own = [f"admin/{place}change_list.html" for place in (f"{label}/{name}/", f"{label}/", "")]
+        self._list_templates = [self.change_list_template] if self.change_list_template else own
+        self.change_list_template = "upstream_integrations/admin/change_list.html"
+        if self.actions is not None and "export_selected" not in self.actions:
+            self.actions = [*self.actions, "export_selected"]
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may export the rows that they may view."""
+        user: Any = request.user
+        return bool(user.has_perm(export_permission(self.model)))
+
+    def get_export_formats(self) -> list[Format]:
+        """Return the formats that may be chosen."""
+        return list(by_name(self.export_formats).values())
+
+    def get_export_columns(self, request: HttpRequest) -> Sequence[Any]:
+        """Return what may be chosen as columns, in the words of `list_display`, or Columns."""
+        columns: Sequence[Any] = self.export_columns or self.get_list_display(request)  # type: ignore[attr-defined]
+        return columns
+
+    def get_export_filename(self, request: HttpRequest, queryset: Any, file_format: Format) -> str:  # noqa: ARG002
+        """Return the name of the file."""
+        return f"{self.opts.model_name}.{file_format.name}"
+
+    def get_export_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows that the changelist shows for the parameters of the request, on all of its pages."""
+        changelist = self.get_changelist_instance(request)  # type: ignore[attr-defined]
+        queryset: QuerySet[Any] = changelist.queryset
+        return queryset
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type:
+        changelist: type = super().get_changelist(request, **kwargs)  # type: ignore[misc]
+        match = request.resolver_match
+        return _without_pages(changelist) if match and match.url_name == self._url_name else changelist
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.export_view)
+        urls: list[Any] = super().get_urls()  # type: ignore[misc]
+        return [path("export/", view, name=self._url_name), *urls]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponseBase:
+        context = {
+            "upstream_list_template": select_template(self._list_templates),
+            "has_export_permission": self.has_export_permission(request),
+            **(extra_context or {}),
+        }
+        shown: HttpResponseBase = super().changelist_view(request, context)  # type: ignore[misc]
+        return shown
+
+    @admin.action(description=_("Export selected %(verbose_name_plural)s"), permissions=["export"])
+    def export_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase:
+        """Show the page that exports the selected rows."""
+        everything = request.POST.get("select_across") == "1"
+        selected = [] if everything else request.POST.getlist(ACTION_CHECKBOX_NAME)
+        return self._page(request, queryset, self._form(request), selected)
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Show the page on which an export is chosen; answer its form by the download."""
+        may_view = self.has_view_or_change_permission(request)  # type: ignore[attr-defined]
+        if not (may_view and self.has_export_permission(request)):
+            raise PermissionDenied
+        shown: Any = request.GET.copy()
+        for name in HOW_IT_IS_SHOWN:
+            shown.pop(name, None)
+        request.GET = shown
+        try:
+            queryset = self.get_export_queryset(request)
+        except IncorrectLookupParameters as error:
+            raise BadRequest("the filters in the address cannot be read") from error
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if selected:
+            queryset = self._selected(queryset, selected)
+        if request.method != "POST":
+            return self._page(request, queryset, self._form(request), selected)
+        form = self._form(request, request.POST)
+        if not form.is_valid():
+            return self._page(request, queryset, form, selected, status=400)
+        return self._download(request, queryset, form.cleaned_data, len(selected))
+
+    @property
+    def _url_name(self) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_export"
+
+    def _selected(self, queryset: QuerySet[Any], keys: Sequence[str]) -> QuerySet[Any]:
+        try:
+            return queryset.filter(pk__in=[self.opts.pk.to_python(key) for key in keys])
+        except ValidationError as error:
+            raise BadRequest("the selection cannot be read") from error
+
+    def _columns(self, request: HttpRequest, *, labelled: bool) -> dict[str, ListColumn]:
+        found = [list_column(self, name, labelled=labelled) for name in self.get_export_columns(request)]
+        return {column.name: column for column in found if column.is_allowed(request.user)}
+
+    def _form(self, request: HttpRequest, data: Any = None) -> ExportForm:
+        columns = self._columns(request, labelled=True).values()
+        choices = [(column.name, column.label) for column in columns]
+        return ExportForm(data, formats=self.get_export_formats(), columns=choices)
+
+    def _page(
+        self, request: HttpRequest, queryset: Any, form: ExportForm, selected: Sequence[str], status: int = 200
+    ) -> HttpResponseBase:
+        count = queryset.count()
+        query = request.GET.urlencode()
+        changelist = reverse(
+            f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist", current_app=self.admin_site.name
+        )
+        here = reverse(f"admin:{self._url_name}", current_app=self.admin_site.name)
+        limits = self.export_limits or Limits.of_site()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Export %(name)s") % {"name": self.opts.verbose_name_plural},
+            "opts": self.opts,
+            "form": form,
+            "count": count,
+            "counted": model_ngettext(self.opts, count),
+            "most": limits.rows if limits.rows is not None and count > limits.rows else None,
+            "selected": selected,
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            "changelist_url": f"{changelist}?{query}",
+            "export_url": f"{here}?{query}",
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "upstream_integrations/admin/export.html", context, status=status)
+
+    def _download(
+        self, request: HttpRequest, queryset: QuerySet[Any], chosen: dict[str, Any], selected: int
+    ) -> HttpResponseBase:
+        export_format = by_name(self.get_export_formats())[chosen["format"]]
+        profile: Profile = chosen["profile"] if export_format.for_people else "data"
+        known = self._columns(request, labelled=profile == "excel")
+        columns = [known[name] for name in known if name in chosen["columns"]]
+        details = {
+            "format": export_format.name,
+            "profile": profile,
+            "columns": [column.name for column in columns],
+            "filter": request.GET.urlencode(),
+            **({"selected": selected} if selected else {}),
+        }
+        return download(
+            request,
+            _with_relations(queryset, [column.relation for column in columns if column.relation]),
+            [column.column for column in columns],
+            export_format.encoder_for(profile),
+            self.get_export_filename(request, queryset, export_format),
+            sender=type(self),
+            limits=self.export_limits,
+            spool=self.export_spool,
+            ended=_logged(request, self.model, details),
+        )
+
+
+class ExportModelAdmin(ExportAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg, misc]
+    """A ModelAdmin whose rows can be exported."""
+
+
+def _without_pages(changelist: Any) -> type:
+    """Return the class of changelists, but one that reads no page of the list and counts nothing."""
+    return type(changelist.__name__, (changelist,), {"get_results": lambda _self, _request: None})
+
+
+def _with_relations(queryset: QuerySet[Any], names: Sequence[str]) -> QuerySet[Any]:
+    """Return the queryset so that rows come with the related ones that are shown as text."""
+    if queryset.query.select_related is True:  # which follows no key that may be empty
+        return queryset.prefetch_related(*names)
+    return queryset.select_related(*names) if names else queryset
+
+
+def _logged(request: HttpRequest, model: Any, details: dict[str, Any]) -> Callable[[Ending], None]:
+    """Write to the admin log that an export began; return what writes there how it ended.
+
+    The message is a JSON object; of an export whose process was killed, it goes on saying "started".
+    """
+    user: Any = request.user
+    entry = LogEntry.objects.create(
+        user_id=user.pk,
+        content_type_id=ContentType.objects.get_for_model(model, for_concrete_model=False).pk,
+        object_repr=f"Export of {model._meta.verbose_name_plural}"[:200],
+        action_flag=CHANGE,
+        change_message=json.dumps({"outcome": "started", **details}),
+    )
+
+    def ended(ending: Ending) -> None:
+        figures = {"rows": ending.rows, "bytes": ending.bytes, "seconds": round(ending.seconds, 3)}
+        error = {"error": type(ending.error).__name__} if ending.error else {}
+        entry.change_message = json.dumps({"outcome": ending.outcome, **details, **figures, **error})
+        try:
+            connection: Any = connections[LogEntry.objects.db]
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
+            entry.save(update_fields=["change_message"])
+        except Exception:
+            logger.exception("how an export ended could not be written to the admin log: %s", entry.change_message)
+
+    return ended

@@ -1,0 +1,43 @@
+"""What a user of the admin chooses for an export."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from upstream.integrations.formats import Format
+
+PROFILE_CHOICES = (
+    ("excel", _("Spreadsheet: labels as headers, and nothing that would be taken for a formula")),
+    ("data", _("Data: field names as headers, and every value exactly as it is")),
+)
+
+
+class ExportForm(forms.Form):
+    """The choice of a format, a profile and columns: all of them to begin with."""
+
+    format = forms.ChoiceField(label=_("Format"), widget=forms.RadioSelect)
+    profile = forms.ChoiceField(
+        label=_("Profile"),
+        choices=PROFILE_CHOICES,
+        widget=forms.RadioSelect,
+        initial="excel",
+        help_text=_("JSON and NDJSON are always data."),
+    )
+    columns = forms.MultipleChoiceField(
+        label=_("Columns"),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": _("Choose at least one column.")},
+    )
+
+    def __init__(self, *args: Any, formats: Iterable[Format], columns: Iterable[tuple[str, str]], **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        names = [(one.name, one.label) for one in formats]
+        listed = list(columns)
+        self._choose("format", names, names[0][0])
+        self._choose("columns", listed, [name for name, _ in listed])
+
+    def _choose(self, name: str, choices: list[tuple[str, Any]], initial: Any) -> None:
+        field: Any = self.fields[name]
+        field.choices, field.initial = choices, initial

@@ -1,0 +1,107 @@
+"""What the changelist of a model admin shows, as columns of an export."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+from django.contrib.admin.utils import label_for_field
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
+from django.utils.html import strip_tags
+from django.utils.text import capfirst, slugify
+
+from upstream.integrations.permissions import view_permission
+from upstream.streaming import Column
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """A column that users choose by its `name`, and read as its `label`.
+
+    `models` are those besides the list's own whose rows it shows; `relation` is the foreign key among the list's
+    fields whose row it shows as text, and that has to be read along.
+    """
+
+    name: str
+    label: str
+    column: Column
+    models: tuple[Any, ...] = ()
+    relation: str | None = None
+
+    def is_allowed(self, user: Any) -> bool:
+        """Whether the user may view the rows of other models that it shows."""
+        return all(user.has_perm(view_permission(model)) for model in self.models)
+
+
+def list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
+    """Return the column for what `list_display` may hold, or a Column.
+
+    Its header is its name, or with `labelled` the label that the list shows; a Column keeps its own. A foreign key
+    is written as the text of its row, and of HTML the text is left.
+    """
+    model = model_admin.model
+    if isinstance(name, Column):
+        own = name.name or slugify(str(name.header)) or "column"
+        return ListColumn(own, str(name.header), name, _models_on_the_way(model, name.name or ""))
+    label = capfirst(str(label_for_field(name, model, model_admin)))
+    key = _key(name, model, label)
+    header = label if labelled else key
+    field = _field(model, name)
+    if field is not None:
+        if not field.is_relation or name == field.attname:
+            return ListColumn(key, label, Column(name, header))
+        text = _as_text(lambda row: related if (related := getattr(row, name)) is None else str(related))
+        return ListColumn(key, label, Column(text, header), (field.related_model,), relation=name)
+    if compute := _computed(model_admin, name):
+        return ListColumn(key, label, Column(_as_text(compute), header))
+    if models := _models_on_the_way(model, name):
+        return ListColumn(key, label, Column(name, header), models)
+    return ListColumn(key, label, Column(name, header, _without_tags))
+
+
+def _key(name: Any, model: Any, label: str) -> str:
+    if name == "__str__":
+        return str(model._meta.model_name)
+    text = name if isinstance(name, str) else getattr(name, "__name__", "")
+    return text if text.isidentifier() else slugify(label) or "column"
+
+
+def _field(model: Any, name: Any) -> Any:
+    try:
+        return model._meta.get_field(name) if isinstance(name, str) else None
+    except FieldDoesNotExist:
+        return None
+
+
+def _computed(model_admin: Any, name: Any) -> Callable[[Any], Any] | None:
+    """Return the function of a row that the list calls under that name, unless it is the model's own."""
+    if name == "__str__":
+        return str
+    found = name if callable(name) else getattr(model_admin, name, None)
+    return found if callable(found) else None
+
+
+def _models_on_the_way(model: Any, name: str) -> tuple[Any, ...]:
+    """Return the models that `name` leads to through relations, with `__` between."""
+    models: list[Any] = []
+    for part in name.split("__")[:-1]:
+        field = _field(model, part)
+        if field is None or not field.is_relation:
+            break
+        model = field.related_model
+        models.append(model)
+    return tuple(models)
+
+
+def _as_text(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read(row: Any) -> Any:
+        try:
+            return _without_tags(compute(row))
+        except ObjectDoesNotExist:  # an empty cell in the list
+            return None
+
+    return read
+
+
+def _without_tags(value: Any) -> Any:
+    return unescape(strip_tags(value)) if hasattr(value, "__html__") else value
