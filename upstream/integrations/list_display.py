@@ -43,7 +43,7 @@ def list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
     if isinstance(name, Column):
         own = name.name or slugify(str(name.header)) or "column"
         return ListColumn(own, str(name.header), name, _models_on_the_way(model, name.name or ""))
-    label = capfirst(str(label_for_field(name, model, model_admin)))
+    label = capfirst(" ".join(str(label_for_field(name, model, model_admin)).split()))
     key = _key(name, model, label)
     header = label if labelled else key
     field = _field(model, name)
