@@ -1,49 +1,321 @@
-"""System checks say what makes exports slow, or others wait for them."""
+"""System checks say what breaks exports off, makes them slow, or lets others wait for them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from django.core.cache import caches
 from django.core.checks import run_checks
 from django.db import connections
+from django.middleware.gzip import GZipMiddleware
+from django.middleware.security import SecurityMiddleware
 
 from tests.fieldtypes.models import Parent
 from upstream.streaming import plan
+
+ROOT = Path(__file__).resolve().parent.parent
+GZIP = "django.middleware.gzip.GZipMiddleware"
+SECURITY = "django.middleware.security.SecurityMiddleware"
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+CONDITIONAL = "django.middleware.http.ConditionalGetMiddleware"
 
 
 def ids(alias):
     return [message.id for message in run_checks(databases=[alias]) if message.id.startswith("upstream")]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_sqlite_outside_of_wal_mode_is_told():
-    assert ids("default") == ["upstream_integrations.W001"]
-    with connections["default"].cursor() as cursor:
-        cursor.execute("PRAGMA journal_mode = WAL").fetchall()
-        assert ids("default") == []
-        cursor.execute("PRAGMA journal_mode = DELETE").fetchall()
+def messages(deploy=False):
+    """Return id and text of what a site is told whose databases are not asked."""
+    found = run_checks(tags=["exports"], include_deployment_checks=deploy)
+    return {
+        message.id.removeprefix("upstream_integrations."): f"{message.msg} {message.hint}" for message in found
+    }
 
 
-def test_a_database_with_all_that_exports_need_is_no_warning(transactional_database):
-    if transactional_database != "default":
-        assert ids(transactional_database) == []
+class TestDatabases:
+    @pytest.mark.django_db(transaction=True)
+    def test_sqlite_outside_of_wal_mode_is_told(self):
+        assert ids("default") == ["upstream_integrations.W001"]
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL").fetchall()
+            assert ids("default") == []
+            cursor.execute("PRAGMA journal_mode = DELETE").fetchall()
+
+    def test_a_database_with_all_that_exports_need_is_no_warning(self, transactional_database):
+        if transactional_database != "default":
+            assert ids(transactional_database) == []
+
+    def test_a_driver_without_its_c_part_is_told_by_the_check_and_the_plan(self, database, monkeypatch):
+        if connections[database].vendor != "postgresql":
+            pytest.skip("psycopg is for PostgreSQL")
+        monkeypatch.setattr("psycopg.pq.__impl__", "python")
+        assert ids(database) == ["upstream_integrations.W002"]
+        assert "psycopg[binary]" in plan(Parent.objects.using(database)).note
+
+    def test_tables_without_transactions_are_told(self, database):
+        if connections[database].vendor != "mysql":
+            pytest.skip("other databases have one kind of table")
+        with connections[database].cursor() as cursor:
+            cursor.execute("SELECT @@default_storage_engine")
+            [before] = cursor.fetchone()
+            cursor.execute("SET SESSION default_storage_engine = MyISAM")
+            assert ids(database) == ["upstream_integrations.W003"]
+            cursor.execute(f"SET SESSION default_storage_engine = {before}")
+
+    def test_cursors_that_pgbouncer_would_lose_are_told(self, pgbouncer, monkeypatch):
+        monkeypatch.setitem(connections[pgbouncer].settings_dict, "DISABLE_SERVER_SIDE_CURSORS", False)
+        assert ids(pgbouncer) == ["upstream_integrations.W008"]
+
+    def test_pgbouncer_without_server_side_cursors_is_no_warning(self, pgbouncer):
+        assert connections[pgbouncer].settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
+        assert ids(pgbouncer) == []
+
+    def test_nothing_is_asked_of_databases_that_are_not_named(self):
+        assert [message for message in run_checks() if message.id.startswith("upstream")] == []
 
 
-def test_a_driver_without_its_c_part_is_told_by_the_check_and_the_plan(database, monkeypatch):
-    if connections[database].vendor != "postgresql":
-        pytest.skip("psycopg is for PostgreSQL")
-    monkeypatch.setattr("psycopg.pq.__impl__", "python")
-    assert ids(database) == ["upstream_integrations.W002"]
-    assert "psycopg[binary]" in plan(Parent.objects.using(database)).note
+class OwnGZipMiddleware(GZipMiddleware):
+    pass
 
 
-def test_tables_without_transactions_are_told(database):
-    if connections[database].vendor != "mysql":
-        pytest.skip("other databases have one kind of table")
-    with connections[database].cursor() as cursor:
-        cursor.execute("SELECT @@default_storage_engine")
-        [before] = cursor.fetchone()
-        cursor.execute("SET SESSION default_storage_engine = MyISAM")
-        assert ids(database) == ["upstream_integrations.W003"]
-        cursor.execute(f"SET SESSION default_storage_engine = {before}")
+class OwnSecurityMiddleware(SecurityMiddleware):
+    pass
 
 
-def test_nothing_is_asked_of_databases_that_are_not_named(django_assert_num_queries):
-    assert [message for message in run_checks() if message.id.startswith("upstream")] == []
+def passing_middleware(get_response):
+    return get_response
+
+
+class TestGZipMiddleware:
+    @pytest.mark.parametrize("compressing", [GZIP, f"{__name__}.OwnGZipMiddleware"])
+    def test_behind_others_it_is_told_with_their_names(self, settings, compressing):
+        settings.MIDDLEWARE = [SECURITY, SESSIONS, f"{__name__}.passing_middleware", compressing, CONDITIONAL]
+        told = messages()["W004"]
+        assert told.startswith(f"{compressing} stands after {SESSIONS}, {__name__}.passing_middleware: ")
+        assert 'stream(..., compression="gzip")' in told
+
+    @pytest.mark.parametrize(
+        "before",
+        [
+            [],
+            [SECURITY],
+            [f"{__name__}.OwnSecurityMiddleware", "django.middleware.cache.UpdateCacheMiddleware"],
+            [SECURITY, "whitenoise.middleware.WhiteNoiseMiddleware", "corsheaders.middleware.CorsMiddleware"],
+        ],
+    )
+    def test_in_its_place_it_is_no_warning(self, settings, before):
+        settings.MIDDLEWARE = [*before, GZIP, SESSIONS, CONDITIONAL]
+        assert messages() == {}
+
+    def test_others_without_it_are_no_warning(self, settings):
+        settings.MIDDLEWARE = [CONDITIONAL, SESSIONS]
+        assert messages() == {}
+
+    def test_entries_that_cannot_be_imported_are_no_error_of_this_check(self, settings, tmp_path, monkeypatch):
+        (tmp_path / "upstream_broken.py").write_text("raise RuntimeError('no')")
+        monkeypatch.syspath_prepend(tmp_path)
+        settings.MIDDLEWARE = [GZIP, "nowhere.Middleware", "nodots", "upstream_broken.Middleware"]
+        assert messages() == {}
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """A call that says what gunicorn is told in the directory where it starts, and by the environment."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(conf=None, arguments=None):
+        if conf is not None:
+            Path("gunicorn.conf.py").write_text(conf)
+        if arguments is not None:
+            monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
+
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    return start
+
+
+def gunicorns_own_answer():
+    """Return after how many seconds gunicorn, started here, would kill a sync worker; 0 is never."""
+    code = """if True:
+        from gunicorn.app.wsgiapp import WSGIApplication
+        settings = WSGIApplication().cfg
+        print(settings.timeout if settings.worker_class_str.lower().endswith(("sync", "syncworker")) else 0)
+    """
+    command = [sys.executable, "-c", code, "wsgiref.simple_server:demo_app"]
+    answer = subprocess.run(command, check=False, capture_output=True, text=True)
+    return int(answer.stdout) if answer.returncode == 0 else 0
+
+
+class TestGunicornsWorker:
+    @pytest.mark.parametrize(
+        ("conf", "arguments", "seconds"),
+        [
+            ("", None, 30),
+            ("bind = ':8000'", None, 30),
+            ("worker_class = 'sync'\ntimeout: int = 120", None, 120),
+            ("timeout = '60'\nthreads = 1", None, 60),
+            ("timeout = 10\ntimeout = 0x14", None, 20),
+            ("worker_class = 'gunicorn.workers.sync.SyncWorker'", None, 30),
+            (None, "--bind=:8000", 30),
+            (None, "--workers 4 --worker-connections 7 -t90", 90),
+            (None, "-k sync --threads=1 --timeout 45", 45),
+            ("timeout = 0", "-t 15", 15),
+            ("worker_class = 'gthread'", "--worker-class=sync", 30),
+            ("worker_class = 'gthread'", "--config 'other conf.py' -w 2", 7),
+            ("worker_class = 'gthread'", "-c 'file:other conf.py'", 7),
+            ("threads = 4", None, 0),
+            ("timeout = 0", None, 0),
+            ("worker_class = 'gthread'", None, 0),
+            ("worker_class = 'gunicorn.workers.gthread.ThreadWorker'", "--timeout 60", 0),
+            ("threads = 1", "--threads 2", 0),
+            ("timeout = 30", "--timeout=0", 0),
+            ("timeout = 30", "--bind :8000 -t 0", 0),
+            (None, "-kgthread", 0),
+            (None, "-k=gthread", 0),
+            # What gunicorn does not start with
+            ("timeout = (", None, 0),
+            ("timeout = None", None, 0),
+            ("", "--timeout", 0),
+            ("", "--timeout soon", 0),
+            ("", "--timeout '", 0),
+            ("", "--config nowhere.py", 0),
+        ],
+    )
+    def test_a_sync_worker_is_told_after_as_many_seconds_as_gunicorn_waits(self, start, conf, arguments, seconds):
+        pytest.importorskip("gunicorn")
+        Path("other conf.py").write_text("timeout = 7")
+        start(conf, arguments)
+        assert gunicorns_own_answer() == seconds
+        assert messages().get("W005", "").partition(" s. ")[0].endswith(f"longer than {seconds}") == bool(seconds)
+
+    @pytest.mark.parametrize(
+        "conf",
+        [
+            "import os\ntimeout = int(os.environ.get('TIMEOUT', 30))",
+            "worker_class = 'gthread' if 1 else 'sync'",
+            "if True:\n    threads = 4",
+            "worker_class, threads = 'sync', 4",
+            "timeout = 30\ntimeout -= 30",
+            "from shared import *",
+            "from shared import timeout",
+            "from shared import limit as timeout",
+        ],
+    )
+    def test_a_value_that_only_running_the_file_tells_is_no_warning(self, start, conf):
+        start(conf)
+        assert messages() == {}
+
+    def test_a_file_of_the_environment_that_is_a_module_is_no_warning(self, start):
+        start("", "--config python:shared")
+        assert messages() == {}
+
+    def test_the_file_is_not_run(self, start):
+        start("open('run', 'w').close()")
+        assert list(messages()) == ["W005"]
+        assert not Path("run").exists()
+
+    @pytest.mark.parametrize("arguments", [None, ""])
+    def test_no_word_of_gunicorn_is_no_warning(self, start, arguments):
+        start(None, arguments)
+        assert messages() == {}
+
+
+class TestGunicornsVersion:
+    @pytest.fixture
+    def install(self, tmp_path, monkeypatch):
+        def install(version):
+            directory = tmp_path / f"gunicorn-{version}.dist-info"
+            directory.mkdir()
+            (directory / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gunicorn\nVersion: {version}\n")
+
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        return install
+
+    @pytest.mark.parametrize("version", ["19.9.0", "23.0.0", "26.1.0"])
+    def test_one_that_ends_broken_downloads_with_an_error_page_is_told(self, install, version):
+        install(version)
+        assert messages()["W006"].startswith(f"gunicorn {version} ")
+
+    @pytest.mark.parametrize("version", ["27.0.0", "27.0.1", "100.1", "27.0.0rc1"])
+    def test_one_that_leaves_them_as_they_are_is_no_warning(self, install, version):
+        install(version)
+        assert messages() == {}
+
+    def test_none_is_no_warning(self, install):
+        assert messages() == {}
+
+
+class TestPersistentConnections:
+    @pytest.mark.parametrize("age", [60, None])
+    def test_under_asgi_they_are_told(self, settings, monkeypatch, age):
+        settings.ASGI_APPLICATION = "site.asgi.application"
+        monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", age)
+        assert messages()["W007"].startswith(f"'default' has CONN_MAX_AGE = {age} ")
+
+    @pytest.mark.parametrize("application", [None, ...])
+    def test_without_asgi_they_are_no_warning(self, settings, monkeypatch, application):
+        settings.ASGI_APPLICATION = application
+        if application is ...:
+            del settings.ASGI_APPLICATION
+        monkeypatch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", 60)
+        assert messages() == {}
+
+    def test_asgi_without_them_is_no_warning(self, settings):
+        settings.ASGI_APPLICATION = "site.asgi.application"
+        assert messages() == {}
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("limits", "reason"),
+        [
+            ({"rows_per_day": 5}, "has no rows_per_day"),
+            ({"total": 0}, "total is a number over 0"),
+            ({"total": 5, "cache": "nowhere"}, "nowhere"),
+            (5, "not iterable"),
+            (None, "not iterable"),
+            (["total"], "mapping"),
+        ],
+    )
+    @pytest.mark.parametrize("deploy", [False, True])
+    def test_what_cannot_be_read_is_an_error(self, settings, limits, reason, deploy):
+        settings.UPSTREAM_EXPORT_LIMITS = limits
+        assert list(messages(deploy)) == ["E001"]
+        assert reason in messages(deploy)["E001"]
+
+    @pytest.mark.parametrize(
+        ("backend", "effect"),
+        [("locmem.LocMemCache", "each process counts alone"), ("dummy.DummyCache", "nothing is counted")],
+    )
+    @pytest.mark.parametrize("limits", [{"per_user": 2}, {"total": 5, "rows": 10}])
+    def test_counted_by_each_process_they_are_told_to_deployments(self, settings, backend, effect, limits):
+        settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+        settings.UPSTREAM_EXPORT_LIMITS = limits
+        assert messages() == {}
+        told = messages(deploy=True)["W009"]
+        assert f"has {next(iter(limits))}, " in told
+        assert effect in told
+
+    def test_counted_in_a_cache_that_processes_share_they_are_no_warning(self, settings, tmp_path):
+        shared = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": tmp_path}
+        settings.CACHES = {**settings.CACHES, "shared": shared}
+        settings.UPSTREAM_EXPORT_LIMITS = {"total": 5, "cache": "shared"}
+        assert messages(deploy=True) == {}
+
+    @pytest.mark.parametrize("limits", [{}, {"rows": 10, "seconds": 5}])
+    def test_of_each_download_alone_they_are_no_warning(self, settings, limits):
+        settings.UPSTREAM_EXPORT_LIMITS = limits
+        assert type(caches["default"]).__name__ == "LocMemCache"
+        assert messages(deploy=True) == {}
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--deploy", "--tag", "exports"], ["--tag", "database", "--database", "default"]]
+)
+def test_the_application_itself_is_no_warning(options):
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "upstream.settings"}
+    command = [sys.executable, "manage.py", "check", *options]
+    answer = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    assert answer.stdout.startswith("System check identified no issues")
+    assert answer.stderr == ""

@@ -1,0 +1,97 @@
+"""What Django's settings do to exports."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import BaseCache, caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.utils.module_loading import import_string
+
+from upstream.integrations.limits import SETTING, Limits
+
+GZIP = "django.middleware.gzip.GZipMiddleware"
+# What may stand before it: they answer by themselves, set headers only, or store what was compressed.
+OUTER = (
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.cache.UpdateCacheMiddleware",
+    "whitenoise.",
+    "corsheaders.",
+)
+LONE_CACHES = {LocMemCache: "each process counts alone", DummyCache: "nothing is counted"}
+
+
+def check_compression(**_: Any) -> Iterable[CheckMessage]:
+    """Check that GZipMiddleware stands where Django's documents put it: before whatever uses or changes bodies."""
+    entries = [(entry, _names(entry)) for entry in settings.MIDDLEWARE]
+    for position, (entry, names) in enumerate(entries):
+        before = [other for other, its_names in entries[:position] if not _is_outer(its_names)]
+        if GZIP in names and before:
+            yield Warning(
+                f"{entry} stands after {', '.join(before)}: these get what is compressed already.",
+                hint="Put it after SecurityMiddleware and UpdateCacheMiddleware, before all others. Exports are "
+                'better compressed by the engine, stream(..., compression="gzip"), which it lets pass.',
+                id="upstream_integrations.W004",
+            )
+
+
+def check_persistent_connections(**_: Any) -> Iterable[CheckMessage]:
+    """Check that no database keeps its connections where ASGI_APPLICATION is set: the sign of an ASGI server."""
+    if not getattr(settings, "ASGI_APPLICATION", None):
+        return
+    for alias in connections:
+        age = connections[alias].settings_dict["CONN_MAX_AGE"]
+        if age != 0:
+            yield Warning(
+                f"{alias!r} has CONN_MAX_AGE = {age} and ASGI_APPLICATION is set. Under ASGI each request has a"
+                " thread of its own: connections that are kept are never used again, and pile up.",
+                hint='CONN_MAX_AGE = 0; on PostgreSQL threads can share a pool: "OPTIONS": {"pool": True}',
+                id="upstream_integrations.W007",
+            )
+
+
+def check_limits(**_: Any) -> Sequence[CheckMessage]:
+    """Check that the limits of the site can be read, and have their cache."""
+    try:
+        _counting()
+    except (ImproperlyConfigured, TypeError) as error:
+        return [Error(f"{SETTING} cannot be read: {error}", id="upstream_integrations.E001")]
+    return []
+
+
+def check_counting(**_: Any) -> Iterable[CheckMessage]:
+    """Check that the processes of a site count the exports that run together."""
+    with suppress(ImproperlyConfigured, TypeError):  # check_limits tells
+        limits, cache = _counting()
+        counted = [name for name in ("per_user", "total") if getattr(limits, name) is not None]
+        for kind, effect in LONE_CACHES.items():
+            if counted and isinstance(cache, kind):
+                yield Warning(
+                    f"{SETTING} has {' and '.join(counted)}, but in the cache {limits.cache!r}, a {kind.__name__},"
+                    f" {effect}.",
+                    hint='Name a cache that the processes share: Redis, Memcached, a database; "cache": "<alias>"',
+                    id="upstream_integrations.W009",
+                )
+
+
+def _names(entry: str) -> set[str]:
+    """Return the dotted names of a middleware and its bases; of one that cannot be imported only its own."""
+    with suppress(Exception):  # Django tells when it loads it
+        bases = getattr(import_string(entry), "__mro__", ())
+        return {entry, *(f"{base.__module__}.{base.__qualname__}" for base in bases)}
+    return {entry}
+
+
+def _is_outer(names: Iterable[str]) -> bool:
+    return any(name.startswith(OUTER) for name in names)
+
+
+def _counting() -> tuple[Limits, BaseCache]:
+    """Return the limits of the site and the cache in which they are counted."""
+    limits = Limits.of_site()
+    return limits, caches[limits.cache]
