@@ -19,13 +19,14 @@ FIRST_WITHOUT_ERROR_PAGE = 27
 
 
 def check_worker(**_: Any) -> Iterable[CheckMessage]:
-    """Check that no worker is killed in a download; options of gunicorn's command line are not seen here."""
+    """Check that no worker is killed in a download, as far as files and the environment tell."""
     if not os.environ.get(VARIABLE) and not Path(CONF).exists():
         return
     if seconds := _patience():
         yield Warning(
-            f"By {CONF} and {VARIABLE}, gunicorn's sync worker cuts downloads that take longer than {seconds} s.",
-            hint="--worker-class gthread, whose workers show signs of life as they send; or --timeout 0",
+            f"By {CONF} or {VARIABLE}, gunicorn's sync worker cuts downloads that take longer than {seconds} s.",
+            hint="--worker-class gthread, whose workers show signs of life as they send; or --timeout 0."
+            " What gunicorn's command line says is not seen here.",
             id="upstream_integrations.W005",
         )
 
