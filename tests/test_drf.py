@@ -1,0 +1,844 @@
+"""List endpoints of Django REST framework as exports: rows, columns, who may, and what errors look like."""
+
+import csv
+import io
+import json
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import django_filters
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections
+from django.db.models import Count
+from django.test.utils import CaptureQueriesContext
+from django.utils.dateparse import parse_duration
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework import serializers
+from rest_framework.authentication import BasicAuthentication, SessionAuthentication
+from rest_framework.decorators import action
+from rest_framework.filters import OrderingFilter, SearchFilter
+from rest_framework.generics import ListAPIView
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.test import APIRequestFactory, force_authenticate
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
+from rest_framework.viewsets import ModelViewSet
+
+from tests import asking
+from tests.asking import NAMES, Told
+from tests.fieldtypes.models import Everything, Level, Parent, Secretive, Ticket, Word
+from upstream.integrations.drf import (
+    EXPORT_RENDERERS,
+    CsvRenderer,
+    ExportListMixin,
+    JsonArrayRenderer,
+)
+from upstream.integrations.limits import Limits
+from upstream.models import AlertRule, Customer, DriftEvent, ReportRun
+from upstream.streaming import ColumnError, JsonLines, plan, stream
+
+pytestmark = pytest.mark.usefixtures("answers")
+
+
+class Pages(PageNumberPagination):
+    page_size = 2
+
+
+class CustomerSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Customer
+        fields = ("id", "name")
+
+
+class Customers(ExportListMixin, ModelViewSet):
+    queryset = Customer.objects.order_by("id")
+    serializer_class = CustomerSerializer
+    pagination_class = Pages
+    renderer_classes = (JSONRenderer,)
+    authentication_classes = ()
+    permission_classes = ()
+    export_permission = None
+
+
+class Events(Customers):
+    queryset = DriftEvent.objects.order_by("id")
+
+
+def serializing(fields=None, model=Customer, view=Customers, **members):
+    """Return a view whose serializer has these members; `fields` default to the declared ones."""
+    declared = [name for name, member in members.items() if isinstance(member, serializers.Field)]
+    meta = type("Meta", (), {"model": model, "fields": declared if fields is None else fields})
+    serializer = type("Serializer", (serializers.ModelSerializer,), {**members, "Meta": meta})
+    return type(
+        "View", (view,), {"serializer_class": serializer, "queryset": model._default_manager.order_by("pk")}
+    )
+
+
+def ask(view, query="", user=None, method="get", actions=None, accept=None, **kwargs):
+    """Put a request to a view, and return its rendered answer."""
+    headers = {"HTTP_ACCEPT": accept} if accept else {}
+    request = getattr(APIRequestFactory(), method)(f"/x{query}", **headers)
+    if user is not None:
+        force_authenticate(request, user)
+    is_set = hasattr(view, "action_map") or hasattr(view, "get_extra_actions")
+    made = view.as_view(actions or {"get": "list"}) if is_set else view.as_view()
+    answer = made(request, **kwargs)
+    asking._answers.append(answer)
+    return answer.render() if isinstance(answer, Response) else answer
+
+
+def rows(answer):
+    return asking.rows(answer)
+
+
+def objects(answer):
+    return [json.loads(line) for line in asking.text(answer).splitlines()]
+
+
+def listed(view, query="", **options):
+    """Return what the view's own JSON list has, on all of its pages."""
+    unpaged = type("Unpaged", (view,), {"pagination_class": None})
+    answer = ask(unpaged, query, **options)
+    assert answer.status_code == 200, answer.content
+    return json.loads(answer.content)
+
+
+def refused(answer, status=400):
+    """Return the JSON of an answer that is no download."""
+    assert answer.status_code == status
+    assert answer["Content-Type"] == "application/json"
+    assert "Content-Disposition" not in answer
+    return json.loads(answer.content)
+
+
+def columns(view, query="?format=ndjson"):
+    """Return the queryset and the columns of the export that a request asks for, without making it."""
+    found = []
+
+    class Looked(view):
+        def get_export_columns(self, queryset):
+            chosen = super().get_export_columns(queryset)
+            found.append((queryset, chosen))
+            return chosen
+
+    ask(Looked, query, method="head", actions={"head": "list"})
+    return found[0]
+
+
+def mapped(view):
+    """Return the columns that are read from the database: their headers and names."""
+    return {column.header: column.name for column in columns(view)[1] if column.name}
+
+
+@pytest.fixture
+def events(customers):
+    def event(number):
+        customer = customers[number % 3]
+        run = ReportRun.objects.create(
+            customer=customer, run_type="weekly", period_start=date(2024, 1, 1), period_end=date(2024, 1, 7)
+        )
+        dates = dict.fromkeys(("baseline_start", "baseline_end", "current_start", "current_end"), date(2024, 1, 1))
+        return DriftEvent.objects.create(
+            customer=customer,
+            report_run=run,
+            payer=f"Payer, {number}",
+            cpt_group="A",
+            drift_type="DENIAL_RATE",
+            baseline_value=0.5,
+            current_value=number,
+            delta_value=number / 3,
+            severity=0.25,
+            confidence=1,
+            estimated_revenue_impact=Decimal(number) / 4 if number % 2 else None,
+            potential_root_causes=[{"cause": "é", "n": number}],
+            created_at=datetime(2024, 1, 1, 12, 30, number, tzinfo=UTC),
+            **dates,
+        )
+
+    return [event(number) for number in range(7)]
+
+
+@pytest.mark.usefixtures("customers")
+class TestFormats:
+    @pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
+    def test_all_pages_are_in_one_table(self, name, delimiter):
+        answer = ask(Customers, f"?format={name}")
+        assert answer["Content-Disposition"] == f'attachment; filename="customer.{name}"'
+        found = list(csv.reader(io.StringIO(asking.text(answer)), delimiter=delimiter))
+        assert found == [["id", "name"], *([str(one.id), one.name] for one in Customer.objects.order_by("id"))]
+
+    @pytest.mark.parametrize(("name", "suffix"), [("ndjson", "ndjson"), ("json-array", "json")])
+    def test_all_pages_are_in_one_document(self, name, suffix):
+        answer = ask(Customers, f"?format={name}")
+        assert answer["Content-Disposition"] == f'attachment; filename="customer.{suffix}"'
+        found = objects(answer) if name == "ndjson" else json.loads(asking.text(answer))
+        assert found == [{"id": one.id, "name": one.name} for one in Customer.objects.order_by("id")]
+
+    @pytest.mark.parametrize("query", ["", "?format=json"])
+    def test_the_list_in_pages_stays_what_it_is(self, query):
+        found = json.loads(ask(Customers, query).content)
+        assert (found["count"], len(found["results"])) == (3, 2)
+
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [
+            ("text/csv", "text/csv; charset=utf-8"),
+            ("text/tab-separated-values", "text/tab-separated-values; charset=utf-8"),
+            ("application/x-ndjson", "application/x-ndjson"),
+            ("application/json", "application/json"),
+            ("*/*", "application/json"),
+            ("text/html, text/csv;q=0.9", "text/csv; charset=utf-8"),
+        ],
+    )
+    def test_accept_chooses_the_format_and_its_answers_vary(self, accept, kind):
+        answer = ask(Customers, accept=accept)
+        assert answer["Content-Type"] == kind
+        assert ("Content-Disposition" in answer) == (kind != "application/json")
+        assert "Accept" in answer["Vary"]
+
+    def test_json_is_never_the_array_unless_it_is_asked_for(self):
+        class Last(Customers):
+            renderer_classes = (CsvRenderer, JSONRenderer)
+
+        assert json.loads(ask(Last, accept="application/json").content)["count"] == 3
+        assert rows(ask(Last, accept="*/*"))[0] == ["id", "name"]
+
+    def test_renderers_are_added_once(self):
+        class Own(Customers):
+            renderer_classes = (JSONRenderer, JsonArrayRenderer)
+
+        kinds = [type(one) for one in Own().get_renderers()]
+        assert kinds[:2] == [JSONRenderer, JsonArrayRenderer]
+        assert sorted(kinds[1:], key=EXPORT_RENDERERS.index) == [*EXPORT_RENDERERS]
+
+    def test_profile_and_filename_are_those_of_the_view(self):
+        class ForPeople(Customers):
+            profile = "excel"
+            export_filename = "payers"
+
+        answer = ask(ForPeople, "?format=csv")
+        assert answer["Content-Disposition"] == 'attachment; filename="payers.csv"'
+        assert asking.text(answer).startswith("\ufeffid,")
+
+    def test_generic_views_export_too(self):
+        class Listed(ExportListMixin, ListAPIView):
+            queryset = Customer.objects.order_by("-name")
+            serializer_class = CustomerSerializer
+            export_permission = None
+
+        assert [row[1] for row in rows(ask(Listed, "?format=csv"))[1:]] == NAMES[::-1]
+
+    @pytest.mark.parametrize("spool", [False, True])
+    def test_spool_is_that_of_the_view(self, spool):
+        class Spooled(Customers):
+            pass
+
+        Spooled.spool = spool
+        assert ("Content-Length" in ask(Spooled, "?format=csv")) == spool
+
+
+ALL = [field.name for field in DriftEvent._meta.concrete_fields]
+
+
+@pytest.mark.usefixtures("events")
+class TestColumns:
+    def test_stock_fields_are_read_from_the_database(self):
+        assert mapped(serializing(ALL, DriftEvent)) == dict(zip(ALL, ALL, strict=True))
+
+    def test_sources_through_relations_are_paths(self):
+        view = serializing(
+            model=DriftEvent,
+            customer_name=serializers.CharField(source="customer.name"),
+            run=serializers.PrimaryKeyRelatedField(source="report_run", read_only=True),
+            of=serializers.ReadOnlyField(source="report_run.customer.name"),
+            customer_id=serializers.IntegerField(),
+            key=serializers.IntegerField(source="pk"),
+        )
+        assert mapped(view) == {
+            "customer_name": "customer__name",
+            "run": "report_run",
+            "of": "report_run__customer__name",
+            "customer_id": "customer_id",
+            "key": "pk",
+        }
+        assert objects(ask(view, "?format=ndjson")) == listed(view)
+
+    def test_what_the_serializer_makes_is_what_its_own_list_has(self):
+        view = serializing(
+            model=DriftEvent,
+            id=serializers.IntegerField(),
+            title=serializers.SerializerMethodField(),
+            get_title=lambda self, event: f"{event.payer}/{self.context['view'].basename_}",
+            customer=CustomerSerializer(),
+            day=serializers.DateTimeField(source="created_at", format="%d.%m.%Y"),
+            label=serializers.CharField(source="get_drift_type_display"),
+            words=serializers.CharField(source="severity"),
+            shown=serializers.StringRelatedField(source="report_run"),
+            rounded=serializers.DecimalField(
+                source="estimated_revenue_impact", max_digits=12, decimal_places=1, allow_null=True
+            ),
+        )
+        view.basename_ = "base"
+        assert set(mapped(view)) == {"id"}
+        found = objects(ask(view, "?format=ndjson"))
+        assert len(found) == 7
+        assert found == listed(view)
+
+    def test_nested_objects_are_json_in_a_cell(self):
+        view = serializing(model=DriftEvent, customer=CustomerSerializer())
+        found = [json.loads(cell) for [cell] in rows(ask(view, "?format=csv"))[1:]]
+        assert found == [one["customer"] for one in listed(view)]
+
+    def test_write_only_fields_are_no_columns(self):
+        view = serializing(("id", "name"), Secretive, extra_kwargs=None)
+        view.serializer_class.Meta.fields = ("id", "name", "password")
+        view.serializer_class.Meta.extra_kwargs = {"password": {"write_only": True}}
+        Secretive.objects.create(name="a", password="hash", api_token="t")
+        assert rows(ask(view, "?format=csv"))[0] == ["id", "name"]
+        assert "there is id, name" in str(refused(ask(view, "?format=csv&columns=password")))
+
+    def test_a_field_that_is_left_out_is_empty(self):
+        view = serializing(
+            model=DriftEvent,
+            id=serializers.IntegerField(),
+            nothing=serializers.CharField(source="no_such", required=False),
+        )
+        assert {tuple(one) for one in listed(view)} == {("id",)}
+        assert {one["nothing"] for one in objects(ask(view, "?format=ndjson"))} == {None}
+
+    @pytest.mark.parametrize("name", ["id,payer", "payer,id"])
+    def test_columns_come_as_they_are_chosen(self, name):
+        view = serializing(ALL, DriftEvent)
+        assert rows(ask(view, f"?format=csv&columns={name}"))[0] == name.split(",")
+
+    def test_an_unknown_column_is_a_400_that_lists_the_known_and_no_query(self):
+        with CaptureQueriesContext(connection) as queries:
+            told = refused(ask(Customers, "?format=csv&columns=id,customer__name"))
+        assert told == {"columns": ["there is no column 'customer__name'; there is id, name"]}
+        assert not queries
+
+    def test_export_columns_are_all_that_can_be_chosen(self):
+        class Fewer(Customers):
+            export_columns = ("name",)
+
+        assert rows(ask(Fewer, "?format=csv"))[0] == ["name"]
+        assert "there is name" in str(refused(ask(Fewer, "?format=csv&columns=id")))
+
+    def test_export_columns_that_do_not_exist_are_told_to_the_developer(self):
+        class Wrong(Customers):
+            export_columns = ("nmae",)
+
+        with pytest.raises(ValueError, match="there is id, name"):
+            ask(Wrong, "?format=csv")
+
+    @pytest.mark.parametrize(
+        ("name", "field"),
+        [
+            ("format", serializers.DateTimeField(source="created_at", format="%Y")),
+            ("zone", serializers.DateTimeField(source="created_at", default_timezone=UTC)),
+            ("day", serializers.DateField(source="current_end", format="%d.%m.%Y")),
+            ("places", serializers.DecimalField(12, 3, source="estimated_revenue_impact")),
+            ("digits", serializers.DecimalField(4, 2, source="estimated_revenue_impact")),
+            ("local", serializers.DecimalField(12, 2, localize=True, source="estimated_revenue_impact")),
+            ("normal", serializers.DecimalField(12, 2, normalize_output=True, source="estimated_revenue_impact")),
+            ("text_of_number", serializers.CharField(source="severity")),
+            ("number_of_text", serializers.IntegerField(source="cpt_group")),
+            ("whole", serializers.IntegerField(source="severity")),
+            ("float_of_whole", serializers.FloatField(source="consecutive_periods")),
+            ("text", serializers.BigIntegerField(coerce_to_string=True, source="id")),
+            ("choices", serializers.ChoiceField([1, 2], source="cpt_group")),
+            ("binary", serializers.JSONField(binary=True, source="potential_root_causes")),
+            (
+                "key",
+                serializers.PrimaryKeyRelatedField(
+                    source="customer", pk_field=serializers.CharField(), read_only=True
+                ),
+            ),
+            ("method", serializers.CharField(source="get_drift_type_display")),
+            ("star", serializers.JSONField(source="*")),
+            ("instance", serializers.ReadOnlyField(source="customer")),
+            ("fallback", serializers.CharField(source="customer.name", default="none")),
+            ("attribute_name", serializers.CharField(source="customer_id.name", required=False)),
+            ("transform", serializers.IntegerField(source="created_at.year")),
+            ("key_of_json", serializers.JSONField(source="potential_root_causes.x", required=False)),
+            ("many", serializers.PrimaryKeyRelatedField(source="alert_events", many=True, read_only=True)),
+            ("own", type("Own", (serializers.CharField,), {})(source="payer")),
+            ("namesake", type("CharField", (serializers.CharField,), {})(source="payer")),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_field_that_changes_values_goes_through_the_serializer(self, name, field):
+        assert mapped(serializing(model=DriftEvent, **{name: field})) == {}
+
+    def test_a_big_integer_that_the_site_writes_as_text_goes_through_the_serializer(self, monkeypatch):
+        view = serializing(("id", "current_value"), DriftEvent)
+        monkeypatch.setattr("rest_framework.settings.api_settings.COERCE_BIGINT_TO_STRING", True)
+        assert set(mapped(view)) == {"current_value"}
+        assert objects(ask(view, "?format=ndjson")) == listed(view)
+
+    def test_a_format_of_the_site_goes_through_the_serializer(self, monkeypatch):
+        view = serializing(("id", "current_end", "created_at"), DriftEvent)
+        monkeypatch.setattr("rest_framework.settings.api_settings.DATE_FORMAT", "%d.%m.%Y")
+        assert set(mapped(view)) == {"id", "created_at"}
+        assert {one["current_end"] for one in objects(ask(view, "?format=ndjson"))} == {"01.01.2024"}
+
+    def test_a_serializer_of_no_model_goes_through_the_serializer(self):
+        class Plain(serializers.Serializer):
+            id = serializers.IntegerField()
+            shown = serializers.CharField(source="__str__")
+
+        class View(Customers):
+            serializer_class = Plain
+
+        assert mapped(View) == {}
+        assert objects(ask(View, "?format=ndjson")) == listed(View)
+
+    def test_annotations_go_through_the_serializer(self):
+        view = serializing(("id", "events"), events=serializers.IntegerField())
+        view.queryset = Customer.objects.annotate(events=Count("drift_events")).order_by("id")
+        assert mapped(view) == {"id": "id"}
+        assert [one["events"] for one in objects(ask(view, "?format=ndjson"))] == [3, 2, 2]
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            lambda: Customer.objects.order_by("id").values("id", "name"),
+            lambda: list(Customer.objects.order_by("id")),
+            lambda: [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+            lambda: Customer.objects.raw("SELECT id, name FROM upstream_customer ORDER BY id"),
+            list,
+        ],
+        ids=["values", "list of instances", "list of dicts", "raw query", "nothing"],
+    )
+    def test_rows_that_are_no_queryset_of_instances_are_exported_too(self, rows):
+        class View(Customers):
+            def get_queryset(self):
+                return rows()
+
+        assert set(mapped(View)) == set()
+        assert objects(ask(View, "?format=ndjson")) == listed(View)
+
+    def test_a_list_serializer_that_makes_the_list_itself_is_refused(self):
+        class Hiding(serializers.ListSerializer):
+            def to_representation(self, data):
+                return super().to_representation(data.filter(name="Cigna"))
+
+        view = serializing(("id", "name"))
+        view.serializer_class.Meta.list_serializer_class = Hiding
+        with pytest.raises(ImproperlyConfigured, match="Hiding"):
+            ask(view, "?format=csv")
+
+
+class Shouting(CustomerSerializer):
+    made = 0
+
+    def to_representation(self, instance):
+        type(self).made += 1
+        return {key: str(value).upper() for key, value in super().to_representation(instance).items()}
+
+
+@pytest.mark.usefixtures("customers")
+class TestRepresentations:
+    @pytest.fixture
+    def view(self):
+        serializer = type("Counting", (Shouting,), {"made": 0})
+        return type("View", (Customers,), {"serializer_class": serializer})
+
+    def test_columns_are_those_of_the_whole_representation(self, view):
+        assert mapped(view) == {}
+        assert objects(ask(view, "?format=ndjson")) == listed(view)
+
+    @pytest.mark.parametrize("query", ["", "&columns=name", "&columns=name,id", "&columns=id"])
+    def test_each_is_made_once(self, view, query):
+        assert len(rows(ask(view, f"?format=csv{query}"))) == 4
+        assert view.serializer_class.made == 3
+
+    @pytest.mark.parametrize("query", ["", "&columns=name", "&columns=name,id", "&columns=id"])
+    def test_none_is_held_longer_than_its_batch(self, view, query):
+        queryset, chosen = columns(view, f"?format=csv{query}")
+        with stream(queryset, chosen, chunk_size=1) as chunks:
+            for _ in chunks:
+                held = [read for column in chosen for read in column.source.__closure__]
+                owners = [cell.cell_contents for cell in held if hasattr(cell.cell_contents, "_held")]
+                assert owners
+                assert not any(owner._held for owner in owners)
+
+    def test_a_record_that_comes_twice_is_written_twice(self, view):
+        one = Customer.objects.first()
+        view.get_queryset = lambda self: [one, one]
+        first, second = objects(ask(view, "?format=ndjson"))
+        assert first == second == {"id": str(one.id), "name": "AETNA"}
+
+    def test_keys_beyond_the_fields_have_to_be_named(self):
+        class Adding(CustomerSerializer):
+            def to_representation(self, instance):
+                return {**super().to_representation(instance), "letters": len(instance.name)}
+
+        class View(Customers):
+            serializer_class = Adding
+            spool = True
+
+        with pytest.raises(ColumnError, match=r"'letters'.*export_columns"):
+            ask(View, "?format=csv")
+        View.export_columns = ("name", "letters")
+        assert rows(ask(View, "?format=csv"))[1] == ["Aetna", "5"]
+
+    def test_keys_of_a_serializer_without_fields_have_to_be_named(self):
+        class Bare(serializers.BaseSerializer):
+            def to_representation(self, instance):
+                return {"n": instance.name}
+
+        class View(Customers):
+            serializer_class = Bare
+
+        with pytest.raises(ImproperlyConfigured, match="export_columns"):
+            ask(View, "?format=csv")
+        View.export_columns = ("n",)
+        assert objects(ask(View, "?format=ndjson")) == listed(View)
+
+
+class EverythingSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Everything
+        exclude = ("binary", "binary_or_null", "path")
+
+
+def same(name, ours, theirs):
+    """Whether two spellings of a value of that field are the same value."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    if name.startswith("datetime"):
+        return datetime.fromisoformat(ours) == datetime.fromisoformat(theirs)
+    if name.startswith("duration"):
+        return parse_duration(ours) == parse_duration(theirs)
+    return ours == theirs
+
+
+class TestEveryField:
+    @pytest.fixture
+    def view(self, database):
+        parent = Parent.objects.using(database).create(name="p")
+        ticket = Ticket.objects.using(database).create(code="t")
+        values = {
+            "char": 'a,"é\n',
+            "text": " both ",
+            "boolean": True,
+            "integer": -1,
+            "floating": 1 / 3,
+            "decimal": Decimal("-12.5"),
+            "date": date(2024, 2, 29),
+            "time": time(1, 2, 3, 400),
+            "datetime": datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=UTC),
+            "duration": timedelta(days=-3, microseconds=5),
+            "uuid": UUID(int=2**100 + 7),
+            "binary": b"x",
+            "json": {"a": [1.0, None, "é"]},
+            "file": "a/b.txt",
+        }
+        full = dict(
+            {f"{name}_or_null": value for name, value in values.items()},
+            slug="s",
+            email="a@b.c",
+            url="https://b.c/",
+            small_integer=3,
+            big_integer=2**60,
+            positive_small=1,
+            positive=2,
+            positive_big=3,
+            whole_decimal=Decimal(7),
+            ip_address="2001:db8::1",
+            ipv4_address="10.0.0.1",
+            word=Word.FORMULA,
+            level=Level.BELOW,
+            parent=parent,
+            ticket=ticket,
+        )
+        for more in ({}, full):
+            Everything.objects.using(database).create(**values, **more)
+
+        class Everythings(Customers):
+            queryset = Everything.objects.using(database)
+            serializer_class = EverythingSerializer
+
+        return Everythings
+
+    def test_values_mean_what_the_list_says(self, view):
+        exported, shown = objects(ask(view, "?format=ndjson")), listed(view)
+        assert len(exported) == len(shown) == 2
+        for ours, theirs in zip(exported, shown, strict=True):
+            assert list(ours) == list(theirs)
+            assert [
+                (name, ours[name], theirs[name]) for name in ours if not same(name, ours[name], theirs[name])
+            ] == []
+
+    def test_all_but_files_and_generated_fields_are_read_from_the_database(self, view):
+        others = {field.field_name for field in view.serializer_class().fields.values()} - set(mapped(view))
+        assert others == {"file", "file_or_null", "next_integer", "upper_slug"}
+
+    def test_an_export_of_mapped_fields_alone_takes_the_fastest_lane(self, view, database):
+        fields = [name for name in mapped(view) if name not in ("ip_address", "ipv4_address")]
+        fast = serializing(fields, Everything)
+        fast.queryset = view.queryset
+        lane = "copy" if connections[database].vendor == "postgresql" else "text"
+        assert plan(*columns(fast), JsonLines()).lane == lane
+
+    def test_a_missing_relation_is_empty(self, view):
+        related = serializing(
+            model=Everything,
+            name=serializers.CharField(source="parent.name", allow_null=True),
+            code=serializers.CharField(source="ticket.code", required=False),
+        )
+        related.queryset = view.queryset
+        assert mapped(related) == {"name": "parent__name", "code": "ticket__code"}
+        assert objects(ask(related, "?format=ndjson")) == [
+            {"name": None, "code": None},
+            {"name": "p", "code": "t"},
+        ]
+
+
+class RuleSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = AlertRule
+        fields = ("name",)
+
+
+@pytest.mark.parametrize("number", [10, 200])
+def test_prefetched_relations_take_as_many_queries_for_more_rows(db, number):
+    for customer in Customer.objects.bulk_create(Customer(name=f"c{n}") for n in range(number)):
+        AlertRule.objects.create(customer=customer, name="r", threshold_value=0.5)
+    view = serializing(("id", "alert_rules"), alert_rules=RuleSerializer(many=True))
+    view.queryset = Customer.objects.prefetch_related("alert_rules").order_by("id")
+    with CaptureQueriesContext(connection) as queries:
+        found = objects(ask(view, "?format=ndjson"))
+    assert found == listed(view)
+    assert [one["alert_rules"] for one in found] == [[{"name": "r"}]] * number
+    assert len(queries) <= 4
+
+
+def test_joined_relations_take_one_query(events):
+    view = serializing(
+        model=DriftEvent, customer=CustomerSerializer(), run=serializers.DateField(source="report_run.period_end")
+    )
+    view.queryset = DriftEvent.objects.select_related("customer")
+    with CaptureQueriesContext(connection) as queries:
+        assert len(objects(ask(view, "?format=ndjson"))) == 7
+    assert len(queries) == 1
+
+
+class CustomerFilter(django_filters.FilterSet):
+    class Meta:
+        model = Customer
+        fields = {"name": ["startswith"], "id": ["exact"]}
+
+
+@pytest.mark.usefixtures("customers")
+class TestFilters:
+    class Filtered(Customers):
+        filter_backends = (DjangoFilterBackend, SearchFilter, OrderingFilter)
+        filterset_class = CustomerFilter
+        search_fields = ("name",)
+        ordering_fields = ("name",)
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("", NAMES),
+            ("&name__startswith=C", ["Cigna"]),
+            ("&search=an", ["Humana"]),
+            ("&ordering=-name", NAMES[::-1]),
+            ("&search=a&ordering=-name&page=2", NAMES[::-1]),
+        ],
+    )
+    def test_rows_are_those_that_the_view_filters(self, query, expected):
+        found = [row[1] for row in rows(ask(self.Filtered, f"?format=csv{query}"))[1:]]
+        assert found == expected
+
+    def test_a_value_that_a_filter_cannot_read_is_a_400(self):
+        assert list(refused(ask(self.Filtered, "?format=csv&id=abc"))) == ["id"]
+
+    def test_the_queryset_of_a_view_is_its_users(self, django_user_model):
+        class Own(Customers):
+            def get_queryset(self):
+                return super().get_queryset().filter(name=self.request.user.username)
+
+        user = django_user_model.objects.create(username="Cigna")
+        assert [row[1] for row in rows(ask(Own, "?format=csv", user=user))] == ["name", "Cigna"]
+
+
+class TestPermission:
+    class Guarded(Customers):
+        export_permission = "export"
+        authentication_classes = (SessionAuthentication,)
+
+    @pytest.fixture
+    def users(self, db):
+        def user(name, *codenames, **flags):
+            made = User.objects.create(username=name, **flags)
+            made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+            return made
+
+        return {
+            "anonymous": None,
+            "staff": user("staff", is_staff=True),
+            "view": user("view", "view_customer", is_staff=True),
+            "export": user("export", "export_customer"),
+            "superuser": user("superuser", is_superuser=True),
+        }
+
+    @pytest.mark.parametrize("method", ["get", "head"])
+    @pytest.mark.parametrize(
+        ("who", "status"),
+        [("anonymous", 403), ("staff", 403), ("view", 403), ("export", 200), ("superuser", 200)],
+    )
+    def test_only_who_may_export_the_model_may(self, users, who, status, method):
+        answer = ask(self.Guarded, "?format=csv", users[who], method, {method: "list"})
+        if status == 403:
+            refused(answer, 403)
+        assert answer.status_code == status
+
+    @pytest.mark.parametrize("who", ["anonymous", "staff", "export"])
+    def test_the_list_needs_no_permission_to_export(self, users, who):
+        assert ask(self.Guarded, user=users[who]).status_code == 200
+
+    def test_the_default_is_to_need_it(self):
+        assert ExportListMixin.export_permission == "export"
+
+    def test_who_could_log_in_is_asked_to(self, users):
+        class Basic(self.Guarded):
+            authentication_classes = (BasicAuthentication,)
+
+        answer = ask(Basic, "?format=csv")
+        refused(answer, 401)
+        assert answer["WWW-Authenticate"].startswith("Basic")
+
+    def test_who_may_not_is_not_told_what_is_declared(self, users):
+        assert "columns" not in refused(ask(self.Guarded, "?format=csv&columns=x", users["staff"]), 403)
+
+    def test_a_permission_of_ones_own_can_be_named(self, users):
+        class Viewed(self.Guarded):
+            export_permission = "upstream.view_customer"
+
+        assert ask(Viewed, "?format=csv", users["view"]).status_code == 200
+        refused(ask(Viewed, "?format=csv", users["export"]), 403)
+
+    def test_permissions_of_the_view_hold(self, users):
+        class Private(Customers):
+            permission_classes = (IsAuthenticated,)
+
+        refused(ask(Private, "?format=csv"), 403)
+        assert ask(Private, "?format=csv", users["staff"]).status_code == 200
+
+    def test_no_user_at_all_may_not(self, users, monkeypatch):
+        monkeypatch.setattr("rest_framework.settings.api_settings.UNAUTHENTICATED_USER", None)
+        refused(ask(self.Guarded, "?format=csv"), 403)
+
+    def test_an_export_of_no_model_has_to_name_its_permission(self, users):
+        class Numbers(self.Guarded):
+            def get_queryset(self):
+                return [{"id": 1, "name": "a"}]
+
+        with pytest.raises(ImproperlyConfigured, match="export_permission = "):
+            ask(Numbers, "?format=csv", users["staff"])
+
+
+class Once(SimpleRateThrottle):
+    rate = "1/hour"
+
+    def get_cache_key(self, request, view):
+        return f"once-{request.query_params['who']}"
+
+
+@pytest.mark.usefixtures("customers")
+class TestErrors:
+    def test_throttles_of_the_view_hold(self):
+        class Throttled(Customers):
+            throttle_classes = (Once,)
+
+        assert ask(Throttled, "?format=csv&who=a").status_code == 200
+        answer = ask(Throttled, "?format=csv&who=a")
+        assert "throttled" in refused(answer, 429)["detail"]
+        assert int(answer["Retry-After"]) > 0
+
+    @pytest.mark.parametrize("name", [kind.format for kind in EXPORT_RENDERERS])
+    def test_one_object_is_no_export(self, name):
+        one = Customer.objects.first()
+        answer = ask(Customers, f"?format={name}", actions={"get": "retrieve"}, pk=one.pk)
+        assert refused(answer, 200) == {"id": one.pk, "name": one.name}
+        assert "Accept" in answer["Vary"]
+
+    def test_errors_are_in_the_views_own_format(self):
+        assert refused(ask(Customers, "?format=csv", actions={"get": "retrieve"}, pk=0), 404)
+        assert refused(ask(Customers, accept="text/csv", method="post", actions={"post": "create"}), 400)
+        assert refused(ask(Customers, accept="text/csv", method="delete"), 405)
+        assert refused(ask(Customers, "?format=xls"), 404)
+        assert refused(ask(Customers, accept="image/png"), 406)
+
+    def test_errors_are_json_where_a_view_has_nothing_but_exports(self):
+        class Only(Customers):
+            renderer_classes = (CsvRenderer,)
+
+        assert refused(ask(Only, "?columns=x"), 400)
+        assert refused(ask(Only, accept="image/png"), 406)
+
+    def test_an_action_that_lists_nothing_is_no_export(self):
+        class Counted(Customers):
+            @action(detail=False)
+            def number(self, request):
+                return Response({"number": self.get_queryset().count()})
+
+        assert refused(ask(Counted, "?format=csv", actions={"get": "number"}), 200) == {"number": 3}
+
+    def test_a_renderer_in_a_view_that_exports_nothing_says_that_it_writes_json(self):
+        class Plain(APIView):
+            renderer_classes = (CsvRenderer,)
+
+            def get(self, request):
+                return Response({"a": 1})
+
+        assert refused(ask(Plain, "?format=csv"), 200) == {"a": 1}
+
+    def test_an_unexpected_error_is_raised_before_anything_is_sent(self):
+        view = serializing(broken=serializers.SerializerMethodField(), get_broken=lambda self, one: 1 / 0)
+        view.spool = True
+        with pytest.raises(ZeroDivisionError):
+            ask(view, "?format=csv")
+
+
+@pytest.mark.usefixtures("customers")
+class TestDownloads:
+    def test_head_asks_the_database_nothing(self):
+        with CaptureQueriesContext(connection) as queries:
+            answer = ask(Customers, "?format=csv", method="head", actions={"head": "list"})
+        assert answer["Content-Disposition"] == 'attachment; filename="customer.csv"'
+        assert answer.getvalue() == b""
+        assert not queries
+
+    def test_signals_come_from_the_view_with_the_user_that_drf_knows(self, django_user_model):
+        user = django_user_model.objects.create(username="a")
+        view = type("Told", (Customers,), {})
+        with Told(view) as told:
+            size = len(asking.text(ask(view, "?format=csv", user=user)))
+        [(first, started), (last, finished)] = told
+        assert (first, last) == ("started", "finished")
+        assert started["request"].user == finished["request"].user == user
+        assert (finished["rows"], finished["bytes"], finished["filename"]) == (3, size, "customer.csv")
+        assert list(finished["columns"]) == ["id", "name"]
+
+    def test_limits_are_for_the_user_that_drf_knows(self, django_user_model):
+        users = [django_user_model.objects.create(username=name) for name in "ab"]
+        view = type("Limited", (Customers,), {"export_limits": Limits(per_user=1)})
+        running = ask(view, "?format=csv", user=users[0])
+        answer = ask(view, "?format=csv", user=users[0])
+        assert (answer.status_code, answer["Retry-After"]) == (429, "30")
+        assert ask(view, "?format=csv", user=users[1]).status_code == 200
+        assert len(rows(running)) == 4
+
+    def test_too_many_rows_are_a_429(self):
+        view = type("Limited", (Customers,), {"export_limits": Limits(rows=2)})
+        assert b"more than 2 rows" in ask(view, "?format=csv").content
