@@ -43,7 +43,7 @@ ENGINE_LAYERS = [
     ("plans",),
     ("pipeline",),
     ("filenames",),
-    ("files",),
+    ("files", "turns"),
     ("targets",),
     ("readers",),
 ]

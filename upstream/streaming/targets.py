@@ -26,6 +26,7 @@ from upstream.streaming.errors import ExportError
 from upstream.streaming.filenames import clean_filename
 from upstream.streaming.files import make_directory, open_new, sibling_of, sync, sync_directory, write_file
 from upstream.streaming.pipeline import ByteStream
+from upstream.streaming.turns import Turns
 
 BLOCK_BYTES = 256 * 1024
 # Under ASGI a hop to the request's thread costs about 0.2 ms: what comes in one is gathered up to so much.
@@ -33,6 +34,8 @@ HOP_BYTES = 64 * 1024
 HOP_SECONDS = 0.05
 # As a content encoding it keeps GZipMiddleware from compressing anew, and from taking the length away.
 IDENTITY = "identity"
+# The downloads of all the threads of a server.
+TURNS = Turns()
 
 
 def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
@@ -207,7 +210,10 @@ class _Live(Iterator[bytes]):
             raise
 
     def __next__(self) -> bytes:
-        return self._first.pop() if self._first else next(self._chunks)
+        if self._first:
+            return self._first.pop()
+        with TURNS.take():
+            return next(self._chunks)
 
     def close(self) -> None:
         _close(self._chunks)
@@ -223,7 +229,7 @@ class _Spooled(Iterator[bytes]):
         digest = hashlib.sha256()
         try:
             with _closing(chunks):
-                for chunk in chunks:
+                for chunk in _in_turns(chunks):
                     digest.update(chunk)
                     self._file.write(chunk)
             self.size = self._file.tell()
@@ -242,6 +248,16 @@ class _Spooled(Iterator[bytes]):
 
     def close(self) -> None:
         self._file.close()
+
+
+def _in_turns(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    made = iter(chunks)
+    while True:
+        with TURNS.take():
+            chunk = next(made, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _gather(chunks: Iterator[bytes], wanted: int) -> bytes | None:
