@@ -1,4 +1,4 @@
-"""Private servers of the databases: on a socket of their own, gone with the process that started them."""
+"""Private servers of the databases, and a proxy: each gone with the process that started it."""
 
 import json
 import os
@@ -26,9 +26,11 @@ SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec")
 PACKAGES = {
     "mariadbd": "mariadb-server",
     "mariadb-install-db": "mariadb-server",
+    "nginx": "nginx",
     "pgbouncer": "pgbouncer",
     "MySQLdb": "mysqlclient",
 }
+NGINX_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 MARIADB_OPTIONS = [
     "--skip-networking",
     "--skip-log-bin",
@@ -144,6 +146,44 @@ unix_socket_dir = {directory}
 listen_port = {PGBOUNCER_PORT}
 ignore_startup_parameters = extra_float_digits, options
 """
+
+
+@contextmanager
+def nginx(server: int, version: str) -> Iterator[int]:
+    """Give the port of an nginx in front of the server at the port `server`, asked by HTTP of that version."""
+    program = _program("nginx")
+    with TemporaryDirectory(prefix="upstream-nginx-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        address, port = directory / "socket", free_port()
+        settings = directory / "nginx.conf"
+        settings.write_text(_nginx_settings(directory, f"127.0.0.1:{port}", f"127.0.0.1:{server}", version))
+        with _running([program, "-p", name, "-c", str(settings), "-e", "stderr"], address, signal.SIGTERM):
+            yield port
+
+
+def _nginx_settings(directory: Path, address: str, server: str, version: str) -> str:
+    paths = " ".join(f"{kind}_temp_path {directory};" for kind in NGINX_TEMPORARY)
+    return f"""\
+daemon off; pid {directory}/pid; error_log stderr crit; {"user root;" if os.geteuid() == 0 else ""}
+events {{ }}
+http {{
+    access_log off; {paths}
+    proxy_max_temp_file_size 0;
+    server {{
+        listen {address}; listen unix:{directory}/socket;
+        location / {{
+            proxy_pass http://{server}; proxy_http_version {version}; proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port: int = reserved.getsockname()[1]
+        return port
 
 
 def _account(directory: Path, host: str) -> dict[str, Any]:

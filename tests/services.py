@@ -12,12 +12,13 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import servers
 
 DATABASE_KEYS = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
+Service = TypeVar("Service")
 Found = tuple[dict[str, Any] | None, str]
 
 _started = ExitStack()
@@ -54,7 +55,14 @@ def pgbouncer() -> Iterator[Found]:
         yield _found("PgBouncer", lambda: _pgbouncer_entry(started))
 
 
-def _found(service: str, entry: Callable[[], dict[str, Any]]) -> Found:
+@contextmanager
+def nginx(server: int, version: str) -> Iterator[tuple[int | None, str]]:
+    """Give the port of an nginx in front of a server, or None and the reason why there is none."""
+    with ExitStack() as started:
+        yield _found("nginx", lambda: started.enter_context(servers.nginx(server, version)))
+
+
+def _found(service: str, entry: Callable[[], Service]) -> tuple[Service | None, str]:
     try:
         with servers.available(service):
             return entry(), ""

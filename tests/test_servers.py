@@ -6,65 +6,22 @@ import io
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import zlib
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, IncompleteRead
+from http.client import IncompleteRead
 
 import pytest
 from django.conf import settings
 
 from tests import processes
 from tests.serving import databases
+from tests.serving.running import COMMANDS, connect, get, running, serving
 
 ROWS = 200_000
 SAMPLE = 20_000
 MEBIBYTE = 1024 * 1024
-COMMANDS = {
-    "gunicorn": [
-        *("-m", "gunicorn", "--workers=1", "--worker-class=gthread", "--threads=4", "--log-level=warning"),
-        *("--bind=127.0.0.1:{port}", "--graceful-timeout=2", "{application}"),
-    ],
-    "uvicorn": [
-        *("-m", "uvicorn", "--lifespan=off", "--no-access-log", "--log-level=warning"),
-        *("--timeout-graceful-shutdown=2", "--port={port}", "{application}"),
-    ],
-}
-
-
-def connect(server):
-    return HTTPConnection("127.0.0.1", server, timeout=60)
-
-
-def get(server, url, method="GET"):
-    """Return status, headers and body of a whole answer."""
-    with closing(connect(server)) as connection:
-        connection.request(method, url)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-
-
-@contextmanager
-def running(command, application="", **variables):
-    """Start a server on a port of its own and give that port."""
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    arguments = [part.format(port=port, application=application) for part in command]
-    server = processes.start(*arguments, variables=variables)
-
-    def answers():
-        assert server.poll() is None
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        assert processes.eventually(answers)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +29,6 @@ def served_databases(tmp_path_factory):
     """The databases that the servers read."""
     with databases.databases(tmp_path_factory.mktemp("serving"), ROWS) as entries:
         yield entries
-
-
-APPLICATIONS = {
-    "gunicorn": "django.core.wsgi:get_wsgi_application()",
-    "uvicorn": "django.core.asgi:get_asgi_application",
-}
-
-
-def serving(kind, entries):
-    factory = ["--factory"] if kind == "uvicorn" else []
-    return running([*COMMANDS[kind], *factory], APPLICATIONS[kind], **databases.variables(entries))
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -195,28 +141,18 @@ def test_source_is_closed_when_the_client_goes(server, served):
     assert get(server, "/closed")[2] == b"True"
 
 
-SESSIONS = {
-    "postgresql": "SELECT state FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
-    "mariadb": "SELECT command FROM information_schema.processlist WHERE db = %s AND id <> connection_id()",
-}
-BUSY = {"active", "idle in transaction", "Query"}
-
-
-@pytest.mark.parametrize("alias", SESSIONS)
+@pytest.mark.parametrize("alias", databases.SESSIONS)
 def test_query_ends_and_its_connection_closes_when_the_client_goes(server, served_databases, alias):
     if alias not in served_databases:
         pytest.skip(settings.MISSING_DATABASES[alias])
 
-    def sessions():
-        with connection.cursor() as cursor:
-            cursor.execute(SESSIONS[alias], [databases.NAME])
-            return [state for (state,) in cursor.fetchall()]
+    def is_free():
+        return not databases.sessions(served_databases, alias)
 
-    with closing(getattr(databases, alias)(served_databases)) as connection:
-        assert processes.eventually(lambda: not sessions())
-        with left(server, f"/long-query/{alias}"):
-            assert set(sessions()) & BUSY
-        assert processes.eventually(lambda: not sessions())
+    assert processes.eventually(is_free)
+    with left(server, f"/long-query/{alias}"):
+        assert any(databases.sessions(served_databases, alias).values())
+    assert processes.eventually(is_free)
 
 
 @pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
-from socket import create_server
 from time import monotonic, sleep
 
 from benchmarks.memory import peak_bytes
 from benchmarks.output import Output
+from benchmarks.servers import free_port
 
 START_SECONDS = 30
 BLOCK_BYTES = 64 * 1024
@@ -17,13 +17,13 @@ BLOCK_BYTES = 64 * 1024
 
 def gunicorn(output: Output) -> None:
     options = ["--workers=1", "--worker-class=gthread", "--threads=4", "--log-level=warning"]
-    port = _free_port()
+    port = free_port()
     command = ["gunicorn", *options, f"--bind=127.0.0.1:{port}", "django.core.wsgi:get_wsgi_application()"]
     _download(output, command, port)
 
 
 def uvicorn(output: Output) -> None:
-    port = _free_port()
+    port = free_port()
     options = ["--factory", "--lifespan=off", "--no-access-log", "--log-level=warning", f"--port={port}"]
     _download(output, ["uvicorn", *options, "django.core.asgi:get_asgi_application"], port)
 
@@ -68,9 +68,3 @@ def _running(command: Sequence[str]) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(START_SECONDS)
-
-
-def _free_port() -> int:
-    with create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

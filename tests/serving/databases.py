@@ -91,6 +91,34 @@ def mariadb(entries):
     return connect_mariadb(entries["mariadb"])
 
 
+# What the server does for the processes that read: (number of the session, whether it is at work).
+SESSIONS = {
+    "postgresql": "SELECT pid, state <> 'idle' FROM pg_stat_activity"
+    " WHERE datname = %s AND pid <> pg_backend_pid()",
+    "mariadb": "SELECT id, command = 'Query' FROM information_schema.processlist"
+    " WHERE db = %s AND id <> connection_id()",
+}
+KILL = {"postgresql": "SELECT pg_terminate_backend(%s)", "mariadb": "KILL %s"}
+
+
+def sessions(entries, alias):
+    """Return the numbers of the sessions of other processes, and whether each is at work."""
+    connect = {"postgresql": postgresql, "mariadb": mariadb}[alias]
+    with closing(connect(entries)) as connection, connection.cursor() as cursor:
+        cursor.execute(SESSIONS[alias], [NAME])
+        return dict(cursor.fetchall())
+
+
+def kill_sessions(entries, alias):
+    """End the sessions of other processes, as an administrator would; return how many there were."""
+    found = sessions(entries, alias)
+    connect = {"postgresql": postgresql, "mariadb": mariadb}[alias]
+    with closing(connect(entries)) as connection, connection.cursor() as cursor:
+        for number in found:
+            cursor.execute(KILL[alias], [number])
+    return len(found)
+
+
 def variables(entries):
     """Return the environment of a process that reads them."""
     return {"DJANGO_SETTINGS_MODULE": "tests.serving.settings", "SERVING_DATABASES": json.dumps(entries)}

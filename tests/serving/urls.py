@@ -1,16 +1,22 @@
 """Downloads that end well, fail or wait, and what became of them."""
 
+import gc
+import os
 import threading
+from pathlib import Path
 
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 from benchmarks.memory import peak_bytes
-from tests.serving.models import Line
-from upstream.streaming import Csv, Json, JsonLines, stream, to_response
+from tests.serving.models import Line, Wide
+from upstream.integrations.downloads import download
+from upstream.streaming import ByteStream, Csv, Json, JsonLines, stream, to_response
 
 ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines(), "bare": Csv(header=False)}
 CHUNK = b"x" * 64 * 1024
+TEXT = "x" * 500
+WAIT_SECONDS = 8
 # Conditions that are an error of the database when it comes to one row.
 OVERFLOWING = "abs(CASE WHEN id = %s THEN -9223372036854775807 - 1 ELSE 1 END) > 0"
 BREAKING = {
@@ -85,8 +91,67 @@ def failing(request, number):
     return to_response(chunks(), "x", spool="spool" in request.GET)
 
 
+def numbers(request, suffix):
+    """Send `rows` rows as a view of the package would; they fail (`how=raise`) or wait long at the row `at`."""
+    options = request.GET
+    rows, at = int(options.get("rows", 2000)), int(options.get("at", -1))
+
+    def records():
+        for number in range(rows + 1):
+            if number == at:
+                if options["how"] == "raise":
+                    raise ValueError("the words of the failure")
+                threading.Event().wait(WAIT_SECONDS)
+            if number < rows:
+                yield {"number": number, "text": TEXT}
+
+    spool = {"live": False, "spooled": True, "automatic": None}[options.get("delivery", "automatic")]
+    return download(request, records(), None, ENCODERS[suffix], f"numbers.{suffix}", sender=Line, spool=spool)
+
+
+def long_lines(request, database):
+    """Send two million lines as a view of the package would."""
+    rows = Line.objects.using(database).raw("SELECT line.id, line.text FROM line, line AS other LIMIT 2000000")
+    spool = {"live": False, "spooled": True}[request.GET["delivery"]]
+    return download(request, rows, None, Csv(), "lines.csv", sender=Line, spool=spool)
+
+
+def wide_lines(request, database):
+    """Send 40 MB of wide lines as a view of the package would."""
+    rows = Wide.objects.using(database).filter(id__lte=8)
+    return download(request, rows, None, Csv(), "lines.csv", sender=Wide, spool=True)
+
+
+def every_line(request, database):
+    """Send the table as a view of the package would."""
+    rows = Line.objects.using(database)
+    if "rows" in request.GET:
+        rows = rows.filter(id__lte=int(request.GET["rows"]))
+    return download(request, rows, None, Csv(), "lines.csv", sender=Line)
+
+
+def page(request):
+    """Answer as a page does that asks the database once."""
+    return HttpResponse(Line.objects.using(request.GET.get("database", "default")).get(pk=7).text)
+
+
 def peak(request):
     return HttpResponse(str(peak_bytes()))
+
+
+def resources(request):
+    """Tell what this process holds: its number, open files, threads, and memory in bytes."""
+    gc.collect()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return JsonResponse(
+        {
+            "pid": os.getpid(),
+            "parent": os.getppid(),
+            "files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+            "exports": sum(isinstance(held, ByteStream) for held in gc.get_objects()),
+            "rss": int(status["VmRSS"].split()[0]) * 1024,
+        }
+    )
 
 
 urlpatterns = [
@@ -98,4 +163,10 @@ urlpatterns = [
     path("closed", is_closed),
     path("failing/<int:number>", failing),
     path("peak", peak),
+    path("numbers.<suffix>", numbers),
+    path("long-lines/<database>", long_lines),
+    path("wide-lines/<database>", wide_lines),
+    path("every-line/<database>", every_line),
+    path("page", page),
+    path("resources", resources),
 ]

@@ -16,7 +16,7 @@ from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.encoders.protocol import Encoder
 
 # Servers that end a body cleanly, or only by closing the connection, though it broke off (wsgiref, runserver).
-HIDING_SERVERS = ("WSGIServer/", "granian")
+HIDING_SERVERS = ("WSGIServer/", "Granian")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,12 @@ def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Ht
 def breaks_show(request: HttpRequest) -> bool:
     """Whether the next reader, a client or a proxy, sees that a body without a length broke off.
 
-    HTTP/1.0 has no chunks whose last would be missing.
+    HTTP/1.0, which granian calls 1, has no chunks whose last would be missing.
     """
     if isinstance(request, ASGIRequest):
-        return bool(request.scope.get("http_version") != "1.0")
-    server = request.META.get("SERVER_SOFTWARE", "").lower()
-    hides = any(server.startswith(name.lower()) for name in HIDING_SERVERS)
-    return not hides and request.META.get("SERVER_PROTOCOL") != "HTTP/1.0"
+        return request.scope.get("http_version") not in ("1.0", "1")
+    hides = request.META.get("SERVER_SOFTWARE", "").startswith(HIDING_SERVERS)
+    return not hides and request.META.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1")
 
 
 @dataclass

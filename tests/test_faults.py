@@ -1,0 +1,135 @@
+"""Downloads that fail, on every server and behind a proxy: the client is told, or was warned beforehand."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from django.conf import settings
+
+from tests import processes, services
+from tests.serving import databases, faults
+from tests.serving.running import COMMANDS, get, serving
+
+WAYS = {way.name: way for way in faults.WAYS}
+GRACE_SECONDS = 2  # as the servers of the tests are told
+
+
+@pytest.fixture(scope="module")
+def served_databases(tmp_path_factory):
+    with databases.databases(tmp_path_factory.mktemp("faults"), 2000) as entries:
+        yield entries
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def server(request, served_databases):
+    with serving(request.param, served_databases) as port:
+        yield port
+
+
+@contextmanager
+def reaching(server, way):
+    """Give the port where a way to the server begins."""
+    if way.proxy is None:
+        yield server
+        return
+    with services.nginx(server, way.proxy) as (port, reason):
+        if port is None:
+            pytest.skip(reason)
+        yield port
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def reached(request, server):
+    """A way to the server, and the port where it begins."""
+    way = WAYS[request.param]
+    with reaching(server, way) as port:
+        yield way, port
+
+
+def test_every_failure_of_the_source_has_its_verdict(reached, server):
+    way, port = reached
+    found = list(faults.failing_sources(port, server, way))
+    assert len(found) == len(faults.SUFFIXES) * len(faults.DELIVERIES) * len(faults.POINTS)
+    assert [run for run in found if run[3] != faults.expected(way, run[0], run[2])] == []
+    assert not {run[3] for run in found if run[0] != "live"} & {"short", "whole"}
+
+
+@pytest.mark.parametrize("delivery", faults.DELIVERIES)
+def test_a_download_that_does_not_fail_is_whole(reached, delivery):
+    way, port = reached
+    for suffix in faults.SUFFIXES:
+        url = f"/numbers.{suffix}?rows={faults.ROWS}&delivery={delivery}"
+        assert faults.verdict(port, way, url, get(port, url)[2]) == "whole"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_curl_agrees(reached, tmp_path):
+    way, port = reached
+    for delivery in faults.DELIVERIES:
+        url = f"http://127.0.0.1:{port}/numbers.csv?how=raise&at=1000&delivery={delivery}"
+        command = ["curl", "--silent", "--fail", f"--http{way.version}", "--output", tmp_path / "body", url]
+        code = subprocess.run(command, check=False).returncode
+        assert code == {"broken": 18, "refused": 22, "short": 0}[faults.expected(way, delivery, 1000)]
+
+
+@pytest.fixture(params=databases.SESSIONS)
+def alias(request, served_databases):
+    if request.param not in served_databases:
+        pytest.skip(settings.MISSING_DATABASES[request.param])
+    return request.param
+
+
+class TestDatabaseConnectionKilled:
+    def test_midway_breaks_a_live_download(self, reached, served_databases, alias):
+        way, port = reached
+
+        def kill():
+            assert databases.kill_sessions(served_databases, alias)
+
+        found = faults.verdict(port, way, f"/long-lines/{alias}?delivery=live", meanwhile=kill)
+        assert found == ("broken" if way.shows_breaks else "short")
+
+    def test_refuses_a_download_that_is_being_spooled(self, reached, served_databases, alias):
+        way, port = reached
+        with ThreadPoolExecutor(1) as client:
+            answer = client.submit(faults.verdict, port, way, f"/long-lines/{alias}?delivery=spooled")
+            assert processes.eventually(lambda: any(databases.sessions(served_databases, alias).values()))
+            assert databases.kill_sessions(served_databases, alias)
+            assert answer.result(60) == "refused"
+
+
+# 30 MB: more than what lies between a server and a client that waits.
+LARGE = "/numbers.csv?rows=60000&delivery="
+STUCK = {"live": "&how=wait&at=59999", "spooled": ""}
+ENDED = [
+    pytest.param("HTTP/1.1", signal.SIGKILL, id="SIGKILL"),
+    pytest.param("nginx by HTTP/1.0", signal.SIGKILL, id="SIGKILL behind nginx by HTTP/1.0"),
+    pytest.param("nginx by HTTP/1.1", signal.SIGKILL, id="SIGKILL behind nginx", marks=pytest.mark.heavy),
+    pytest.param("HTTP/1.1", signal.SIGTERM, id="SIGTERM", marks=pytest.mark.heavy),
+    pytest.param("HTTP/1.0", signal.SIGTERM, id="SIGTERM by HTTP/1.0", marks=pytest.mark.heavy),
+]
+
+
+@pytest.mark.parametrize("delivery", STUCK)
+@pytest.mark.parametrize(("name", "sent"), ENDED)
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_server_that_is_ended_breaks_its_downloads(kind, name, sent, delivery, served_databases):
+    way = WAYS[name]
+    with serving(kind, served_databases) as server, reaching(server, way) as port:
+        whole = get(server, LARGE + delivery)[2]
+        worker = json.loads(get(server, "/resources")[2])
+        manages = sent == signal.SIGTERM and kind != "uvicorn"  # which has no process that manages others
+
+        def end():
+            os.kill(worker["parent" if manages else "pid"], sent)
+            time.sleep(GRACE_SECONDS + 1 if sent == signal.SIGTERM else 0.2)
+
+        found = faults.verdict(port, way, LARGE + delivery + STUCK[delivery], whole, meanwhile=end)
+    shown = way.shows_breaks or delivery == "spooled"
+    assert found in ({"broken"} if shown else {"broken", "short"})

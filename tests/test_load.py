@@ -1,0 +1,97 @@
+"""Many downloads at once, and clients that wait or go: what a server holds, and for how long."""
+
+import json
+import sys
+from contextlib import closing
+from time import sleep
+
+import pytest
+from django.conf import settings
+
+from tests import processes
+from tests.serving import databases
+from tests.serving.crowds import Visitor, crowd
+from tests.serving.running import COMMANDS, connect, get, serving
+
+MEBIBYTE = 1024 * 1024
+ROWS = 200_000
+CLIENTS = 50
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is held is read from /proc")
+
+
+@pytest.fixture(scope="module")
+def served_databases(tmp_path_factory):
+    with databases.databases(tmp_path_factory.mktemp("load"), ROWS) as entries:
+        yield entries
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def server(request, served_databases):
+    with serving(request.param, served_databases) as port:
+        yield port
+
+
+def present(alias, served_databases):
+    if alias not in served_databases:
+        pytest.skip(settings.MISSING_DATABASES[alias])
+    return alias
+
+
+def peak(port):
+    return int(get(port, "/peak")[2])
+
+
+def resources(port):
+    return json.loads(get(port, "/resources")[2])
+
+
+@pytest.mark.parametrize("rows", [5000, pytest.param(ROWS, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("alias", ["sqlite", "postgresql", "mariadb"])
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_fifty_downloads_at_once_need_little_memory_and_leave_none_behind(kind, alias, rows, served_databases):
+    present(alias, served_databases)
+    options = ["--threads=64"] if kind == "gunicorn" else []
+    url, page = f"/every-line/{alias}?rows={rows}", f"/page?database={alias}"
+    with serving(kind, served_databases, *options) as port:
+        whole = get(port, url)[2]
+        get(port, page)
+        before = peak(port)
+        with Visitor(port, page) as visitor:
+            clients = crowd(port, url, CLIENTS)
+        growth = peak(port) - before
+    assert min(client.received for client in clients) > len(whole)
+    assert {client.tail for client in clients} == {whole[-9:] + b"\r\n0\r\n\r\n"}
+    assert growth / CLIENTS <= 6 * MEBIBYTE
+    slowest = max(client.seconds for client in clients)
+    assert max(client.silence for client in clients) < max(2, slowest / 4)
+    assert max(visitor.seconds) < 1
+
+
+def stuck(server, url):
+    """Begin a download and give the connection, of which nobody reads any more."""
+    connection = connect(server)
+    connection.request("GET", url)
+    assert connection.getresponse().read(64 * 1024)
+    return connection
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("path", ["long-lines/{}?delivery=live", "wide-lines/{}"], ids=["live", "spooled"])
+@pytest.mark.parametrize("alias", databases.SESSIONS)
+def test_a_client_that_waits_holds_little_and_one_that_goes_nothing(
+    server, served_databases, alias, path, seconds
+):
+    present(alias, served_databases)
+    url = f"/{path.format(alias)}"
+    with closing(stuck(server, url)):  # the first needs what the process keeps from then on
+        pass
+    assert processes.eventually(lambda: resources(server)["exports"] == 0)
+    before = resources(server)
+    with closing(stuck(server, url)):
+        sleep(seconds)
+        waiting = resources(server)
+    assert waiting["rss"] - before["rss"] < 8 * MEBIBYTE
+    assert processes.eventually(lambda: resources(server)["exports"] == 0)
+    assert processes.eventually(lambda: resources(server)["files"] <= before["files"])
+    assert processes.eventually(lambda: not databases.sessions(served_databases, alias))
