@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from importlib import import_module
 from uuid import UUID
 
 import django_filters
@@ -41,7 +43,7 @@ from upstream.integrations.drf import (
 )
 from upstream.integrations.limits import Limits
 from upstream.models import AlertRule, Customer, DriftEvent, ReportRun
-from upstream.streaming import ColumnError, JsonLines, plan, stream
+from upstream.streaming import ColumnError, JsonLines, MissingDependencyError, plan, stream
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -219,7 +221,7 @@ class TestFormats:
 
     def test_profile_and_filename_are_those_of_the_view(self):
         class ForPeople(Customers):
-            profile = "excel"
+            export_profile = "excel"
             export_filename = "payers"
 
         answer = ask(ForPeople, "?format=csv")
@@ -259,6 +261,7 @@ class TestColumns:
             of=serializers.ReadOnlyField(source="report_run.customer.name"),
             customer_id=serializers.IntegerField(),
             key=serializers.IntegerField(source="pk"),
+            payer=serializers.CharField(default="never missing"),
         )
         assert mapped(view) == {
             "customer_name": "customer__name",
@@ -266,6 +269,7 @@ class TestColumns:
             "of": "report_run__customer__name",
             "customer_id": "customer_id",
             "key": "pk",
+            "payer": "payer",
         }
         assert objects(ask(view, "?format=ndjson")) == listed(view)
 
@@ -588,6 +592,24 @@ class TestEveryField:
         lane = "copy" if connections[database].vendor == "postgresql" else "text"
         assert plan(*columns(fast), JsonLines()).lane == lane
 
+    @pytest.mark.parametrize(
+        "field",
+        [
+            serializers.UUIDField(source="uuid", format="hex"),
+            serializers.TimeField(source="time", format="%H"),
+            serializers.DurationField(source="duration", format="django"),
+            serializers.PrimaryKeyRelatedField(
+                source="parent", pk_field=serializers.DecimalField(9, 2), read_only=True
+            ),
+        ],
+        ids=lambda field: field.source,
+    )
+    def test_a_format_of_a_field_is_kept(self, view, field):
+        formatted = serializing(model=Everything, id=serializers.IntegerField(), formatted=field)
+        formatted.queryset = view.queryset
+        assert mapped(formatted) == {"id": "id"}
+        assert objects(ask(formatted, "?format=ndjson")) == listed(formatted)
+
     def test_a_missing_relation_is_empty(self, view):
         related = serializing(
             model=Everything,
@@ -779,6 +801,16 @@ class TestErrors:
         assert refused(ask(Customers, "?format=xls"), 404)
         assert refused(ask(Customers, accept="image/png"), 406)
 
+    def test_errors_are_written_by_the_first_renderer_that_exports_nothing(self):
+        class Problems(JSONRenderer):
+            media_type = "application/problem+json"
+
+        class Own(Customers):
+            renderer_classes = (CsvRenderer, Problems, JSONRenderer)
+
+        answer = ask(Own, "?format=csv&columns=x")
+        assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
+
     def test_errors_are_json_where_a_view_has_nothing_but_exports(self):
         class Only(Customers):
             renderer_classes = (CsvRenderer,)
@@ -832,7 +864,8 @@ class TestDownloads:
 
     def test_limits_are_for_the_user_that_drf_knows(self, django_user_model):
         users = [django_user_model.objects.create(username=name) for name in "ab"]
-        view = type("Limited", (Customers,), {"export_limits": Limits(per_user=1)})
+        authenticated_late = {"perform_authentication": lambda self, request: None}
+        view = type("Limited", (Customers,), {"export_limits": Limits(per_user=1), **authenticated_late})
         running = ask(view, "?format=csv", user=users[0])
         answer = ask(view, "?format=csv", user=users[0])
         assert (answer.status_code, answer["Retry-After"]) == (429, "30")
@@ -842,3 +875,10 @@ class TestDownloads:
     def test_too_many_rows_are_a_429(self):
         view = type("Limited", (Customers,), {"export_limits": Limits(rows=2)})
         assert b"more than 2 rows" in ask(view, "?format=csv").content
+
+
+def test_without_rest_framework_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "upstream.integrations.drf")
+    monkeypatch.setitem(sys.modules, "rest_framework", None)
+    with pytest.raises(MissingDependencyError, match=r"upstream\[drf\]"):
+        import_module("upstream.integrations.drf")

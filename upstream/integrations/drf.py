@@ -82,15 +82,16 @@ class ExportListMixin:
     `export_columns` names the columns where a serializer's own `to_representation()` gives others than its fields.
 
     `export_permission` is what a user must have beside the view's permissions: by default that to export the model
-    (`app.export_model`); None is an export for whoever may list. The other attributes are those of
-    `upstream.integrations.views.ExportMixin`. Errors, and answers that are no list, are in the view's own format.
+    (`app.export_model`); None is an export for whoever may list. `export_profile`, `export_limits` and `spool` are
+    the `profile`, `export_limits` and `spool` of `upstream.integrations.views.ExportMixin`. Errors, and answers
+    that are no list, are in the view's own format.
     """
 
     export_columns: Sequence[str] | None = None
     export_permission: str | None = ACTION
     export_limits: Limits | None = None
     export_filename = ""
-    profile: Profile = "data"
+    export_profile: Profile = "data"
     spool: bool | None = None
 
     request: Any
@@ -101,11 +102,11 @@ class ExportListMixin:
 
     def list(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if isinstance(request.accepted_renderer, ExportRenderer):
-            return self.export(request.accepted_renderer.export_format)
+            return self._exported(request.accepted_renderer.export_format)
         shown: HttpResponseBase = super().list(request, *args, **kwargs)  # type: ignore[misc]
         return shown
 
-    def export(self, export_format: Format) -> HttpResponseBase:
+    def _exported(self, export_format: Format) -> HttpResponseBase:
         """Return the export of the view's list, or raise the exception of DRF that refuses it."""
         queryset: Any = self.get_queryset()  # type: ignore[attr-defined]
         if not self.has_export_permission(queryset):
@@ -115,7 +116,7 @@ class ExportListMixin:
             self.request._request,  # noqa: SLF001 (Django's own, with the user that DRF authenticated)
             queryset,
             self.get_export_columns(queryset),
-            export_format.encoder_for(self.profile),
+            export_format.encoder_for(self.export_profile),
             self.get_export_filename(queryset, export_format),
             sender=type(self),
             limits=self.export_limits,
