@@ -6,6 +6,7 @@
 
 import atexit
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -18,6 +19,7 @@ from benchmarks import servers
 
 DATABASE_KEYS = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Service = TypeVar("Service")
 Found = tuple[dict[str, Any] | None, str]
 
@@ -60,6 +62,13 @@ def nginx(server: int, version: str) -> Iterator[tuple[int | None, str]]:
     """Give the port of an nginx in front of a server, or None and the reason why there is none."""
     with ExitStack() as started:
         yield _found("nginx", lambda: started.enter_context(servers.nginx(server, version)))
+
+
+@contextmanager
+def chromium() -> Iterator[tuple[Any, str]]:
+    """Give the system's Chromium, driven by Playwright, or None and the reason why there is none."""
+    with ExitStack() as started:
+        yield _found("Chromium", lambda: _chromium(started))
 
 
 def _found(service: str, entry: Callable[[], Service]) -> tuple[Service | None, str]:
@@ -111,3 +120,15 @@ def _pgbouncer_entry(started: ExitStack) -> dict[str, Any]:
         raise OSError(reason)
     conninfo = started.enter_context(servers.pgbouncer(os.environ["UPSTREAM_TEST_POSTGRES_URL"]))
     return {**_postgresql_entry(conninfo), "DISABLE_SERVER_SIDE_CURSORS": True}
+
+
+def _chromium(started: ExitStack) -> Any:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        raise FileNotFoundError("there is no Chromium; it is in the system package chromium")
+    playwright = started.enter_context(import_module("playwright.sync_api").sync_playwright())
+    # It will not sandbox for root, and asks its maker for news unless it is told not to.
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    browser = playwright.chromium.launch(executable_path=program, args=options)
+    started.callback(browser.close)
+    return browser
