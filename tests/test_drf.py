@@ -878,7 +878,8 @@ class TestDownloads:
 
 
 def test_without_rest_framework_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "upstream.integrations.drf")
+    for name in ("drf", "serializer_columns"):
+        monkeypatch.delitem(sys.modules, f"upstream.integrations.{name}")
     monkeypatch.setitem(sys.modules, "rest_framework", None)
     with pytest.raises(MissingDependencyError, match=r"upstream\[drf\]"):
         import_module("upstream.integrations.drf")

@@ -1,0 +1,189 @@
+"""The fields of a serializer of Django REST framework, as columns of an export; it needs `upstream[drf]`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import models
+from django.db.models import QuerySet
+from django.db.models.query import ModelIterable
+
+from upstream.integrations.choices import chosen
+from upstream.streaming import Column, ColumnError
+from upstream.streaming._optional import optional
+
+ISO_8601 = optional("rest_framework", "drf").ISO_8601
+serializers = optional("rest_framework.serializers", "drf")
+api_settings = optional("rest_framework.settings", "drf").api_settings
+PKOnlyObject = optional("rest_framework.relations", "drf").PKOnlyObject
+
+
+def field_names(serializer: Any) -> Sequence[str]:
+    """Return the names of a serializer's readable fields, which are the columns by default."""
+    names = [field.field_name for field in _readable(serializer)]
+    if not names:
+        raise ImproperlyConfigured(f"{type(serializer).__name__} has no fields: name its keys in export_columns")
+    return names
+
+
+def columns_of(serializer: Any, queryset: Any, names: Sequence[str], *, check: bool) -> Sequence[Column]:
+    """Return the columns of those names: from the database where a field maps to one, else by the serializer.
+
+    With `check`, a key of a representation that no field has is an error when its row is read.
+    """
+    if type(serializer).to_representation is not serializers.Serializer.to_representation:
+        known = frozenset(field_names(serializer)) if check else None
+        held = _Representations(serializer, names[-1], known)
+        return [Column(held.reader(name), header=name) for name in names]
+    is_read_by_field = (
+        isinstance(serializer, serializers.ModelSerializer)
+        and isinstance(queryset, QuerySet)
+        and issubclass(queryset._iterable_class, ModelIterable)
+    )
+    fields = chosen("field", names, {field.field_name: field for field in _readable(serializer)})
+    return [
+        (is_read_by_field and _mapped(field, queryset.model)) or Column(_reader(field), header=field.field_name)
+        for field in fields
+    ]
+
+
+def _readable(serializer: Any) -> Iterable[Any]:
+    return getattr(serializer, "_readable_fields", ())
+
+
+class _Representations:
+    """What a serializer makes of whole records: made once for the columns of a record, gone with its last column.
+
+    A batch is read column by column, so as many are held as it has rows.
+    """
+
+    def __init__(self, serializer: Any, last: str, known: frozenset[str] | None) -> None:
+        self._serializer, self._last, self._known = serializer, last, known
+        self._held: dict[int, Any] = {}
+
+    def reader(self, name: str) -> Callable[[Any], Any]:
+        def read(record: Any) -> Any:
+            made = self._held.pop(id(record), None) or self._made(record)
+            if name != self._last:
+                self._held[id(record)] = made
+            return made.get(name)
+
+        return read
+
+    def _made(self, record: Any) -> Any:
+        made = self._serializer.to_representation(record)
+        if self._known is not None and (extra := [repr(key) for key in made if key not in self._known]):
+            kind = type(self._serializer).__name__
+            raise ColumnError(f"{kind} gives {', '.join(extra)} without such a field: name all in export_columns")
+        return made
+
+
+def _reader(field: Any) -> Callable[[Any], Any]:
+    """Return what reads a field as its serializer does; None where that leaves it out."""
+
+    def read(record: Any) -> Any:
+        try:
+            found = field.get_attribute(record)
+        except serializers.SkipField:
+            return None
+        key = found.pk if isinstance(found, PKOnlyObject) else found
+        return None if key is None else field.to_representation(found)
+
+    return read
+
+
+def _mapped(field: Any, model: Any) -> Column | None:
+    """Return the column of the model's field that a serializer's field stands for, or None."""
+    source = _model_field(model, field.source_attrs)
+    kind = _stock_name(field, serializers)
+    if kind is None or _stock_name(source, models) not in MAPPED.get(kind, ()):
+        return None
+    may_be_default = field.default is not serializers.empty and len(field.source_attrs) > 1
+    if may_be_default or not KEEPS.get(kind, _always)(field, source):
+        return None
+    return Column("__".join(field.source_attrs), header=field.field_name)
+
+
+def _stock_name(field: Any, module: Any) -> str | None:
+    """Return the name of a field's class where it is one of the module's own, since others may change values."""
+    kind = type(field)
+    return kind.__name__ if getattr(module, kind.__name__, None) is kind else None
+
+
+def _model_field(model: Any, steps: Sequence[str]) -> Any:
+    """Return the field that attributes lead to from an instance, through relations to one; None for all else."""
+    for name in steps[:-1]:
+        relation = _concrete(model, name)
+        if relation is None or not relation.is_relation or relation.name != name:
+            return None
+        model = relation.related_model
+    field = _concrete(model, steps[-1]) if steps else None
+    return field.target_field if field and field.is_relation and field.attname == steps[-1] else field
+
+
+def _concrete(model: Any, name: str) -> Any:
+    try:
+        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None
+    return field if field.concrete else None
+
+
+def _always(_field: Any, _source: Any) -> bool:
+    return True
+
+
+def _is_iso(field: Any, default: str) -> bool:
+    return vars(field).get("format", default) in (None, ISO_8601)
+
+
+def _keeps_digits(field: Any, source: Any) -> bool:
+    is_as_wide = field.max_digits is None or field.max_digits >= source.max_digits
+    is_as_long = field.decimal_places in (None, source.decimal_places)
+    return is_as_wide and is_as_long and not field.localize and not field.normalize_output
+
+
+def _is_number(field: Any, _source: Any) -> bool:
+    return not getattr(field, "coerce_to_string", api_settings.COERCE_BIGINT_TO_STRING)
+
+
+def _has_keys_of_its_type(field: Any, source: Any) -> bool:
+    kind = str if _stock_name(source, models) in TEXTS else int
+    return all(isinstance(key, kind) for key in field.choices)
+
+
+TEXTS = frozenset({"CharField", "EmailField", "SlugField", "TextField", "URLField"})
+INTEGERS = frozenset(
+    {
+        *("AutoField", "BigAutoField", "SmallAutoField", "IntegerField", "BigIntegerField", "SmallIntegerField"),
+        *("PositiveIntegerField", "PositiveBigIntegerField", "PositiveSmallIntegerField"),
+    }
+)
+VALUES = frozenset(
+    f"{name}Field"
+    for name in ("Boolean", "Date", "DateTime", "Decimal", "Duration", "Float", "JSON", "Time", "UUID")
+)
+# Which fields of a serializer only pass on what which fields of a model hold, and with which options they do.
+MAPPED: Mapping[str, frozenset[str]] = {
+    **{name: frozenset({name}) for name in VALUES},
+    **dict.fromkeys(("CharField", "EmailField", "RegexField", "SlugField", "URLField"), TEXTS),
+    **dict.fromkeys(("IntegerField", "BigIntegerField"), INTEGERS),
+    "ChoiceField": TEXTS | INTEGERS,
+    "IPAddressField": frozenset({"GenericIPAddressField"}),
+    "PrimaryKeyRelatedField": frozenset({"ForeignKey", "OneToOneField"}),
+    "ReadOnlyField": TEXTS | INTEGERS | VALUES,
+}
+KEEPS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "BigIntegerField": _is_number,
+    "ChoiceField": _has_keys_of_its_type,
+    "DateField": lambda field, _: _is_iso(field, api_settings.DATE_FORMAT),
+    "DateTimeField": lambda field, _: (
+        _is_iso(field, api_settings.DATETIME_FORMAT) and not hasattr(field, "timezone")
+    ),
+    "DecimalField": _keeps_digits,
+    "DurationField": lambda field, _: _is_iso(field, ISO_8601),
+    "JSONField": lambda field, _: not field.binary,
+    "PrimaryKeyRelatedField": lambda field, _: field.pk_field is None,
+    "TimeField": lambda field, _: _is_iso(field, api_settings.TIME_FORMAT),
+    "UUIDField": lambda field, _: field.uuid_format == "hex_verbose",
+}
