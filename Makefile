@@ -23,13 +23,14 @@ demo: $(VENV)/.demo
 	@$(MANAGE) migrate --verbosity 0
 	@echo "Seeding $(ROWS) drift events (about 20 seconds for each 100,000) ..."
 	@$(MANAGE) seed_demo --rows $(ROWS) --replace
+	@DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com 2>/dev/null || true
 	@mkdir -p $(DEMO)/exports
 	@for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \
 	done
 	@echo; ls -l $(DEMO)/exports
-	@echo; echo "make serve: the same downloads in your browser"
+	@echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
 
 serve: $(VENV)/.demo
 	@$(MANAGE) migrate --verbosity 0
@@ -74,7 +75,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 # Without them, tests are skipped; whoever installs them later has them used by the next run.
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
 	@complete=true; \
-	.ci/system-packages mariadb pgbouncer || complete=false; \
+	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
 	$(BIN)/python -m pip install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
 		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log): MariaDB is left out" >&2; }; \
 	if $$complete; then touch $@; fi

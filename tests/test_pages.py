@@ -86,8 +86,8 @@ def test_page_shows_the_newest_event_escaped(client: Client) -> None:
 @pytest.mark.usefixtures("seeded")
 def test_page_links_every_download(client: Client) -> None:
     page = client.get("/").content.decode()
-    for suffix in DOWNLOADS:
-        assert f'href="/drift-events.{suffix}"' in page
+    for name in DOWNLOADS:
+        assert f'href="/drift-events/?format={name}"' in page
 
 
 @pytest.mark.usefixtures("seeded")
@@ -107,12 +107,12 @@ def test_page_loads_nothing_from_elsewhere(client: Client) -> None:
 def test_empty_database_says_how_to_fill_it(client: Client) -> None:
     page = client.get("/").content.decode()
     assert "python manage.py seed_demo --rows" in page
-    assert "drift-events.csv" not in page
+    assert "drift-events" not in page
 
 
 @pytest.mark.usefixtures("seeded")
 def test_csv_download_holds_every_event(client: Client) -> None:
-    text = body(client.get("/drift-events.csv")).decode()
+    text = body(client.get("/drift-events/?format=csv")).decode()
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     assert header == COLUMNS
     causes = COLUMNS.index("potential_root_causes")
@@ -123,25 +123,25 @@ def test_csv_download_holds_every_event(client: Client) -> None:
 
 @pytest.mark.usefixtures("seeded")
 def test_json_download_holds_every_event(client: Client) -> None:
-    assert json.loads(body(client.get("/drift-events.json"))) == [as_json(event) for event in expected()]
+    assert json.loads(body(client.get("/drift-events/?format=json"))) == [as_json(event) for event in expected()]
 
 
 @pytest.mark.usefixtures("seeded")
 def test_ndjson_download_holds_every_event(client: Client) -> None:
-    lines = body(client.get("/drift-events.ndjson")).splitlines()
+    lines = body(client.get("/drift-events/?format=ndjson")).splitlines()
     assert [json.loads(line) for line in lines] == [as_json(event) for event in expected()]
 
 
 @pytest.mark.parametrize("suffix", DOWNLOADS)
 def test_download_of_an_empty_table_is_still_a_document(client: Client, suffix: str) -> None:
-    content = body(client.get(f"/drift-events.{suffix}")).decode().strip()
+    content = body(client.get(f"/drift-events/?format={suffix}")).decode().strip()
     assert content == {"csv": ",".join(COLUMNS), "json": "[]", "ndjson": ""}[suffix]
 
 
 @pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize(("suffix", "content_type"), DOWNLOADS.items())
 def test_download_streams_as_an_attachment_of_its_type(client: Client, suffix: str, content_type: str) -> None:
-    response = client.get(f"/drift-events.{suffix}")
+    response = client.get(f"/drift-events/?format={suffix}")
     assert response.streaming
     assert response.headers["Content-Type"].split(";")[0] == content_type
     assert response.headers["Content-Disposition"] == f'attachment; filename="drift_events.{suffix}"'
@@ -151,7 +151,7 @@ def test_download_streams_as_an_attachment_of_its_type(client: Client, suffix: s
 @pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize("suffix", DOWNLOADS)
 def test_head_answers_the_same_headers_without_a_query(client: Client, suffix: str) -> None:
-    url = f"/drift-events.{suffix}"
+    url = f"/drift-events/?format={suffix}"
     response = client.get(url)
     response.close()
     with CaptureQueriesContext(connection) as queries:
@@ -161,10 +161,20 @@ def test_head_answers_the_same_headers_without_a_query(client: Client, suffix: s
     assert head.getvalue() == b""
 
 
-@pytest.mark.parametrize("url", ["/", "/drift-events.csv"])
+@pytest.mark.parametrize("url", ["/", "/drift-events/?format=csv"])
 def test_only_reading_is_allowed(client: Client, url: str) -> None:
     assert client.post(url).status_code == 405
 
 
-def test_unknown_format_is_not_found(client: Client) -> None:
-    assert client.get("/drift-events.exe").status_code == 404
+def test_unknown_format_is_an_error_that_lists_the_known(client: Client) -> None:
+    response = client.get("/drift-events/?format=exe")
+    assert response.status_code == 400
+    assert b"csv, tsv, json, ndjson" in response.content
+
+
+@pytest.mark.usefixtures("seeded")
+def test_download_can_be_filtered_and_ordered(client: Client) -> None:
+    response = client.get("/drift-events/?format=ndjson&severe=0.5&drift_type=DENIAL_RATE&order_by=-severity,id")
+    events = DriftEvent.objects.filter(severity__gte=0.5, drift_type="DENIAL_RATE").order_by("-severity", "id")
+    assert [json.loads(line)["id"] for line in body(response).splitlines()] == [event.pk for event in events]
+    assert 0 < len(events) < ROWS

@@ -206,7 +206,7 @@ def test_demo_application_serves_its_page_and_every_link_on_it(kind, demo):
     with running(*DEMO_COMMANDS[kind], **demo) as port:
         status, _, page = get(port, "/")
         assert status == 200
-        links = re.findall(r'href="(/drift-events\.(\w+))"', page.decode())
+        links = re.findall(r'href="(/drift-events/\?format=(\w+))"', page.decode())
         bodies = {suffix: get(port, url) for url, suffix in links}
     assert {suffix: status for suffix, (status, _, _) in bodies.items()} == {
         "csv": 200,

@@ -6,8 +6,5 @@ from upstream import views
 urlpatterns = [
     path("", views.index, name="index"),
     path("admin/", admin.site.urls),
-    *(
-        path(f"drift-events.{suffix}", views.drift_events, {"suffix": suffix}, name="drift_events")
-        for suffix in views.ENCODERS
-    ),
+    path("drift-events/", views.DriftEventExport.as_view(), name="drift_events"),
 ]

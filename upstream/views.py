@@ -1,12 +1,12 @@
 from typing import Any
 
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from upstream.integrations.views import ExportView
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, DriftType, ReportRun
-from upstream.streaming import Csv, Json, JsonLines, stream, to_response
 
 COLUMNS = [
     "id",
@@ -31,7 +31,6 @@ COLUMNS = [
     "suppressed",
     "potential_root_causes",
 ]
-ENCODERS: dict[str, Csv | Json | JsonLines] = {"csv": Csv(), "json": Json(), "ndjson": JsonLines()}
 
 
 @require_safe
@@ -41,17 +40,27 @@ def index(request: HttpRequest) -> HttpResponse:
         "counts": _counts(),
         "drift_types": _drift_types(),
         "newest": events.order_by("-created_at", "-pk").first(),
-        "downloads": {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"},
+        "formats": {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"},
     }
     return render(request, "upstream/index.html", context)
 
 
-@require_safe
-def drift_events(request: HttpRequest, suffix: str) -> HttpResponseBase:
-    events = DriftEvent.objects.order_by("pk")
-    if request.method == "HEAD":  # the same headers, without reading the table
-        events = events.none()
-    return to_response(stream(events, COLUMNS, ENCODERS[suffix]), f"drift_events.{suffix}")
+class DriftEventExport(ExportView):
+    """Every drift event, or those that the parameters choose, for whoever reaches the page."""
+
+    queryset = DriftEvent.objects.order_by("pk")
+    columns = COLUMNS
+    ordering_fields = ("id", "created_at", "severity")
+    filter_fields = {  # noqa: RUF012 (as Django's views declare them)
+        "customer": "customer__name",
+        "payer": "payer",
+        "drift_type": "drift_type",
+        "from": "created_at__gte",
+        "until": "created_at__lt",
+        "severe": "severity__gte",
+    }
+    export_filename = "drift_events"
+    permission = None
 
 
 def _counts() -> dict[str, int]:

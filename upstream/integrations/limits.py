@@ -70,18 +70,19 @@ class Slots:
     """The places of one download among those that may run at a time; use it once."""
 
     def __init__(self, limits: Limits, request: HttpRequest) -> None:
-        self._limits = limits
+        self._limits, self._request = limits, request
         self._cache = caches[limits.cache]
         self._token = secrets.token_hex(8)
         self._held: list[str] = []
         self._renewed = monotonic()
-        self._places = {f"user:{_who(request)}": limits.per_user, "all": limits.total}
 
     def take(self) -> None:
         """Take a place for the user and one among all; raise BusyError where none is free."""
-        for group, number in self._places.items():
-            if number is None:
-                continue
+        limits = self._limits
+        places = {} if limits.per_user is None else {f"user:{_who(self._request)}": limits.per_user}
+        if limits.total is not None:
+            places["all"] = limits.total
+        for group, number in places.items():
             keys = (f"upstream:export:{group}:{place}" for place in range(number))
             key = next((key for key in keys if self._cache.add(key, self._token, LEASE_SECONDS)), None)
             if key is None:
