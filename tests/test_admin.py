@@ -368,7 +368,7 @@ class TestPermission:
 class TestPage:
     def test_it_says_how_many_rows_there_are(self, root):
         content = root.get(url(ReportRun, "export", "?status__exact=running")).content.decode()
-        assert f"{ReportRun.objects.filter(status='running').count()} report runs will be exported" in content
+        assert f"To be exported: {ReportRun.objects.filter(status='running').count()} report runs," in content
 
     def test_it_has_the_filters_of_the_list_in_its_form_and_its_way_back(self, root):
         query = "?status__exact=running&q=Aetna"
@@ -400,7 +400,7 @@ class TestPage:
 
     def test_more_rows_than_may_be_are_said_before_they_are_refused(self, root, monkeypatch):
         monkeypatch.setattr(RunAdmin, "export_limits", Limits(rows=10))
-        assert b"more than the 10 rows" in root.get(url(ReportRun, "export")).content
+        assert b"An export may have 10 rows at most." in root.get(url(ReportRun, "export")).content
         answer = export(root, ReportRun, status=429)
         assert answer["Retry-After"] == "30"
 

@@ -188,7 +188,7 @@ class TestDownloads:
         page.get_by_label("Action:").select_option(label="Export selected drift events")
         page.locator(".actions button[name=index]").click()  # "Go", or as of Django 6.1 "Run"
         count = page.locator(".export-count").inner_text()
-        assert count == "The 3 selected drift events will be exported."
+        assert count == "Selected for the export: 3 drift events."
         choose(page, Format="CSV", Profile="Data")
         _, *rows = csv.reader(io.StringIO(save(page)[1].decode(), newline=""))
         assert rows == [as_texts(row) for row in stored(events, f"event.id IN ({','.join(chosen)})")]
@@ -197,7 +197,7 @@ class TestDownloads:
         page = visit("root")
         filtered(page)
         count = page.locator(".export-count").inner_text()
-        assert count.startswith(f"{len(stored(events, FILTERED))} drift events will be exported")
+        assert count.startswith(f"To be exported: {len(stored(events, FILTERED))} drift events,")
 
     def test_all_of_it_can_be_done_with_the_keyboard(self, visit, events):
         page = visit("root")

@@ -38,9 +38,9 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     known.name: known
     for known in (
-        Format("csv", _("CSV"), Csv(), Csv(profile="excel")),
+        Format("csv", "CSV", Csv(), Csv(profile="excel")),
         Format("tsv", _("TSV, separated by tabs"), Csv(delimiter="\t"), Csv(delimiter="\t", profile="excel")),
-        Format("json", _("JSON"), Json()),
+        Format("json", "JSON", Json()),
         Format("ndjson", _("NDJSON, one object a line"), JsonLines()),
     )
 }
