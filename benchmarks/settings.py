@@ -7,7 +7,7 @@ DATABASES = {
     "default": json.loads(os.environ.get("BENCHMARKS_DATABASE", "null"))
     or {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 }
-INSTALLED_APPS = ["benchmarks.table"]
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "benchmarks.table"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "benchmarks.urls"
 SECRET_KEY = "benchmarks"

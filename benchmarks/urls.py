@@ -3,20 +3,21 @@
 import os
 
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.urls import path
 
 from benchmarks.table.models import Payment
 from benchmarks.table.rows import COLUMNS
-from upstream.streaming import Csv, stream, to_response
+from upstream.integrations.views import ExportView
 
 
 def worker(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(os.getpid()))
 
 
-def payments(_request: HttpRequest) -> HttpResponseBase:
-    return to_response(stream(Payment.objects.all(), COLUMNS, Csv()), "payments.csv")
+class Payments(ExportView):
+    model = Payment
+    columns = COLUMNS
+    permission = None
 
 
-urlpatterns = [path("worker", worker), path("payments.csv", payments)]
+urlpatterns = [path("worker", worker), path("payments", Payments.as_view())]

@@ -101,6 +101,7 @@ CASES = {
     "sqlite-shell-csv": _native("sqlite_shell_csv", "CSV", "sqlite3", "sqlite"),
     "csv-gunicorn": _case("servers", "gunicorn", "CSV", speed_of="csv-file", package="gunicorn"),
     "csv-uvicorn": _case("servers", "uvicorn", "CSV", speed_of="csv-file", package="uvicorn"),
+    "csv-granian": _case("servers", "granian", "CSV", speed_of="csv-file", package="granian"),
     "csv-function-recipe": _case("recipes", "csv_function", "CSV"),
     "csv-function": _case("ours", "csv_function", "CSV", speed_of="csv-function-recipe"),
     **dict(_lanes("csv", "payments")),

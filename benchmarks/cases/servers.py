@@ -28,12 +28,18 @@ def uvicorn(output: Output) -> None:
     _download(output, ["uvicorn", *options, "django.core.asgi:get_asgi_application"], port)
 
 
+def granian(output: Output) -> None:
+    port = free_port()
+    options = ["--factory", "--interface=asginl", "--log-level=warning", f"--port={port}"]
+    _download(output, ["granian", *options, "django.core.asgi:get_asgi_application"], port)
+
+
 def _download(output: Output, command: Sequence[str], port: int) -> None:
     with _running(command), closing(_connected(port)) as connection:
         # The first request of a process imports what it needs: that is not what is measured.
         worker = int(_get(connection, "/worker").read())
         output.restart()
-        response = _get(connection, "/payments.csv")
+        response = _get(connection, "/payments?format=csv")
         output.drain(iter(lambda: response.read1(BLOCK_BYTES), b""))
         output.report(peak_bytes=peak_bytes(worker), cpu_seconds=None)
 
