@@ -14,7 +14,7 @@ from django.conf import settings
 
 from tests import processes, services
 from tests.serving import databases, faults
-from tests.serving.running import COMMANDS, get, serving
+from tests.serving.running import COMMANDS, get, running, serving
 
 WAYS = {way.name: way for way in faults.WAYS}
 GRACE_SECONDS = 2  # as the servers of the tests are told
@@ -76,6 +76,23 @@ def test_curl_agrees(reached, tmp_path):
         command = ["curl", "--silent", "--fail", f"--http{way.version}", "--output", tmp_path / "body", url]
         code = subprocess.run(command, check=False).returncode
         assert code == {"broken": 18, "refused": 22, "short": 0}[faults.expected(way, delivery, 1000)]
+
+
+GRANIAN_WSGI = ["-m", "granian", "--interface=wsgi", "--log-level=critical", "--port={port}", "{application}"]
+HIDING = {
+    "granian in WSGI mode": ([*GRANIAN_WSGI, "--factory"], "django.core.wsgi:get_wsgi_application"),
+    "runserver": (["-m", "django", "runserver", "--noreload", "127.0.0.1:{port}"], ""),
+}
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_a_server_that_hides_breaks_spools_unless_it_is_told_otherwise(name, served_databases):
+    way = WAYS["HTTP/1.1"]
+    with running(*HIDING[name], **databases.variables(served_databases)) as port:
+        url = "/numbers.csv?how=raise&at=1000&delivery="
+        whole = get(port, "/numbers.csv")[2]
+        verdicts = {kind: faults.verdict(port, way, url + kind, whole) for kind in faults.DELIVERIES}
+    assert verdicts == {"live": "short", "spooled": "refused", "automatic": "refused"}
 
 
 @pytest.fixture(params=databases.SESSIONS)
