@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from django.conf import settings
 
-from tests import processes, services
+from tests import processes
 from tests.serving import databases, faults
 from tests.serving.running import COMMANDS, get, running, serving
 
@@ -34,11 +34,7 @@ def server(request, served_databases):
 
 @contextmanager
 def reaching(server, way):
-    """Give the port where a way to the server begins."""
-    if way.proxy is None:
-        yield server
-        return
-    with services.nginx(server, way.proxy) as (port, reason):
+    with faults.reaching(server, way) as (port, reason):
         if port is None:
             pytest.skip(reason)
         yield port

@@ -16,6 +16,7 @@ from tests.serving.running import COMMANDS, connect, get, serving
 MEBIBYTE = 1024 * 1024
 ROWS = 200_000
 CLIENTS = 50
+LIVE, SPOOLED = "long-lines/{}?delivery=live", "wide-lines/{}"
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is held is read from /proc")
 
@@ -46,8 +47,14 @@ def resources(port):
     return json.loads(get(port, "/resources")[2])
 
 
-@pytest.mark.parametrize("rows", [5000, pytest.param(ROWS, marks=pytest.mark.heavy)])
-@pytest.mark.parametrize("alias", ["sqlite", "postgresql", "mariadb"])
+@pytest.mark.parametrize(
+    ("alias", "rows"),
+    [
+        *(("sqlite", 5000), ("postgresql", 5000), ("mariadb", 5000)),
+        pytest.param("sqlite", ROWS, marks=pytest.mark.heavy),
+        pytest.param("postgresql", ROWS, marks=pytest.mark.heavy),
+    ],
+)
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_fifty_downloads_at_once_need_little_memory_and_leave_none_behind(kind, alias, rows, served_databases):
     present(alias, served_databases)
@@ -99,9 +106,16 @@ def stuck(server, url):
     return connection
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.heavy)])
-@pytest.mark.parametrize("path", ["long-lines/{}?delivery=live", "wide-lines/{}"], ids=["live", "spooled"])
-@pytest.mark.parametrize("alias", databases.SESSIONS)
+@pytest.mark.parametrize(
+    ("alias", "path", "seconds"),
+    [
+        pytest.param("postgresql", LIVE, 2, id="postgresql live"),
+        pytest.param("postgresql", SPOOLED, 2, id="postgresql spooled"),
+        pytest.param("mariadb", LIVE, 2, id="mariadb live"),
+        pytest.param("mariadb", SPOOLED, 2, id="mariadb spooled"),
+        pytest.param("postgresql", LIVE, 30, id="postgresql live for long", marks=pytest.mark.heavy),
+    ],
+)
 def test_a_client_that_waits_holds_little_and_one_that_goes_nothing(
     server, served_databases, alias, path, seconds
 ):

@@ -1,14 +1,21 @@
-"""Downloads that are made to fail, and what the client makes of them: `python -m tests.serving.faults` runs all.
+"""Downloads that are made to fail, and what the client makes of them.
+
+`DJANGO_SETTINGS_MODULE=tests.settings python -m tests.serving.faults` prints the verdicts as a table.
 
 A verdict is "refused" (another status than 200), "broken" (the client's HTTP says that the body is not whole),
 "whole" (every byte came), or "short": bytes are missing, and nothing tells.
 """
 
-from contextlib import closing
+from collections import Counter
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tests.serving.running import connect, get
+from tests import services
+from tests.serving import databases
+from tests.serving.running import COMMANDS, connect, get, serving
 
 ROWS = 2000
 SUFFIXES = ("csv", "json", "ndjson")
@@ -84,3 +91,33 @@ def failing_sources(port, server, way):
             for point in POINTS:
                 url = f"/numbers.{suffix}?rows={ROWS}&how=raise&at={point}&delivery={delivery}"
                 yield delivery, suffix, point, verdict(port, way, url, whole)
+
+
+@contextmanager
+def reaching(server, way):
+    """Give the port where a way to the server begins, or None and the reason why there is no such way."""
+    if way.proxy is None:
+        yield server, ""
+        return
+    with services.nginx(server, way.proxy) as found:
+        yield found
+
+
+def main():
+    print("| server | way | delivery | runs | verdicts |\n|---|---|---|---|---|")
+    with TemporaryDirectory() as directory, databases.databases(Path(directory), 1) as entries:
+        for kind in COMMANDS:
+            with serving(kind, entries) as server:
+                for way in WAYS:
+                    with reaching(server, way) as (port, reason):
+                        runs = list(failing_sources(port, server, way)) if port else []
+                    for delivery in DELIVERIES if runs else ():
+                        found = Counter(run[3] for run in runs if run[0] == delivery)
+                        words = ", ".join(f"{number} {word}" for word, number in sorted(found.items()))
+                        print(f"| {kind} | {way.name} | {delivery} | {found.total()} | {words} |")
+                    if reason:
+                        print(f"| {kind} | {way.name} | | 0 | {reason} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -131,7 +131,7 @@ class ExportMixin(AccessMixin):
         filterset = getattr(self, "filterset_class", None)
         declared = (self, getattr(self, "queryset", None), filterset and filterset._meta)
         models = (getattr(one, "model", None) for one in declared)
-        return next(filter(None, models), None) or getattr(self.get_export_queryset(), "model", None)
+        return next(filter(None, models), None) or getattr(self.get_queryset(), "model", None)  # type: ignore[attr-defined]
 
     def _format(self) -> Format | None:
         formats = by_name(self.formats)

@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -15,11 +16,12 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model, QuerySet
 
 from upstream.integrations.filters import parse_filter, parse_ordering
+from upstream.integrations.formats import FORMATS, PROFILES
 from upstream.integrations.progress import metered
-from upstream.streaming import ByteStream, Csv, ExportError, Json, JsonLines, plan, stream, to_file
+from upstream.streaming import ByteStream, Csv, ExportError, plan, stream, to_file
 from upstream.streaming.compression import SUFFIXES
+from upstream.streaming.encoders.protocol import Encoder
 
-FORMATS = ("csv", "tsv", "json", "ndjson")
 FORMAT_OF_SUFFIX = {f".{name}": name for name in FORMATS} | {".jsonl": "ndjson"}
 STDOUT = "-"
 
@@ -55,7 +57,7 @@ class Command(BaseCommand):
         add(
             "-o", "--output", default=STDOUT, metavar="PATH", help="a file, compressed if it ends with .gz or .zst"
         )
-        add("--format", choices=FORMATS, help="by default what the file's suffix says, else csv")
+        add("--format", choices=list(FORMATS), help="by default what the file's suffix says, else csv")
         add("--columns", action="append", metavar="NAMES", help="such as id,customer__name")
         add(
             "--filter",
@@ -71,9 +73,7 @@ class Command(BaseCommand):
         add("--windows", action="store_true", help="many short statements, with nothing held open between them")
         add("--timeout", type=seconds, metavar="SECONDS", help="end an export that takes longer")
         add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows in a batch")
-        add(
-            "--profile", choices=("data", "excel"), default="data", help="excel: CSV for people, formulas disarmed"
-        )
+        add("--profile", choices=PROFILES, default="data", help="excel: CSV for people, formulas disarmed")
         add("--no-header", action="store_true", help="CSV without the row of names")
         add("--explain", action="store_true", help="print how the export would run, and export nothing")
         add("--no-progress", action="store_true", help="no progress on the terminal")
@@ -155,19 +155,16 @@ def _names(lists: list[str] | None) -> list[str] | None:
     return names or None
 
 
-def _encoder(options: dict[str, Any], path: Path) -> Csv | Json | JsonLines:
+def _encoder(options: dict[str, Any], path: Path) -> Encoder:
     name = options["format"] or FORMAT_OF_SUFFIX.get(path.suffix)
     if name is None and options["output"] != STDOUT:
         raise CommandError(f"{options['output']!r} does not tell the format: --format {'|'.join(FORMATS)}")
-    if name in ("json", "ndjson"):
-        if options["no_header"] or options["profile"] != "data":
-            raise CommandError(f"--no-header and --profile are for csv and tsv, not {name}")
-        return Json() if name == "json" else JsonLines()
-    return Csv(
-        delimiter="\t" if name == "tsv" else ",",
-        header=not options["no_header"],
-        profile=options["profile"],
-    )
+    encoder = FORMATS[name or "csv"].encoder
+    if isinstance(encoder, Csv):
+        return replace(encoder, header=not options["no_header"], profile=options["profile"])
+    if options["no_header"] or options["profile"] != "data":
+        raise CommandError(f"--no-header and --profile are for csv and tsv, not {name}")
+    return encoder
 
 
 @contextmanager
