@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
-from django.db.models import Count, F
+from django.db.models import Count, F, Value
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +144,16 @@ class TestByteBounds:
         ]
         assert max(sizes) <= 1_400_000
         assert sum(sizes) > 60 * 200_000
+
+    def test_many_columns_of_little_each_make_small_batches_too(self, database):
+        Parent.objects.using(database).bulk_create(Parent(name="n") for _ in range(1500))
+        columns = {f"c{number}": Value(number) for number in range(200)}
+        rows = Parent.objects.using(database).annotate(**columns)
+        chunks = stream(rows, [*columns], Csv(header=False, quoting="all"))
+        assert chunks.plan.lane == "text"
+        sizes = [chunk.count(b"\n") for chunk in chunks]
+        assert sum(sizes) == 1500
+        assert max(sizes) < 500
 
 
 class TestChunks:
