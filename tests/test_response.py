@@ -139,6 +139,13 @@ def test_download_is_not_kept_by_caches_nor_its_type_guessed(spool):
     response.close()
 
 
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+def test_no_client_hopes_to_resume_a_download(spool):
+    response = to_response([b"a"], "x", spool=spool)
+    assert response["Accept-Ranges"] == "none"
+    response.close()
+
+
 def test_live_body_is_not_held_back_by_a_proxy_and_promises_no_length():
     response = to_response([b"a"], "x")
     assert response["X-Accel-Buffering"] == "no"

@@ -158,6 +158,7 @@ def to_response(
     response["Content-Disposition"] = content_disposition_header(as_attachment, name) or "inline"
     response["Cache-Control"] = "private, no-store"
     response["X-Content-Type-Options"] = "nosniff"
+    response["Accept-Ranges"] = "none"
     if encoding:
         response["Content-Encoding"] = encoding
     if spool and not head:
