@@ -1,19 +1,14 @@
 """Exports in Django's admin: a button on the changelist, an action for selected rows, a page to choose, a log."""
 
-import json
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import IS_FACETS_VAR, TO_FIELD_VAR, IncorrectLookupParameters
 from django.contrib.admin.utils import model_ngettext
 from django.contrib.admin.views.main import ALL_VAR, ERROR_FLAG, PAGE_VAR
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
-from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -22,14 +17,13 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext_lazy as _
 
-from upstream.integrations.downloads import Ending, download
+from upstream.integrations.admin_log import logged
+from upstream.integrations.downloads import download
 from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, list_column
 from upstream.integrations.permissions import export_permission
-
-logger = logging.getLogger(__name__)
 
 # What the changelist's address says of how the list is shown, and not of which rows it holds.
 HOW_IT_IS_SHOWN = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
@@ -205,7 +199,7 @@ class ExportAdminMixin:
             sender=type(self),
             limits=self.export_limits,
             spool=self.export_spool,
-            ended=_logged(request, self.model, details),
+            ended=logged(request, self.model, details),
         )
 
 
@@ -223,32 +217,3 @@ def _with_relations(queryset: QuerySet[Any], names: Sequence[str]) -> QuerySet[A
     if queryset.query.select_related is True:  # which follows no key that may be empty
         return queryset.prefetch_related(*names)
     return queryset.select_related(*names) if names else queryset
-
-
-def _logged(request: HttpRequest, model: Any, details: dict[str, Any]) -> Callable[[Ending], None]:
-    """Write to the admin log that an export began; return what writes there how it ended.
-
-    The message is a JSON object; of an export whose process was killed, it goes on saying "started".
-    """
-    user: Any = request.user
-    entry = LogEntry.objects.create(
-        user_id=user.pk,
-        content_type_id=ContentType.objects.get_for_model(model, for_concrete_model=False).pk,
-        object_repr=f"Export of {model._meta.verbose_name_plural}"[:200],
-        action_flag=CHANGE,
-        change_message=json.dumps({"outcome": "started", **details}),
-    )
-
-    def ended(ending: Ending) -> None:
-        figures = {"rows": ending.rows, "bytes": ending.bytes, "seconds": round(ending.seconds, 3)}
-        error = {"error": type(ending.error).__name__} if ending.error else {}
-        entry.change_message = json.dumps({"outcome": ending.outcome, **details, **figures, **error})
-        try:
-            connection: Any = connections[LogEntry.objects.db]
-            if not connection.in_atomic_block:
-                connection.close_if_unusable_or_obsolete()
-            entry.save(update_fields=["change_message"])
-        except Exception:
-            logger.exception("how an export ended could not be written to the admin log: %s", entry.change_message)
-
-    return ended
