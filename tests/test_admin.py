@@ -290,6 +290,15 @@ class TestColumns:
     def test_a_plain_model_admin_exports_the_text_of_its_rows(self, root):
         assert rows(export(root, DriftEvent)) == [["driftevent"]]
 
+    def test_functions_without_a_name_are_told_apart_by_numbers(self, root, monkeypatch):
+        columns = (lambda run: 1, lambda run: 2, "status", lambda run: 3)
+        monkeypatch.setattr(RunAdmin, "export_columns", columns)
+        answer = export(root, ReportRun)
+        assert rows(answer)[1] == ["1", "2", "pending", "3"]
+        assert json.loads(LogEntry.objects.get().change_message)["columns"] == [
+            *("column", "column-2", "status", "column-3")
+        ]
+
     @pytest.mark.parametrize("chosen", [["password"], ["customer__report_runs__id"], ["pk"], ["__class__"], []])
     def test_others_are_a_400_that_shows_what_there_is(self, root, chosen):
         answer = export(root, ReportRun, columns=chosen, status=400)

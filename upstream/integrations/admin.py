@@ -22,7 +22,7 @@ from upstream.integrations.downloads import download
 from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
-from upstream.integrations.list_display import ListColumn, list_column
+from upstream.integrations.list_display import ListColumn, list_columns
 from upstream.integrations.permissions import export_permission
 
 # What the changelist's address says of how the list is shown, and not of which rows it holds.
@@ -142,8 +142,8 @@ class ExportAdminMixin:
             raise BadRequest("the selection cannot be read") from error
 
     def _columns(self, request: HttpRequest, *, labelled: bool) -> dict[str, ListColumn]:
-        found = [list_column(self, name, labelled=labelled) for name in self.get_export_columns(request)]
-        return {column.name: column for column in found if column.is_allowed(request.user)}
+        found = list_columns(self, self.get_export_columns(request), labelled=labelled)
+        return {name: column for name, column in found.items() if column.is_allowed(request.user)}
 
     def _form(self, request: HttpRequest, data: Any = None) -> ExportForm:
         columns = self._columns(request, labelled=True).values()

@@ -34,7 +34,7 @@ def logged(request: HttpRequest, model: Any, details: dict[str, Any]) -> Callabl
         error = {"error": type(ending.error).__name__} if ending.error else {}
         entry.change_message = json.dumps({"outcome": ending.outcome, **details, **figures, **error})
         try:
-            connection: Any = connections[LogEntry.objects.db]
+            connection: Any = connections[str(entry._state.db)]  # noqa: SLF001
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
             entry.save(update_fields=["change_message"])

@@ -1,8 +1,9 @@
 """What the changelist of a model admin shows, as columns of an export."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from html import unescape
+from itertools import count
 from typing import Any
 
 from django.contrib.admin.utils import label_for_field
@@ -33,12 +34,22 @@ class ListColumn:
         return all(user.has_perm(view_permission(model)) for model in self.models)
 
 
-def list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
-    """Return the column for what `list_display` may hold, or a Column.
+def list_columns(model_admin: Any, names: Iterable[Any], *, labelled: bool) -> dict[str, ListColumn]:
+    """Return the columns of what `list_display` may hold, and of Columns, by their names.
 
-    Its header is its name, or with `labelled` the label that the list shows; a Column keeps its own. A foreign key
-    is written as the text of its row, and of HTML the text is left.
+    The header of one is its name, or with `labelled` the label that the list shows; a Column keeps its own. A
+    foreign key is written as the text of its row, and of HTML the text is left.
     """
+    found: dict[str, ListColumn] = {}
+    for name in names:
+        column = _list_column(model_admin, name, labelled=labelled)
+        numbered = (f"{column.name}-{number}" for number in count(2))
+        key = column.name if column.name not in found else next(one for one in numbered if one not in found)
+        found[key] = replace(column, name=key)
+    return found
+
+
+def _list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
     model = model_admin.model
     if isinstance(name, Column):
         own = name.name or slugify(str(name.header)) or "column"
@@ -48,9 +59,10 @@ def list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
     header = label if labelled else key
     field = _field(model, name)
     if field is not None:
-        if not field.is_relation or name == field.attname:
+        if not field.is_relation or name != field.name:  # a key alone, as in customer_id
             return ListColumn(key, label, Column(name, header))
-        text = _as_text(lambda row: related if (related := getattr(row, name)) is None else str(related))
+        accessor = name if field.concrete else field.get_accessor_name()
+        text = _as_text(lambda row: related if (related := getattr(row, accessor)) is None else str(related))
         return ListColumn(key, label, Column(text, header), (field.related_model,), relation=name)
     if compute := _computed(model_admin, name):
         return ListColumn(key, label, Column(_as_text(compute), header))
@@ -67,10 +79,12 @@ def _key(name: Any, model: Any, label: str) -> str:
 
 
 def _field(model: Any, name: Any) -> Any:
+    """Return the field or relation of that name; None for all else, a generic foreign key among it."""
     try:
-        return model._meta.get_field(name) if isinstance(name, str) else None
+        field = model._meta.get_field(name) if isinstance(name, str) else None
     except FieldDoesNotExist:
         return None
+    return None if field and field.is_relation and field.related_model is None else field
 
 
 def _computed(model_admin: Any, name: Any) -> Callable[[Any], Any] | None:
