@@ -5,6 +5,7 @@ import io
 import json
 import re
 from datetime import date
+from uuid import UUID
 
 import pytest
 from django.contrib import admin
@@ -19,6 +20,8 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 
 from tests.asking import Told
+from tests.fieldtypes.models import Ticket
+from tests.test_querysets import row as everything
 from upstream.integrations.admin import ExportModelAdmin
 from upstream.integrations.limits import Limits
 from upstream.models import AlertEvent, Customer, DriftEvent, ReportRun
@@ -77,6 +80,12 @@ class EventAdmin(ExportModelAdmin):
     """Nothing but what a ModelAdmin has by itself."""
 
 
+@admin.register(Ticket, site=site)
+class TicketAdmin(ExportModelAdmin):
+    list_display = ("pk", "everything")
+    ordering = ("pk",)
+
+
 urlpatterns = [path("probe/", site.urls)]
 
 
@@ -114,7 +123,7 @@ def root(client):
 
 
 def names(model):
-    return f"upstream_{model._meta.model_name}"
+    return f"{model._meta.app_label}_{model._meta.model_name}"
 
 
 def url(model, kind, query=""):
@@ -289,6 +298,16 @@ class TestColumns:
 
     def test_a_plain_model_admin_exports_the_text_of_its_rows(self, root):
         assert rows(export(root, DriftEvent)) == [["driftevent"]]
+
+    def test_the_other_end_of_a_one_to_one_relation_is_the_text_of_its_row(self, root):
+        tickets = [Ticket.objects.create(id=UUID(int=number)) for number in range(20)]
+        for number, ticket in enumerate(tickets[:15]):
+            everything(char=f"the row {number}", ticket=ticket).save()
+        with CaptureQueriesContext(connection) as queries:
+            found = rows(export(root, Ticket, columns=["pk", "everything"]))
+        shown = [f"the row {number}" for number in range(15)]
+        assert [row[1] for row in found] == ["everything", *shown, *[""] * 5]
+        assert sum("fieldtypes_everything" in query["sql"] for query in queries) == 1
 
     def test_functions_without_a_name_are_told_apart_by_numbers(self, root, monkeypatch):
         columns = (lambda run: 1, lambda run: 2, "status", lambda run: 3)
