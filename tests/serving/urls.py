@@ -155,6 +155,7 @@ def resources(request):
             "pid": os.getpid(),
             "parent": os.getppid(),
             "files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+            "threads": int(status["Threads"]),
             "exports": sum(isinstance(held, ByteStream) for held in gc.get_objects()),
             "rss": int(status["VmRSS"].split()[0]) * 1024,
         }
