@@ -471,7 +471,10 @@ class TestLog:
         answer = export(root, ReportRun)
         assert logged()[1]["outcome"] == "started"
         request_finished.disconnect(close_old_connections)  # as the client does at the end of what it reads
-        answer.close()
+        try:
+            answer.close()
+        finally:
+            request_finished.connect(close_old_connections)
         assert logged()[1]["outcome"] == "aborted"
 
     def test_one_over_a_limit_is_refused(self, root, monkeypatch):
