@@ -1,6 +1,7 @@
 """One body of tests, every database: `database` and `transactional_database` run a test once on each."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from hypothesis import HealthCheck, Phase, settings
 from tests import asking, services
 
 DATABASES = [pytest.param("default", id="sqlite"), "postgresql", "mariadb"]
+
+# A shell lets jobs in the background ignore Ctrl-C, and so would the processes that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "default",
