@@ -25,7 +25,7 @@ from tests.test_querysets import row as everything
 from upstream.integrations.admin import ExportModelAdmin
 from upstream.integrations.limits import Limits
 from upstream.models import AlertEvent, Customer, DriftEvent, ReportRun
-from upstream.streaming import Column
+from upstream.streaming import Column, ColumnError
 
 pytestmark = pytest.mark.django_db
 
@@ -492,6 +492,12 @@ class TestLog:
             export(root, ReportRun)
         message = logged()[1]
         assert (message["outcome"], message["error"]) == ("failed", "ZeroDivisionError")
+
+    def test_an_export_that_is_not_even_begun_is_not_there(self, root, monkeypatch):
+        monkeypatch.setattr(RunAdmin, "export_columns", (Column("no_such_field"),))
+        with pytest.raises(ColumnError):
+            export(root, ReportRun)
+        assert not LogEntry.objects.exists()
 
     def test_an_export_that_cannot_be_recorded_is_not_made(self, root, monkeypatch):
         def fail(*_args, **_kwargs):

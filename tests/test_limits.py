@@ -119,6 +119,24 @@ class TestConcurrency:
             Slots(Limits(total=1), rf.get("/")).take()
         slots.free()
 
+    @pytest.mark.parametrize("method", ["get", "delete"])
+    def test_a_cache_that_fails_breaks_no_download_that_is_under_way(self, monkeypatch, caplog, method):
+        def fail(*_args, **_kwargs):
+            raise ConnectionError("the cache")
+
+        answer = ask(limited(total=1))
+        monkeypatch.setattr(type(cache._connections[cache._alias]), method, fail)
+        assert len(rows(answer)) == 4
+        assert "the cache fails" in caplog.text
+
+    def test_a_cache_that_fails_lets_no_download_begin(self, monkeypatch):
+        def fail(*_args, **_kwargs):
+            raise ConnectionError("the cache")
+
+        monkeypatch.setattr(type(cache._connections[cache._alias]), "add", fail)
+        with pytest.raises(ConnectionError):
+            ask(limited(total=1))
+
     def test_no_more_than_so_many_get_in_however_many_come_at_once(self, rf):
         results = []
         barrier = threading.Barrier(20)

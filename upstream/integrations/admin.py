@@ -1,6 +1,7 @@
 """Exports in Django's admin: a button on the changelist, an action for selected rows, a page to choose, a log."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -199,7 +200,7 @@ class ExportAdminMixin:
             sender=type(self),
             limits=self.export_limits,
             spool=self.export_spool,
-            ended=logged(request, self.model, details),
+            record=partial(logged, request, self.model, details),
         )
 
 

@@ -1,6 +1,7 @@
 """download(): the answer to a request for an export, within its limits, told to whoever listens."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -40,15 +41,15 @@ def download(
     sender: type,
     limits: Limits | None = None,
     spool: bool | None = None,
-    ended: Callable[[Ending], None] | None = None,
+    record: Callable[[], Callable[[Ending], None]] | None = None,
 ) -> HttpResponseBase:
     """Return the download of `source` that `request` asks for; HEAD is answered without a query.
 
     `spool` is as for `to_response`; by default it is true where a client would not see that a live download broke
     off: HTTP/1.0, servers that hide it, and a transaction around the view that ends before the body is sent.
     What is over a limit before the first byte is a 429. `limits` are those of the site by default. The signals
-    come from `sender`; `ended` is called before them, even where the reader goes away. Other errors before the
-    first byte are raised, later ones break the connection.
+    come from `sender`; before them `record` is called as the download begins, and what it returns as it ends, even
+    where its reader goes away. Other errors before the first byte are raised, later ones break the connection.
     """
     limits = limits or Limits.of_site()
     chunks = stream(source, columns, encoder, timeout=limits.seconds, max_rows=limits.rows, max_bytes=limits.bytes)
@@ -56,7 +57,7 @@ def download(
         return to_response(chunks, filename, head=True)
     if spool is None:
         spool = not breaks_show(request) or any(map(ends_with_caller, chunks.plan.databases))
-    watch = _Watch(request, chunks, filename, sender, Slots(limits, request), ended)
+    watch = _Watch(request, chunks, filename, sender, Slots(limits, request), record)
     try:
         watch.start()
         limits.check_rows(source)
@@ -97,12 +98,15 @@ class _Watch:
     filename: str
     sender: type
     slots: Slots
-    ended: Callable[[Ending], None] | None
+    record: Callable[[], Callable[[Ending], None]] | None
+    ended: Callable[[Ending], None] | None = None
     sent: int = 0
     started: float = field(default_factory=monotonic)
     is_over: bool = False
 
     def start(self) -> None:
+        if self.record:
+            self.ended = self.record()
         self.slots.take()
         export_started.send_robust(self.sender, **self._named())
 
@@ -110,8 +114,12 @@ class _Watch:
         if self.is_over:
             return
         self.is_over = True
-        self.chunks.close()
-        self.slots.free()
+        with ExitStack() as last_first:
+            last_first.callback(self._tell, outcome, error)
+            last_first.callback(self.slots.free)
+            last_first.callback(self.chunks.close)
+
+    def _tell(self, outcome: Outcome, error: BaseException | None) -> None:
         ending = Ending(
             outcome=outcome,
             rows=self.chunks.rows if self.sent else 0,

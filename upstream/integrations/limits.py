@@ -1,6 +1,9 @@
 """How much the downloads of a site may take: at a time, and each of them."""
 
+import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from time import monotonic
 from typing import Any, Self
@@ -12,6 +15,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from upstream.streaming import ExportError, LimitError
+
+logger = logging.getLogger(__name__)
 
 SETTING = "UPSTREAM_EXPORT_LIMITS"
 # A slot whose holder was killed is free again after so long; one that is read from is renewed.
@@ -94,16 +99,27 @@ class Slots:
         """Keep the places; call it as often as you like."""
         if self._held and monotonic() - self._renewed > LEASE_SECONDS / 4:
             self._renewed = monotonic()
-            for key in self._held:
-                if self._cache.get(key) == self._token:
-                    self._cache.touch(key, LEASE_SECONDS)
+            with _tolerated():
+                for key in self._held:
+                    if self._cache.get(key) == self._token:
+                        self._cache.touch(key, LEASE_SECONDS)
 
     def free(self) -> None:
         """Give the places back, but for those that ran out and are another's by now."""
-        while self._held:
-            key = self._held.pop()
-            if self._cache.get(key) == self._token:
-                self._cache.delete(key)
+        held, self._held = self._held, []
+        with _tolerated():
+            for key in held:
+                if self._cache.get(key) == self._token:
+                    self._cache.delete(key)
+
+
+@contextmanager
+def _tolerated() -> Iterator[None]:
+    """Log an error of the cache, which is no reason to break a download that is under way: its places run out."""
+    try:
+        yield
+    except Exception:
+        logger.exception("the cache fails that the limits of exports are counted in")
 
 
 def _who(request: HttpRequest) -> str:
