@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
+from django.apps import apps as installed
 from django.contrib.auth import get_permission_codename
 from django.db import DEFAULT_DB_ALIAS, router
 
@@ -19,12 +20,15 @@ def view_permission(model: Any) -> str:
     return f"{model._meta.app_label}.{get_permission_codename('view', model._meta)}"
 
 
-def create_export_permissions(app_config: AppConfig, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
+def create_export_permissions(
+    app_config: AppConfig, using: str = DEFAULT_DB_ALIAS, apps: Any = installed, **_: Any
+) -> None:
     """Create, after `migrate`, the permission to export each model of an app that has one to view it."""
-    if not app_config.models_module or not apps.is_installed("django.contrib.auth"):
+    try:
+        content_types, permissions = apps.get_model("contenttypes.ContentType"), apps.get_model("auth.Permission")
+    except LookupError:  # not installed, or not migrated yet
         return
-    content_types, permissions = apps.get_model("contenttypes.ContentType"), apps.get_model("auth.Permission")
-    if not router.allow_migrate_model(using, permissions):
+    if not app_config.models_module or not router.allow_migrate_model(using, permissions):
         return
     models = [model for model in app_config.get_models() if "view" in model._meta.default_permissions]
     types: Any = content_types._default_manager.db_manager(using)
