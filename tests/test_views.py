@@ -11,18 +11,28 @@ from django.db import connection, connections, transaction
 from django.db.models import Count
 from django.http import HttpResponse
 from django.test.utils import CaptureQueriesContext
+from django.utils.http import urlencode
 from django.views.generic import ListView
 from django_filters.views import FilterView
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from tests.asking import NAMES, Told, ask, refused, rows, text
+from tests.asking import NAMES, Told, ask, close_answers, refused, rows, text
 from tests.fieldtypes.models import Parent
-from upstream.integrations.formats import Format
+from upstream.integrations.formats import FORMATS, Format
 from upstream.integrations.signals import export_finished, export_started
 from upstream.integrations.views import ExportMixin, ExportView
 from upstream.models import Customer
 from upstream.streaming import Column, Csv
 
 pytestmark = pytest.mark.usefixtures("answers")
+
+FIELDS = ["report_runs", "customer", "id", "name", "password", "pk", "_state", "objects", "_connector"]
+LOOKUPS = ["startswith", "gt", "isnull", "regex", "in", "date", "id"]
+NAMES_OF_MANY_KINDS = st.one_of(
+    st.text(st.characters(exclude_characters=",", exclude_categories=["Cs"])),
+    st.lists(st.sampled_from(FIELDS + LOOKUPS), min_size=2, max_size=4).map("__".join),
+)
 
 
 class Customers(ExportView):
@@ -76,6 +86,15 @@ class TestChoices:
             words = refused(ask(Customers, f"?{parameter}={name}"))
         assert "there is " in words
         assert {"columns": "id, name, length", "order_by": "name, number"}[parameter] in words
+        assert not queries
+
+    @given(st.sampled_from(["columns", "order_by", "format"]), NAMES_OF_MANY_KINDS)
+    def test_whatever_was_not_declared_reaches_no_query(self, parameter, name):
+        assume(name.strip().removeprefix("-") not in {"", "id", "name", "length", "number", *FORMATS})
+        with CaptureQueriesContext(connection) as queries:
+            answer = ask(Customers, f"?{urlencode({parameter: name})}")
+        close_answers()
+        assert answer.status_code == 400
         assert not queries
 
     def test_a_parameter_that_was_not_declared_is_a_400(self):
