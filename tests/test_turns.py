@@ -1,5 +1,6 @@
 """Threads take turns: a few at a time, in their order, and nobody waits long for one that waits itself."""
 
+import signal
 import threading
 from contextlib import ExitStack
 from time import monotonic, sleep
@@ -108,3 +109,42 @@ def test_an_error_ends_its_turn():
     other.start()
     other.join(LONG)
     assert not other.is_alive()
+
+
+@pytest.mark.parametrize("position", ["next", "behind another"])
+def test_one_that_is_interrupted_while_it_waits_keeps_nobody_waiting(position):
+    turns = Turns(1, LONG)
+    has_turn, let_go, went = threading.Event(), threading.Event(), []
+
+    def hold(_):
+        with turns.take():
+            has_turn.set()
+            let_go.wait(LONG)
+
+    def follow(n):
+        with turns.take():
+            went.append(n)
+
+    def interrupt(*_):
+        raise InterruptedError("a signal")
+
+    threads = [threading.Thread(target=hold, args=(0,))]
+    threads[0].start()
+    assert has_turn.wait(LONG)
+    if position == "behind another":
+        threads.append(threading.Thread(target=follow, args=(1,)))
+        threads[-1].start()
+        assert eventually(lambda: len(turns._waiting) == 1)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(InterruptedError), turns.take():
+            raise AssertionError("there was no turn to be had")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    threads.append(threading.Thread(target=follow, args=(2,)))
+    threads[-1].start()
+    let_go.set()
+    for thread in threads:
+        thread.join(LONG)
+    assert went == ([1, 2] if position == "behind another" else [2])

@@ -5,7 +5,7 @@ import mimetypes
 import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -196,7 +196,10 @@ def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) ->
 
 
 class _Live(Iterator[bytes]):
-    """Chunks of which the first is made at once. It closes them even if nobody ever asks for another."""
+    """Chunks of which the first is made at once, and the others in turns with those of other threads.
+
+    It closes them even if nobody ever asks for another.
+    """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._source = chunks
@@ -229,8 +232,8 @@ class _Spooled(Iterator[bytes]):
         self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed with the response)
         digest = hashlib.sha256()
         try:
-            with _closing(chunks):
-                for chunk in _in_turns(chunks):
+            with closing(_Live(chunks)) as made:
+                for chunk in made:
                     digest.update(chunk)
                     self._file.write(chunk)
             self.size = self._file.tell()
@@ -249,16 +252,6 @@ class _Spooled(Iterator[bytes]):
 
     def close(self) -> None:
         self._file.close()
-
-
-def _in_turns(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    made = iter(chunks)
-    while True:
-        with TURNS.take():
-            chunk = next(made, None)
-        if chunk is None:
-            return
-        yield chunk
 
 
 def _gather(chunks: Iterator[bytes], wanted: int) -> bytes | None:

@@ -46,12 +46,14 @@ class Turns:
     def _queue(self) -> None:
         called = Condition(self._lock)
         self._waiting.append(called)
-        while self._waiting[0] is not called:
-            called.wait()
-        while (seconds := self._seconds_left()) > 0:
-            called.wait(seconds)
-        self._waiting.popleft()
-        self._call_next()
+        try:
+            while self._waiting[0] is not called:
+                called.wait()
+            while (seconds := self._seconds_left()) > 0:
+                called.wait(seconds)
+        finally:  # one that is interrupted must not keep the others waiting
+            self._waiting.remove(called)
+            self._call_next()
 
     def _call_next(self) -> None:
         if self._waiting:
