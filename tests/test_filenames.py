@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from upstream.streaming.filenames import DEVICES, MAX_BYTES, clean_filename
+from upstream.streaming.targets.filenames import DEVICES, MAX_BYTES, clean_filename
 
 pieces = st.sampled_from(
     [

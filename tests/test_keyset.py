@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.fieldtypes.models import Everything, Parent, Ticket
 from tests.strategies import BY_CLASS, field_values, instances
 from upstream.streaming.errors import ExportError
-from upstream.streaming.keyset import WindowedRows, why_not
+from upstream.streaming.sources.keyset import keyset_of, why_not
 
 with isolate_apps("tests.fieldtypes"):
 
@@ -107,7 +107,7 @@ def plain(queryset):
 
 def windows(queryset, *sizes):
     """Yield the windows of these sizes, one after the other and again from the first on."""
-    rows = WindowedRows(queryset, connections[queryset.db])
+    rows = keyset_of(queryset).open()
     for size in islice(cycle(sizes), 100):
         window = rows.fetchmany(size)
         assert len(window) <= size
@@ -481,7 +481,7 @@ class TestCompositeKeys:
 
 def through_windows(queryset, size):
     """Return the queryset's instances, built by Django from windows."""
-    rows = WindowedRows(queryset, connections[queryset.db])
+    rows = keyset_of(queryset).open()
     clone = queryset.all()
     compiler = clone.query.get_compiler(queryset.db)
 
@@ -516,7 +516,7 @@ class TestStatements:
 
     def test_nothing_is_open_between_two_windows(self, transactional_database):
         connection = connections[transactional_database]
-        rows = WindowedRows(self.rows(transactional_database).order_by("char"), connection)
+        rows = keyset_of(self.rows(transactional_database).order_by("char")).open()
         found = []
         while window := rows.fetchmany(2):
             found += window
@@ -537,7 +537,7 @@ class TestStatements:
             assert 1 < len(captured) <= 1 + most
 
     def test_none_is_run_after_the_end(self, database):
-        rows = WindowedRows(self.rows(database), connections[database])
+        rows = keyset_of(self.rows(database)).open()
         assert len(rows.fetchmany(7)) == 6
         with CaptureQueriesContext(connections[database]) as captured:
             assert rows.fetchmany(7) == []
@@ -551,7 +551,7 @@ class TestStatements:
         assert not [query for query in captured if query["sql"].startswith("SELECT")]
 
     def test_none_is_run_once_it_is_closed(self, database):
-        rows = WindowedRows(self.rows(database), connections[database])
+        rows = keyset_of(self.rows(database)).open()
         rows.fetchmany(2)
         rows.close()
         assert rows.fetchmany(2) == []
@@ -619,7 +619,7 @@ class TestRefusals:
         queryset = REFUSALS[text](Everything.objects.using(database), Parent.objects.using(database))
         assert text in why_not(queryset)
         with pytest.raises(ExportError, match=r"cannot be read in windows, because .*: change"):
-            WindowedRows(queryset, connections[database])
+            keyset_of(queryset)
 
     @pytest.mark.parametrize("name", sorted(ATTRIBUTES))
     def test_json_and_long_texts_are_no_keys_where_they_sort_otherwise_than_they_compare(self, database, name):

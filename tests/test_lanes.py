@@ -93,8 +93,9 @@ from tests.strategies import (
 )
 from upstream.streaming import Column, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.columns import OutputColumn
-from upstream.streaming.databases import forms, loaders, postgresql
-from upstream.streaming.keyset import why_not
+from upstream.streaming.databases import mysql, postgresql, sqlite
+from upstream.streaming.databases.postgresql import expressions, rendering
+from upstream.streaming.sources.keyset import why_not
 
 NAMES = [field.attname for field in Everything._meta.concrete_fields]
 DOCUMENTS = {"json", "json_or_null", "parent__details", "sealed", "same_json", "some_json", "made_json"}
@@ -104,33 +105,33 @@ ROME = ZoneInfo("Europe/Rome")
 
 
 class TextCsv(Csv):
-    """Takes texts as Csv does; COPY is for Csv itself alone."""
+    """Declares the text lane, and not COPY."""
+
+    takes_texts, lane_options = Csv.takes_texts, Csv.lane_options
 
 
 class TextJson(Json):
-    """As Json, and not for COPY."""
+    """Declares the text lane, and not COPY."""
+
+    takes_texts, lane_options = Json.takes_texts, Json.lane_options
 
 
 class TextJsonLines(JsonLines):
-    """As JsonLines, and not for COPY."""
+    """Declares the text lane, and not COPY."""
+
+    takes_texts, lane_options = JsonLines.takes_texts, JsonLines.lane_options
 
 
 class PythonCsv(Csv):
-    """Takes Python's values only."""
-
-    takes_texts = None
+    """Declares no lane."""
 
 
 class PythonJson(Json):
-    """Takes Python's values only."""
-
-    takes_texts = None
+    """Declares no lane."""
 
 
 class PythonJsonLines(JsonLines):
-    """Takes Python's values only."""
-
-    takes_texts = None
+    """Declares no lane."""
 
 
 LANES = {
@@ -882,7 +883,7 @@ class TestShapes:
 def copies():
     """Give a list of the COPY statements that run."""
     statements = []
-    kind = postgresql.CopyRows
+    kind = rendering.CopyReader
 
     class Seen(kind):
         def __init__(self, connection, sql, **options):
@@ -890,7 +891,7 @@ def copies():
             super().__init__(connection, sql, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(postgresql, "CopyRows", Seen)
+        patch.setattr(rendering, "CopyReader", Seen)
         yield statements
 
 
@@ -1119,11 +1120,15 @@ class TestTheTest:
 
     def test_a_broken_loader(self, transactional_database, monkeypatch):
         broken = {
-            "sqlite": ("_hexadecimal_uuids", lambda values: [str(UUID(int=0))] * len(values)),
-            MARIADB: ("_utc_datetimes", lambda values: [datetime(2026, 1, 1, tzinfo=UTC)] * len(values)),
-            POSTGRESQL: ("_texts", lambda values: [text.replace("0", "1") for text in values]),
+            "sqlite": (sqlite, "load_hexadecimal_uuids", lambda values: [str(UUID(int=0))] * len(values)),
+            MARIADB: (
+                mysql,
+                "load_utc_datetimes",
+                lambda values: [datetime(2026, 1, 1, tzinfo=UTC)] * len(values),
+            ),
+            POSTGRESQL: (postgresql, "keep_texts", lambda values: [text.replace("0", "1") for text in values]),
         }
-        monkeypatch.setattr(loaders, *broken[connections[transactional_database].vendor])
+        monkeypatch.setattr(*broken[connections[transactional_database].vendor])
         with stored(edge_rows(connections[transactional_database].vendor, 9), transactional_database) as rows:
             export = Export(rows, ["id", "uuid", "datetime"])
             for encoder in (Csv(), JsonLines()):
@@ -1131,11 +1136,11 @@ class TestTheTest:
                     export.check(encoder)
 
     @pytest.mark.parametrize("kind", ["bool", "timestamptz", "interval", "float8", "text"])
-    def test_a_broken_form(self, database, kind, monkeypatch):
+    def test_a_broken_expression(self, database, kind, monkeypatch):
         if connections[database].vendor != POSTGRESQL:
-            pytest.skip("only PostgreSQL has forms")
-        monkeypatch.setitem(forms.CELLS, kind, "({x})::text")
-        monkeypatch.setitem(forms.VALUES, kind, forms.JsonForm("({x})::text", quoted=True))
+            pytest.skip("only PostgreSQL renders rows")
+        monkeypatch.setitem(expressions.CELLS, kind, "({x})::text")
+        monkeypatch.setitem(expressions.VALUES, kind, expressions.JsonExpression("({x})::text", quoted=True))
         with stored(edge_rows(POSTGRESQL), database) as rows:
             export = Export(rows.only(*PLAIN))
             for encoder in (Csv(), JsonLines()):

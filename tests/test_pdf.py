@@ -12,7 +12,7 @@ from pypdf import PdfReader
 
 from upstream.services import DataExportService
 from upstream.streaming import BlockedURLError
-from upstream.streaming.encoders.pdf import render_pdf
+from upstream.streaming.pdf import render_pdf
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -13,7 +13,6 @@ from django.http.response import HttpResponseBase
 from upstream.integrations.limits import BusyError, Limits, Slots
 from upstream.integrations.signals import Outcome, export_failed, export_finished, export_started
 from upstream.streaming import ByteStream, Column, DeadlineError, LimitError, stream, to_response
-from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.encoders.protocol import Encoder
 
 # Servers that end a body cleanly, or only by closing the connection, though it broke off (wsgiref, runserver).
@@ -56,7 +55,7 @@ def download(
     if request.method == "HEAD":
         return to_response(chunks, filename, head=True)
     if spool is None:
-        spool = not breaks_show(request) or any(map(ends_with_caller, chunks.plan.databases))
+        spool = not breaks_show(request) or chunks.ends_with_caller
     watch = _Watch(request, chunks, filename, sender, Slots(limits, request), record)
     try:
         watch.start()

@@ -13,7 +13,7 @@ from django.utils.timezone import is_naive, make_aware
 
 from upstream.streaming import ColumnError
 from upstream.streaming.columns import unknown_column
-from upstream.streaming.lookups import is_sensitive, known_names
+from upstream.streaming.sources.model_columns import is_sensitive, known_names
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})

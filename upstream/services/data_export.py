@@ -13,8 +13,8 @@ from typing import Any
 from django.conf import settings
 
 from upstream.streaming import Column, Csv, Json, stream, to_buffer, to_file
-from upstream.streaming.encoders.pdf import render_pdf
-from upstream.streaming.filenames import MAX_BYTES, clean_filename
+from upstream.streaming.pdf import render_pdf
+from upstream.streaming.targets.filenames import MAX_BYTES, clean_filename
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from upstream.streaming.errors import (
 )
 from upstream.streaming.pipeline import ByteStream, stream
 from upstream.streaming.plans import Plan, plan
-from upstream.streaming.readers import read_csv, read_json
+from upstream.streaming.sources.files import read_csv, read_json
 from upstream.streaming.targets import ExportResponse, to_buffer, to_file, to_response, to_storage
 
 __all__ = [

@@ -10,6 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from upstream.streaming.errors import DeadlineError
 
 Record = TypeVar("Record")
+Row = tuple[Any, ...]
+Batch = list[Row]
 
 
 class Fetched(NamedTuple, Generic[Record]):

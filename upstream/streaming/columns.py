@@ -23,12 +23,6 @@ class OutputColumn:
     json: bool = False
     load: Load | None = None
 
-    def __post_init__(self) -> None:
-        try:
-            self.header.encode()
-        except UnicodeEncodeError as error:
-            raise lone_surrogate(f"the header {self.header!r}", self.header, error) from error
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -65,7 +59,12 @@ class Column:
 
     def output(self, *, json: bool = False, load: Load | None = None) -> OutputColumn:
         """Return the column as encoders see it; a header translated late is translated now."""
-        return OutputColumn(str(self.header), json, load)
+        header = str(self.header)
+        try:
+            header.encode()
+        except UnicodeEncodeError as error:
+            raise lone_surrogate(f"the header {header!r}", header, error) from error
+        return OutputColumn(header, json, load)
 
     @property
     def name(self) -> str | None:

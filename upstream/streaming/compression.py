@@ -42,10 +42,8 @@ def check_compression(name: str | None) -> None:
         _codec(name)
 
 
-def compressed(chunks: Generator[bytes], name: str | None) -> Generator[bytes]:
-    """Yield `chunks` compressed: "gzip", "zstd", or None for as they are. The same input gives the same bytes."""
-    if name is None:
-        return chunks
+def compressed(chunks: Generator[bytes], name: Compression) -> Generator[bytes]:
+    """Yield `chunks` compressed. The same input gives the same bytes."""
     return _compressed(chunks, *_codec(name))
 
 

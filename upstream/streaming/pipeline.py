@@ -4,29 +4,27 @@ source --> batches of rows --> encoder --> compressor --> target
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from django.db import DatabaseError
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
-from upstream.streaming.columns import Column
 from upstream.streaming.compression import Compression, check_compression, compressed
-from upstream.streaming.databases import open_reading
+from upstream.streaming.databases import ends_with_caller, hold
 from upstream.streaming.encoders.delimited import Csv
-from upstream.streaming.encoders.json import Json, OpenRows
-from upstream.streaming.encoders.protocol import Batch, Columns, Encoder
+from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.errors import LimitError
-from upstream.streaming.lanes import framed, rendered
-from upstream.streaming.plans import Plan, check_size, plan, runs_several
-from upstream.streaming.sources import open_source
+from upstream.streaming.lanes import LaneName
+from upstream.streaming.plans import Names, Plan, check_size, plan
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+Row = TypeVar("Row")
 
 PROGRESS_SECONDS = 0.25
 
@@ -50,6 +48,11 @@ class ByteStream(Iterator[bytes]):
         return self.plan.encoder.content_type
 
     @property
+    def lane(self) -> LaneName:
+        """The lane that runs: the planned one until the first chunk, and from then on the one that was taken."""
+        return self._tally.lane or self.plan.lane
+
+    @property
     def rows(self) -> int:
         """How many rows went into the encoder so far."""
         return self._tally.rows
@@ -58,6 +61,11 @@ class ByteStream(Iterator[bytes]):
     def size(self) -> int:
         """How many bytes were given so far, compressed where they are."""
         return self._tally.size
+
+    @property
+    def ends_with_caller(self) -> bool:
+        """Whether its cursor, opened now, would die with a transaction of the caller's."""
+        return any(map(ends_with_caller, self.plan.databases))
 
     def __next__(self) -> bytes:
         return next(self._chunks)
@@ -74,7 +82,7 @@ class ByteStream(Iterator[bytes]):
 
 def stream(
     source: Any,
-    columns: Iterable[str | Column | Callable[[Any], Any]] | None = None,
+    columns: Names | None = None,
     encoder: Encoder = Csv(),  # noqa: B008 (frozen)
     *,
     chunk_size: int = CHUNK_SIZE,
@@ -135,8 +143,9 @@ def stream(
 
 def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generator[bytes]:
     limits = replace(plan.limits, deadline=plan.timeout and monotonic() + plan.timeout)
+    encoded = _encoded(plan, limits, tally)
     try:
-        with closing(tally.counting_bytes(compressed(_encoded(plan, limits, tally), compression))) as chunks:
+        with closing(tally.counting_bytes(compressed(encoded, compression) if compression else encoded)) as chunks:
             yield from chunks
     except DatabaseError:
         limits.seconds_left()  # a statement that the database ended for its length is out of time, and no failure
@@ -146,46 +155,23 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
 def _encoded(plan: Plan, limits: BatchLimits, tally: "Tally") -> Generator[bytes]:
     with ExitStack() as stack:
         for alias, several in plan.databases.items() if not plan.windows else ():
-            stack.enter_context(open_reading(alias, several=several, seconds=limits.seconds_left()))
-        if isinstance(plan.source, Mapping):
-            assert isinstance(plan.encoder, Json)
-            yield from plan.encoder.encode_document(plan.source, _rows_opener(plan.encoder, limits, tally))
-            return
-        if plan.lane == "copy" and (rows := stack.enter_context(rendered(plan.source, plan.encoder, limits))):
-            yield from framed(plan.source, plan.encoder, tally.counting_rows(rows))
-            return
-        columns, batches = stack.enter_context(plan.source.open(limits))
-        if columns:
-            plan.encoder.check(columns)
-        yield from plan.encoder.encode(columns, tally.counting_rows(batches))
-
-
-def _rows_opener(encoder: Json, limits: BatchLimits, tally: "Tally") -> OpenRows:
-    @contextmanager
-    def open_rows(source: Any) -> Iterator[tuple[Columns | None, Generator[Batch]]]:
-        opened = open_source(source, None, takes_records=True, texts=encoder.takes_texts)
-        seconds = limits.seconds_left()
-        with (
-            # A router may choose another database by now than the plan was told.
-            open_reading(opened.database, several=runs_several(opened), seconds=seconds),
-            opened.open(limits) as (columns, batches),
-        ):
-            yield columns, tally.counting_rows(batches)
-
-    return open_rows
+            stack.enter_context(hold(alias, several=several, seconds=limits.seconds_left()))
+        tally.lane, chunks = stack.enter_context(plan.path.open(limits, tally.counting_rows))
+        yield from chunks
 
 
 @dataclass
 class Tally:
-    """Counts what passes, reports it, and ends what is over its limits."""
+    """Counts what passes, reports it, and ends an export that exceeds its limits."""
 
     progress: Progress | None
     max_rows: int | None
     max_bytes: int | None
     rows: int = field(default=0, init=False)
     size: int = field(default=0, init=False)
+    lane: LaneName | None = field(default=None, init=False)
 
-    def counting_rows(self, batches: Generator[Batch]) -> Generator[Batch]:
+    def counting_rows(self, batches: Generator[list[Row]]) -> Generator[list[Row]]:
         with closing(batches):
             for batch in batches:
                 if self.max_rows is not None and self.rows + len(batch) > self.max_rows:

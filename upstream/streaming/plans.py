@@ -1,25 +1,22 @@
 """plan(): how an export will run, decided and checked before anything is read."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-from django.db.models import QuerySet
-from django.db.models.query import RawQuerySet
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
-from upstream.streaming.columns import Column, OutputColumn, as_columns
-from upstream.streaming.databases import Consistency, reading
+from upstream.streaming.columns import Column, as_columns
+from upstream.streaming.databases import reading
+from upstream.streaming.databases.protocol import Consistency
 from upstream.streaming.encoders.delimited import Csv
-from upstream.streaming.encoders.json import Json
-from upstream.streaming.encoders.protocol import Encoder
+from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.errors import SourceError
-from upstream.streaming.keyset import check_windows
-from upstream.streaming.lanes import Lane, choose
-from upstream.streaming.querysets import QuerySetSource
-from upstream.streaming.selections import SelectionSource
-from upstream.streaming.sources import Source, open_source
+from upstream.streaming.lanes import DocumentLane, Lane, LaneName, choose
+from upstream.streaming.sources import as_source
+from upstream.streaming.sources.documents import Document
+
+Names = Iterable[str | Column | Callable[[Any], Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,7 @@ class Plan:
     that are read to whether each is asked by several statements.
     """
 
-    lane: Lane
+    lane: LaneName
     reason: str
     databases: Mapping[str, bool]
     sql: str
@@ -43,7 +40,7 @@ class Plan:
     headers: tuple[str, ...] | None
     note: str = ""
     encoder: Encoder
-    source: Source | Mapping[Any, Any] = field(repr=False)
+    path: Lane = field(repr=False)
     limits: BatchLimits = field(repr=False)
     timeout: float | None = None
     windows: bool = False
@@ -68,7 +65,7 @@ class Plan:
 
 def plan(
     source: Any,
-    columns: Iterable[str | Column | Callable[[Any], Any]] | None = None,
+    columns: Names | None = None,
     encoder: Encoder = Csv(),  # noqa: B008 (frozen)
     *,
     chunk_size: int = CHUNK_SIZE,
@@ -83,104 +80,66 @@ def plan(
         isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0
     ):
         raise ValueError(f"timeout is a number of seconds over 0, not {timeout!r}")
-    limits = BatchLimits(rows=chunk_size, bytes=batch_bytes)
-    if isinstance(source, Mapping):
-        if windows:
-            raise SourceError("a mapping is not read in windows: give stream() the queryset itself")
-        return _document_plan(source, columns, encoder, limits, timeout)
-    wanted = None if columns is None else as_columns(columns)
-    if wanted:
-        encoder.check([column.output() for column in wanted])
-    opened = open_source(
-        source,
-        wanted,
-        takes_records=encoder.takes_records,
-        takes_positions=encoder.takes_positions,
-        texts=getattr(encoder, "takes_texts", None),
-    )
-    if opened.columns is not None:
-        encoder.check(opened.columns)
-    if windows:
-        opened = _in_windows(opened)
-    several = runs_several(opened)
-    how = reading(opened.database, several=several, windows=windows)
-    chosen = choose(opened, encoder, windows=windows)
+    decided = _of_document if isinstance(source, Mapping) else _of_rows
+    lane, databases, sql, headers = decided(source, columns, encoder, windows=windows)
+    how = reading(databases, windows=windows)
     return Plan(
-        lane=chosen.lane,
-        reason=chosen.reason,
-        databases={opened.database: several} if opened.database else {},
-        sql=opened.sql,
+        lane=lane.name,
+        reason=lane.reason,
+        databases=databases,
+        sql=sql,
         bounded=how.bounded,
         consistency=how.consistency,
         note=how.note,
-        headers=_headers(opened.columns, wanted),
+        headers=headers,
         encoder=encoder,
-        source=opened,
-        limits=limits,
+        path=lane,
+        limits=BatchLimits(rows=chunk_size, bytes=batch_bytes),
         timeout=timeout,
         windows=windows,
     )
+
+
+class _Decided(NamedTuple):
+    lane: Lane
+    databases: Mapping[str, bool]
+    sql: str
+    headers: tuple[str, ...] | None
+
+
+def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decided:
+    capabilities = capabilities_of(encoder)
+    wanted = None if columns is None else as_columns(columns)
+    outputs = () if wanted is None else tuple(column.output() for column in wanted)
+    if outputs:
+        capabilities.check(outputs)
+    rows = as_source(
+        source,
+        wanted,
+        takes_records=capabilities.takes_records,
+        takes_positions=capabilities.takes_positions,
+        texts=capabilities.takes_texts,
+        windows=windows,
+    )
+    if rows.columns is not None:
+        outputs = rows.columns
+        capabilities.check(outputs)
+    headers = tuple(column.header for column in outputs) or None
+    return _Decided(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers)
+
+
+def _of_document(source: Mapping[Any, Any], columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decided:
+    capabilities = capabilities_of(encoder)
+    if windows:
+        raise SourceError("a mapping is not read in windows: give stream() the queryset itself")
+    if capabilities.encode_document is None or columns is not None:
+        raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
+    as_rows = partial(as_source, wanted=None, takes_records=True, texts=capabilities.takes_texts)
+    document = Document(source, as_rows)
+    return _Decided(DocumentLane(document, capabilities.encode_document), document.databases, "", None)
 
 
 def check_size(name: str, size: Any) -> None:
     """Raise unless `size`, an argument of that name, is a whole number from 1."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"{name} is a whole number from 1, not {size!r}")
-
-
-def runs_several(source: Source) -> bool:
-    """Whether it runs further statements, for the prefetched relations of each batch."""
-    return bool(getattr(source, "prefetch", ()))
-
-
-def _in_windows(source: Source) -> Source:
-    if not isinstance(source, QuerySetSource | SelectionSource):
-        raise SourceError("windows are for querysets: a raw query and an iterable are read as they are")
-    check_windows(source.queryset)
-    return replace(source, windows=True)
-
-
-def _headers(
-    columns: tuple[OutputColumn, ...] | None, wanted: tuple[Column, ...] | None
-) -> tuple[str, ...] | None:
-    known = columns or (wanted and tuple(column.output() for column in wanted))
-    return tuple(column.header for column in known) if known else None
-
-
-def _document_plan(
-    source: Mapping[Any, Any], columns: object, encoder: Encoder, limits: BatchLimits, timeout: float | None
-) -> Plan:
-    if not isinstance(encoder, Json) or columns is not None:
-        raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
-    databases = _databases(source)
-    how = [reading(alias, several=several) for alias, several in databases.items()]
-    return Plan(
-        lane="python",
-        reason="the source is a mapping, written as one object; each queryset in it is read on its own",
-        databases=databases,
-        sql="",
-        bounded=all(one.bounded for one in how),
-        consistency=how[0].consistency if len(how) == 1 else "statement" if how else "source",
-        note="; ".join(filter(None, (one.note for one in how))),
-        headers=None,
-        encoder=encoder,
-        source=source,
-        limits=limits,
-        timeout=timeout,
-    )
-
-
-def _databases(document: Mapping[Any, Any]) -> dict[str, bool]:
-    """Return the aliases of a document's querysets, and whether each is asked by several statements."""
-    statements: Counter[str] = Counter()
-    for queryset in _querysets(document):
-        statements[queryset.db] += 1 + len(queryset._prefetch_related_lookups)
-    return {alias: statements[alias] > 1 for alias in sorted(statements)}
-
-
-def _querysets(document: Mapping[Any, Any]) -> Iterator[Any]:
-    for value in document.values():
-        if isinstance(value, Mapping):
-            yield from _querysets(value)
-        elif isinstance(value, QuerySet | RawQuerySet):
-            yield value

@@ -1,9 +1,25 @@
 """MySQL and MariaDB: unbuffered cursors, where the driver's own ones hold the whole result."""
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from decimal import Decimal
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
+from uuid import UUID
 
-from upstream.streaming.databases.spool import Cursor, SpooledCursor
+from upstream.streaming.databases import snapshots
+from upstream.streaming.databases.loaders import (
+    Loader,
+    MakeLoader,
+    in_zone_of,
+    keep_texts,
+    load_booleans,
+    load_dates,
+    load_utc_datetimes,
+    load_uuids,
+)
+from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
+from upstream.streaming.databases.spool import SpooledCursor
 
 # The server gives up on a client that takes nothing for 60 seconds; a download may stall for longer.
 WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
@@ -11,6 +27,83 @@ WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # Types of MySQLdb.constants.FIELD_TYPE that the driver converts in Python, and loaders read as text.
 TEXT_TYPES = ("DECIMAL", "NEWDECIMAL", "DATE", "DATETIME", "TIMESTAMP")
+# The driver reads a zero date as NULL, and only six digits of a single-precision number.
+EXACT = {
+    **dict.fromkeys(("DateField", "DateTimeField", "TimeField"), "CAST({} AS CHAR)"),
+    "FloatField": "({}) + 0e0",
+}
+LONG = 256  # characters of four bytes: https://mariadb.com/kb/en/server-system-variables/#max_sort_length
+
+
+def _boolean(_connection: Any, _field: Any, _is_column: bool) -> Loader:
+    return Loader(load=load_booleans)
+
+
+def _date(_connection: Any, _field: Any, is_column: bool) -> Loader | None:
+    return Loader(load=load_dates, raw_type="DATE") if is_column else None  # a constant is a text, and remains one
+
+
+def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
+    load = in_zone_of(connection, load_utc_datetimes) if is_column else None
+    return load and Loader(load=load, raw_type="DATETIME")
+
+
+def _decimal(_connection: Any, _field: Any, _is_column: bool) -> Loader:
+    return Loader(load=keep_texts, texts_of=Decimal, raw_type="DECIMAL")
+
+
+def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
+    return Loader(load=load_uuids, texts_of=UUID)
+
+
+class MySQL(Database):
+    """MySQL and MariaDB, by mysqlclient."""
+
+    loaders: ClassVar[Mapping[str, MakeLoader]] = {
+        "BooleanField": _boolean,
+        "DateField": _date,
+        "DateTimeField": _datetime,
+        "DecimalField": _decimal,
+        "UUIDField": _uuid,
+    }
+
+    def reading(self, connection: Any, *, several: bool) -> Reading:
+        if not (several or snapshots.is_in_transaction(connection)):
+            return Reading(bounded=True, consistency="statement")
+        return Reading(
+            bounded=True,
+            consistency="statement" if snapshots.is_in_callers_transaction(connection) else "snapshot",
+            note="in a transaction all rows go to disk before the first is given",
+        )
+
+    def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
+        return snapshots.snapshot(alias, SNAPSHOT) if several else nullcontext()
+
+    def open_cursor(
+        self,
+        connection: Any,
+        sql: str,
+        params: Any,
+        *,
+        raw_types: Mapping[int, str],
+        width: int,  # noqa: ARG002
+        seconds: float | None,
+    ) -> OpenCursor:
+        cursor = open_cursor(connection, sql, params, texts=bool(raw_types), seconds=seconds)
+        conversions = left_conversions(connection, cursor)
+        return OpenCursor(cursor, conversions, conversions)
+
+    def exact(self, sql: str, kind: str) -> str:
+        return EXACT.get(kind, "{}").format(sql)
+
+    def json_text(self, sql: str) -> str:
+        return f"CAST({sql} AS CHAR)"
+
+    def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:
+        """Whether it sorts by more than the beginning: a value's first 1,024 bytes are all it takes."""
+        if kind == "CharField":
+            return (max_length or LONG) < LONG
+        return super().sorts_as_it_compares(kind, max_length)
 
 
 class UnbufferedCursor:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, connections, transaction
@@ -50,6 +51,22 @@ def snapshot(alias: str, beginning: str) -> Iterator[None]:
 def is_open(connection: BaseDatabaseWrapper) -> bool:
     """Whether the transaction on the connection is one of ours."""
     return connection in _snapshots
+
+
+def is_in_transaction(connection: Any) -> bool:
+    """Whether a transaction is open on the connection, ours or the caller's."""
+    return bool(connection.in_atomic_block or (connection.connection and not connection.autocommit))
+
+
+def is_in_callers_transaction(connection: Any) -> bool:
+    """Whether the caller has a transaction open on the connection."""
+    return is_in_transaction(connection) and not is_open(connection)
+
+
+def ends_with_a_block(connection: Any) -> bool:
+    """Whether the caller's transaction ends with an `atomic` block of the caller's, rather than with a test."""
+    blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001
+    return bool(blocks) and not is_open(connection)
 
 
 def _begin(connection: BaseDatabaseWrapper, beginning: str) -> Snapshot:

@@ -1,29 +1,21 @@
-"""Making way: what an export has not read yet goes to disk when its connection is needed for something else."""
+"""Spools unread rows to disk when their connection is needed elsewhere."""
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from tempfile import TemporaryFile
-from typing import Any, Protocol
+from typing import Any
 
 from django.conf import settings
 
 from upstream.streaming.batches import BatchLimits, Fetched, batched, weigh
+from upstream.streaming.databases.protocol import Cursor
 
 SPOOLED = BatchLimits(rows=256, bytes=1024 * 1024)
 
 
-class Cursor(Protocol):
-    """What rows are fetched from. Closing it ends the statement at once, however many rows are left."""
-
-    def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
-        """Return the next rows, at most `size`; none at the end."""
-
-    def close(self) -> None: ...
-
-
 class Spool:
-    """Batches of rows in an unnamed file on disk, given back in the order they came; it is filled when made."""
+    """Batches of rows in an unnamed file on disk, filled when it is made, and given back in their order."""
 
     def __init__(self, batches: Iterable[list[Any]]) -> None:
         self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed by close)
@@ -75,10 +67,10 @@ def _fetched(cursor: Cursor, rows: int) -> Fetched[Any]:
 
 
 class Guard:
-    """Calls `make_way` before the first statement that somebody else executes on a connection.
+    """Calls `make_way` before the first statement that anybody else executes on a connection.
 
-    `harmless` says of a statement that it disturbs nobody, `commits` whether a commit is such a statement too, for
-    which Django has no wrappers. What goes past Django's cursors is not seen.
+    `harmless` tells the statements that disturb nobody. `commits` says that a commit counts as a statement too;
+    Django has no wrappers for it. What bypasses Django's cursors is not seen.
     """
 
     def __init__(

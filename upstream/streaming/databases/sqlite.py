@@ -1,18 +1,117 @@
 """SQLite: a cursor that reads one state of the database, whoever writes meanwhile."""
 
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from decimal import Decimal
+from functools import partial
+from importlib import import_module
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
+from uuid import UUID
 
-from upstream.streaming.databases.spool import Cursor, Guard, SpooledCursor
+from django.db import connections
+
+from upstream.streaming.databases.loaders import (
+    Loader,
+    MakeLoader,
+    decimals_of_doubles,
+    in_zone_of,
+    load_booleans,
+    load_dates,
+    load_hexadecimal_uuids,
+    load_utc_datetimes,
+)
+from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
+from upstream.streaming.databases.spool import Guard, SpooledCursor
 
 # Instructions of SQLite's machine between two looks at the clock: about a millisecond.
 STEPS_BETWEEN_CLOCKS = 100_000
 # A statement that, left unfinished, keeps its connection at the state of the database that it began with.
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
 # What a statement of an export is called inside the statement around it.
-ROWS = "upstream_rows"
+STATEMENT = "upstream_rows"
+# Fetches in our own process cost next to nothing, and small ones meet wide rows early.
+FETCH_ROWS = 64
+
+
+def _declared(kind: str, *, is_column: bool) -> dict[str, Any]:
+    """Return how the driver converts columns declared as `kind`, by the text of whatever they hold.
+
+    What an expression is declared as only SQLite knows: its driver is left to convert it.
+    """
+    if not is_column:
+        return {}
+    convert = import_module("sqlite3").converters[kind.upper()]
+    return {"raw_type": kind, "convert": partial(_by_text, convert)}
+
+
+def _by_text(convert: Callable[[bytes], Any], value: Any) -> Any:
+    text = value if isinstance(value, bytes) else str(value).encode()
+    return convert(text) if text else None
+
+
+def _boolean(_connection: Any, _field: Any, is_column: bool) -> Loader:
+    return Loader(load=load_booleans, **_declared("bool", is_column=is_column))
+
+
+def _date(_connection: Any, _field: Any, is_column: bool) -> Loader:
+    return Loader(load=load_dates, **_declared("date", is_column=is_column))
+
+
+def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
+    load = in_zone_of(connection, load_utc_datetimes)
+    return load and Loader(load=load, **_declared("datetime", is_column=is_column))
+
+
+def _decimal(_connection: Any, field: Any, is_column: bool) -> Loader | None:
+    return Loader(load=decimals_of_doubles(field), texts_of=Decimal) if is_column else None
+
+
+def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
+    return Loader(load=load_hexadecimal_uuids, texts_of=UUID)
+
+
+class SQLite(Database):
+    """SQLite, by the driver that comes with Python."""
+
+    loaders: ClassVar[Mapping[str, MakeLoader]] = {
+        "BooleanField": _boolean,
+        "DateField": _date,
+        "DateTimeField": _datetime,
+        "DecimalField": _decimal,
+        "UUIDField": _uuid,
+    }
+
+    def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
+        return Reading(bounded=True, consistency="snapshot" if several else "statement")
+
+    def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
+        return pinned(connections[alias]) if several else nullcontext()
+
+    def open_cursor(
+        self,
+        connection: Any,
+        sql: str,
+        params: Any,
+        *,
+        raw_types: Mapping[int, str],
+        width: int,
+        seconds: float | None,
+    ) -> OpenCursor:
+        if raw_types:
+            sql = undeclared(sql, width, raw_types)
+        return OpenCursor(SteadyCursor(connection, sql, params, seconds), raw_types)
+
+    def fetch_rows(self, chunk_size: int) -> int:  # noqa: ARG002
+        return FETCH_ROWS
+
+    def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
+        return (
+            f"+({sql})"  # as it is stored: an expression has no declared type, by which the driver would convert
+        )
+
+    def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
+        return True
 
 
 class SteadyCursor:
@@ -60,7 +159,7 @@ class SteadyCursor:
 
 
 @contextmanager
-def snapshot(connection: Any) -> Iterator[None]:
+def pinned(connection: Any) -> Iterator[None]:
     """Let the connection's statements see one state of the database, until it writes itself."""
     cursor = connection.cursor()
     guard = Guard(connection, cursor.close, _only_reads)
@@ -74,7 +173,7 @@ def snapshot(connection: Any) -> Iterator[None]:
 
 
 def _only_reads(sql: str) -> bool:
-    return sql.lstrip()[:6].upper() == "SELECT" or sql.startswith(f"WITH {ROWS}(")
+    return sql.lstrip()[:6].upper() == "SELECT" or sql.startswith(f"WITH {STATEMENT}(")
 
 
 def undeclared(sql: str, width: int, positions: Container[int]) -> str:
@@ -84,4 +183,4 @@ def undeclared(sql: str, width: int, positions: Container[int]) -> str:
     """
     names = [f"c{position}" for position in range(width)]
     selected = (f"+{name}" if position in positions else name for position, name in enumerate(names))
-    return f"WITH {ROWS}({', '.join(names)}) AS ({sql}) SELECT {', '.join(selected)} FROM {ROWS}"  # noqa: S608
+    return f"WITH {STATEMENT}({', '.join(names)}) AS ({sql}) SELECT {', '.join(selected)} FROM {STATEMENT}"  # noqa: S608

@@ -1,6 +1,6 @@
 """CSV and its relatives: rows of cells between delimiters (RFC 4180)."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
@@ -13,7 +13,10 @@ from typing import Any, ClassVar, Literal
 
 from django.db.models.fields.files import FieldFile
 
-from upstream.streaming.encoders.protocol import TEXTS, Batch, Columns, encode_text
+from upstream.streaming.batches import Batch
+from upstream.streaming.databases.protocol import DelimitedRows
+from upstream.streaming.encoders.protocol import Columns, FastLane
+from upstream.streaming.encoders.text import TEXTS, encode_text
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, text_forms
 
@@ -56,7 +59,13 @@ class Csv:
     date_format: str = ""
     datetime_format: str = ""
 
-    takes_records: ClassVar[bool] = False
+    lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
+        "copy": ("delimiter", "header", "bom", "profile"),
+        "text": (
+            *("delimiter", "quoting", "null_marker", "quote_empty", "header", "bom", "profile"),
+            *("time_zone", "decimal_separator", "date_format", "datetime_format"),
+        ),
+    }
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
@@ -87,6 +96,10 @@ class Csv:
     @property
     def takes_texts(self) -> frozenset[type]:
         return TEXTS if self.decimal_separator == "." else TEXTS - {Decimal}
+
+    @property
+    def row_format(self) -> DelimitedRows:
+        return DelimitedRows(self.delimiter, FORMULA_STARTS if self.profile == "excel" else ())
 
     def check(self, columns: Columns) -> None:
         if len(columns) == 1 and self.quote_empty and not self.null_marker:

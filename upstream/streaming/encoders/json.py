@@ -2,8 +2,8 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cache
@@ -13,23 +13,15 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from upstream.streaming.batches import FIRST_BATCH_ROWS
-from upstream.streaming.encoders.protocol import (
-    RECORD,
-    TEXTS,
-    Batch,
-    Columns,
-    ColumnTexts,
-    check_unique,
-    encode_text,
-)
+from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
+from upstream.streaming.databases.protocol import JsonObjects
+from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows
+from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
 
 PLAIN = (*SCALARS, list, tuple)
 PENDING_CHARACTERS = 64 * 1024
-
-OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +44,10 @@ class Json:
 
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
-    takes_positions: ClassVar[bool] = False
+    lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
+        "copy": ("decimals",),
+        "text": ("indent", "separators", "decimals", "time_zone"),
+    }
     content_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
 
@@ -63,6 +58,10 @@ class Json:
         marks = self._marks()
         if not isinstance(marks, tuple) or list(map(type, marks)) != [str, str]:
             raise ValueError(f"separators are two strings, as of json.dumps, not {self.separators!r}")
+
+    @property
+    def row_format(self) -> JsonObjects:
+        return JsonObjects(self.decimals)
 
     def check(self, columns: Columns) -> None:
         check_unique(columns)
@@ -133,12 +132,19 @@ class JsonLines:
 
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
-    takes_positions: ClassVar[bool] = False
+    lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
+        "copy": ("decimals",),
+        "text": ("decimals", "time_zone"),
+    }
     content_type: ClassVar[str] = "application/x-ndjson"
     suffix: ClassVar[str] = ".ndjson"
 
     def __post_init__(self) -> None:
         _check_decimals(self.decimals)
+
+    @property
+    def row_format(self) -> JsonObjects:
+        return JsonObjects(self.decimals)
 
     def check(self, columns: Columns) -> None:
         check_unique(columns)
@@ -231,7 +237,7 @@ def _object_frames(opening: str, keys: Sequence[str], comma: str, closing: str) 
     return [opening + keys[0], *[comma + key for key in keys[1:]], closing]
 
 
-def _writers(columns: Columns, forms: Forms) -> list[ColumnTexts]:
+def _writers(columns: Columns, forms: Forms) -> list[CellWriter]:
     return [_JsonColumn(forms) if column.json else forms.column for column in columns]
 
 

@@ -1,142 +1,115 @@
-"""What an encoder is, and what every encoder of text shares."""
+"""What an encoder is: rows to the bytes of one format. This is the extension point."""
 
-import json
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
-from decimal import Decimal
-from itertools import repeat
-from typing import Any, ClassVar, Protocol
-from uuid import UUID
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Protocol
 
+from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn
-from upstream.streaming.errors import ColumnError, TextError, lone_surrogate
 
-Row = tuple[Any, ...]
-Batch = list[Row]
 Columns = Sequence[OutputColumn]
-
-# The types that columns of a database may be finished texts of, as `values` would write them.
-TEXTS = frozenset({Decimal, UUID})
-
-# Stands for the records themselves where they are written whole.
-RECORD = OutputColumn("record")
-
-
-class ColumnTexts(Protocol):
-    """Writes the cells of one column, a batch at a time: values, or the finished texts of values of a type."""
-
-    def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]: ...
+FastLane = Literal["copy", "text"]
+# Opens a value of a document as rows: their columns, None where they are whole records, and their batches.
+OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
+WriteDocument = Callable[[Mapping[Any, Any], OpenRows], Generator[bytes]]
+Frame = Callable[[Columns, Generator[list[bytes]]], Generator[bytes]]
 
 
 class Encoder(Protocol):
-    """A format: the extension point. Options are the fields of a frozen dataclass."""
+    """A format, with its options as the fields of a frozen dataclass.
 
-    takes_records: ClassVar[bool]
-    """Whether `encode` writes whole records too, each with keys of its own or none."""
-
-    @property
-    def takes_positions(self) -> bool:
-        """Whether columns need no names, so that plain sequences can be rows as they are."""
+    These three are all that it needs. What else it can do, it declares by attributes that `Capabilities` lists.
+    """
 
     @property
-    def content_type(self) -> str: ...
+    def content_type(self) -> str:
+        """The media type, with its parameters."""
 
     @property
     def suffix(self) -> str:
         """The file name's ending, with its dot."""
 
-    def check(self, columns: Columns) -> None:
-        """Raise ColumnError for columns this format cannot hold; called before anything is read."""
-
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         """Yield about one chunk of bytes a batch; nothing is held from one batch to the next.
 
-        `columns` is None where the source's records are written whole, each a row of one value. An encoder with an
-        attribute `takes_texts`, a set of types, gets rows as the database's driver gives them, whose columns it
-        loads itself with `OutputColumn.load`: as values, or as finished texts of those types.
+        It closes `batches` however it ends. `columns` is None only where the encoder `takes_records`.
         """
 
 
-def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> bytes:
-    """Return a batch as UTF-8: each row is `frames[0] cell frames[1] cell ... frames[-1]`.
+def _accept(_columns: Columns) -> None:
+    """Any columns will do."""
 
-    Row by row, since one character of Chinese would make the text of the whole batch a slow one: 0.54 us a row,
-    against 0.99.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an encoder can do beside `encode`. Each field is an attribute that it may have, with its default.
+
+    The fast lanes are refused by default. What an encoder declares for them counts only where its own class
+    declares it, since a class derived from it may write something else; and only as long as every option that
+    differs from its default is one that `lane_options` lists for the lane.
     """
-    parts: list[Iterable[str]] = [repeat(frames[0])]
-    for frame, column in zip(frames[1:], cells, strict=True):
-        parts += (column, repeat(frame))
-    return b"".join(map(str.encode, map("".join, zip(*parts, strict=False))))
+
+    check: Callable[[Columns], None] = _accept
+    """Raises ColumnError for columns that the format cannot hold; called before anything is read."""
+
+    takes_records: bool = False
+    """Whether it writes whole records too, each with its own keys or none: rows of one value, without columns."""
+
+    takes_positions: bool = False
+    """Whether columns need no names, so that plain sequences can be rows as they are."""
+
+    encode_document: WriteDocument | None = None
+    """Writes a mapping as one object, and opens those of its values that are sources of rows."""
+
+    takes_texts: frozenset[type] | None = None
+    """Lane "text": it loads each column by `OutputColumn.load`, to values or finished texts of these types."""
+
+    row_format: object = None
+    """Lane "copy": the format of its rows, for databases that write them (see `databases.protocol`)."""
+
+    frame: Frame | None = None
+    """Lane "copy": yields rows that a database wrote, and what stands around them, as `encode` would."""
+
+    lane_options: Mapping[FastLane, Collection[str]] = field(default_factory=dict)
+    """By lane, the options with which the lane gives the bytes that `encode` gives."""
+
+    refusals: Mapping[FastLane, str] = field(default_factory=dict)
+    """By lane, why the encoder does not take it; never declared."""
 
 
-def encode_text(
-    columns: Columns, batches: Generator[Batch], writers: Sequence[ColumnTexts], frames: Sequence[str]
-) -> Generator[bytes]:
-    """Yield each batch as UTF-8: its columns written by `writers`, its rows framed by `frames`.
-
-    An error gets the number of its row, counted from 1, and the header of its column.
-    """
-    row = 1
-    with closing(batches):
-        for batch in batches:
-            cells = [
-                _written(writer, values, column, row)
-                for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
-            ]
-            try:
-                yield framed(frames, cells)
-            except UnicodeEncodeError as error:
-                raise _located(error, columns, cells, row) from error
-            row += len(batch)
+FAST: Mapping[FastLane, tuple[str, ...]] = {"copy": ("row_format", "frame"), "text": ("takes_texts",)}
 
 
-def check_unique(columns: Columns) -> None:
-    """Raise ColumnError where two columns have one header."""
-    headers = [column.header for column in columns]
-    if duplicates := sorted({header for header in headers if headers.count(header) > 1}):
-        raise ColumnError(
-            f"two columns are called {duplicates[0]!r}, and a JSON object holds a name once: "
-            "Column(..., header='...')"
-        )
+def capabilities_of(encoder: Encoder) -> Capabilities:
+    """Return what `encoder` can do with the options that it has."""
+    declared = _declared(encoder)
+    name, changed = type(encoder).__name__, _changed_options(encoder)
+    refusals: dict[FastLane, str] = {}
+    for lane, attributes in FAST.items():
+        unlisted = changed.difference(declared.get("lane_options", {}).get(lane, ()))
+        if any(declared.get(attribute) is None for attribute in attributes):
+            refusals[lane] = f"{name} is written in Python"
+        elif unlisted:
+            refusals[lane] = f"{name}({', '.join(sorted(unlisted))}=...) is written in Python"
+        if lane in refusals:
+            declared.update(dict.fromkeys(attributes))
+    return Capabilities(**declared, refusals=refusals)
 
 
-def _written(writer: ColumnTexts, values: Sequence[Any], column: OutputColumn, row: int) -> Sequence[str]:
-    try:
-        return _loaded(writer, values, column)
-    except Exception as error:
-        for number, value in enumerate(values, row):
-            try:
-                _loaded(writer, (value,), column)
-            except Exception:  # noqa: BLE001 (the same error, found again)
-                error.add_note(f"while writing row {number}, column {column.header!r}")
-                break
-        raise
+def _declared(one: object) -> dict[str, Any]:
+    own = vars(type(one))
+    fast = {"lane_options", *(attribute for attributes in FAST.values() for attribute in attributes)}
+    names = [field.name for field in fields(Capabilities) if field.name != "refusals"]
+    return {name: getattr(one, name) for name in names if (name in own if name in fast else hasattr(one, name))}
 
 
-def _loaded(writer: ColumnTexts, values: Sequence[Any], column: OutputColumn) -> Sequence[str]:
-    if column.load is None:
-        return writer(values)
-    texts_of, loaded = column.load(values)
-    return writer(loaded, texts_of)
+def _changed_options(one: Any) -> set[str]:
+    """Return the names of the options that are not the default; all those of a class that is no dataclass."""
+    if not is_dataclass(one):
+        return set(getattr(one, "__dict__", ()))
+    return {option.name for option in fields(one) if getattr(one, option.name) != _default(option)}
 
 
-def _key(record: str) -> str:
-    """Return the name of the value in a JSON object that UTF-8 cannot carry, if it is one of its own."""
-    value = json.loads(record)
-    for key, item in value.items() if isinstance(value, dict) else ():
-        try:
-            json.dumps(item, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            return str(key)
-    return RECORD.header
-
-
-def _located(error: UnicodeEncodeError, columns: Columns, cells: Sequence[Sequence[str]], row: int) -> TextError:
-    for number, texts in enumerate(zip(*cells, strict=True), row):
-        for column, text in zip(columns, texts, strict=True):
-            try:
-                text.encode()
-            except UnicodeEncodeError as cause:
-                header = _key(text) if column is RECORD else column.header
-                return lone_surrogate(f"row {number}, column {header!r}", text, cause)
-    raise error
+def _default(option: Any) -> Any:
+    return option.default if option.default_factory is MISSING else option.default_factory()

@@ -1,32 +1,26 @@
-"""Where the bytes go: a buffer, a file, an HTTP response, a storage. A target knows no format."""
+"""Bytes to an HTTP response: live, or spooled to disk first; right under WSGI and ASGI."""
 
 import hashlib
 import mimetypes
-import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from io import BytesIO
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import monotonic
-from typing import IO, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.files import File
-from django.core.files.storage import FileSystemStorage, Storage, default_storage
-from django.core.files.utils import validate_file_name
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
-from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.errors import ExportError
-from upstream.streaming.filenames import clean_filename
-from upstream.streaming.files import make_directory, open_new, sibling_of, sync, sync_directory, write_file
 from upstream.streaming.pipeline import ByteStream
-from upstream.streaming.turns import Turns
+from upstream.streaming.targets.buffers import close_chunks
+from upstream.streaming.targets.filenames import clean_filename
+from upstream.streaming.targets.turns import Turns
 
 BLOCK_BYTES = 256 * 1024
 # Under ASGI a hop to the request's thread costs about 0.2 ms: what comes in one is gathered up to so much.
@@ -36,66 +30,6 @@ HOP_SECONDS = 0.05
 IDENTITY = "identity"
 # The downloads of all the threads of a server.
 TURNS = Turns()
-
-
-def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
-    """Return all of `chunks` in a buffer, rewound. The memory is that of the whole export."""
-    buffer = BytesIO()
-    _drain(chunks, buffer)
-    buffer.seek(0)
-    return buffer
-
-
-def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
-    """Write `chunks` to a file that appears only when it is complete; return its path.
-
-    A file that stood there is replaced at the end and kept on failure; a link is followed; devices and pipes
-    are written as they are. OSError names the path.
-    """
-    target = Path(path)
-    with _closing(chunks):
-        write_file(target, chunks)
-    return target
-
-
-def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_storage) -> str:
-    """Save `chunks` in a Django storage and return the name it chose; nothing is stored unless all of them came.
-
-    The export is first spooled to disk, since storages publish what they got when a stream breaks off
-    (FileSystemStorage and django-storages' S3 both do): in the storage's own directory where it has one, else
-    in FILE_UPLOAD_TEMP_DIR. The memory is that of one chunk, the disk that of the export.
-    """
-    validate_file_name(name, allow_relative_path=True)
-    if isinstance(storage, FileSystemStorage):
-        return _save_in_directory(chunks, name, storage)
-    with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as spool:
-        _drain(chunks, spool)
-        spool.seek(0)
-        return storage.save(name, File(spool, name))
-
-
-class _NamedFile(File):  # type: ignore[type-arg]
-    """A complete file that FileSystemStorage moves into place, rather than copying what it reads."""
-
-    def temporary_file_path(self) -> str:
-        return str(self.name)
-
-
-def _save_in_directory(chunks: Iterable[bytes], name: str, storage: FileSystemStorage) -> str:
-    directory = Path(storage.location)
-    make_directory(directory, storage.directory_permissions_mode)
-    spool = sibling_of(directory / "spool")
-    try:
-        with open_new(spool, storage.file_permissions_mode) as file:
-            _drain(chunks, file)
-            sync(file)
-        with spool.open("rb") as file:
-            saved = storage.save(name, _NamedFile(file, str(spool)))
-    finally:
-        with suppress(FileNotFoundError):
-            spool.unlink()
-    sync_directory(Path(storage.path(saved)).parent)
-    return saved
 
 
 class ExportResponse(StreamingHttpResponse):
@@ -170,7 +104,7 @@ def to_response(
         return response
     response["X-Accel-Buffering"] = "no"
     if head:
-        _close(chunks)
+        close_chunks(chunks)
     else:
         _check_outlives_view(chunks)
         response.streaming_content = _Live(chunks)
@@ -178,7 +112,7 @@ def to_response(
 
 
 def _check_outlives_view(chunks: Iterable[bytes]) -> None:
-    if isinstance(chunks, ByteStream) and any(map(ends_with_caller, chunks.plan.databases)):
+    if isinstance(chunks, ByteStream) and chunks.ends_with_caller:
         raise ExportError(
             "a transaction is open (ATOMIC_REQUESTS?) that ends before the body is sent, and the cursor with it: "
             "@transaction.non_atomic_requests, or to_response(..., spool=True)"
@@ -220,9 +154,9 @@ class _Live(Iterator[bytes]):
             return next(self._chunks)
 
     def close(self) -> None:
-        _close(self._chunks)
+        close_chunks(self._chunks)
         if self._source is not self._chunks:
-            _close(self._source)
+            close_chunks(self._source)
 
 
 class _Spooled(Iterator[bytes]):
@@ -265,22 +199,3 @@ def _gather(chunks: Iterator[bytes], wanted: int) -> bytes | None:
         parts.append(part)
         size += len(part)
     return b"".join(parts)
-
-
-def _drain(chunks: Iterable[bytes], file: IO[bytes]) -> None:
-    with _closing(chunks):
-        for chunk in chunks:
-            file.write(chunk)
-
-
-@contextmanager
-def _closing(chunks: Iterable[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _close(chunks)
-
-
-def _close(chunks: Any) -> None:
-    if close := getattr(chunks, "close", None):
-        close()

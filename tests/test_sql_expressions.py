@@ -1,4 +1,4 @@
-"""What COPY writes with the forms is, byte for byte, what the encoders write of the values that Django reads."""
+"""What COPY writes by our SQL expressions is, byte for byte, what the encoders write of Django's values."""
 
 import json
 import struct
@@ -14,7 +14,13 @@ from tests.conftest import _present
 from tests.fieldtypes.models import Disguised, Everything
 from tests.strategies import durations, floats, json_values, texts
 from upstream.streaming.columns import OutputColumn
-from upstream.streaming.databases.forms import SETTINGS, Session, csv_form, json_form, json_row
+from upstream.streaming.databases.postgresql.cursors import SETTINGS
+from upstream.streaming.databases.postgresql.expressions import (
+    Session,
+    csv_expression,
+    json_expression,
+    json_row,
+)
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import JsonLines
 
@@ -81,13 +87,13 @@ class Stored:
     @property
     def cell(self):
         converted = self.change is not None
-        return csv_form(self.field, self.kind, "c0", self.session, converted=converted)
+        return csv_expression(self.field, self.kind, "c0", self.session, converted=converted)
 
     def json_forms(self, decimals):
         older = Session(version=140000, moments=self.session.moments)
         asked = [(self.session, True), (older, True)] + [(self.session, False)] * (not self.has_null)
         return [
-            json_form(
+            json_expression(
                 self.field,
                 self.kind,
                 "c0",
@@ -105,7 +111,7 @@ class Stored:
     def json(self, decimals):
         forms = self.json_forms(decimals)
         headers = ["n", *(f"v{copy}" for copy in range(len(forms)))]
-        count = json_form(COUNT, "int8", "n", self.session, nullable=False)
+        count = json_expression(COUNT, "int8", "n", self.session, nullable=False)
         return b"".join(self.copied(json_row(headers, [count, *forms]), JSON_LINES)), len(forms)
 
     def check(self):
@@ -335,11 +341,11 @@ class TestMomentsOfOtherSessions:
     def test_in_another_zone_they_have_no_form(self, field):
         elsewhere = Session(moments=None)
         for kind in ("timestamptz", "tstzrange"):
-            assert csv_form(field, kind, "c0", elsewhere) is None
-            assert json_form(field, kind, "c0", elsewhere) is None
+            assert csv_expression(field, kind, "c0", elsewhere) is None
+            assert json_expression(field, kind, "c0", elsewhere) is None
         array = postgres.ArrayField(models.DateTimeField())
-        assert csv_form(array, "timestamptz[]", "c0", elsewhere) is None
-        assert csv_form(models.DateTimeField(), "timestamp", "c0", elsewhere)
+        assert csv_expression(array, "timestamptz[]", "c0", elsewhere) is None
+        assert csv_expression(models.DateTimeField(), "timestamp", "c0", elsewhere)
 
     @pytest.mark.parametrize(
         ("use_tz", "zone", "moments"),
@@ -430,8 +436,8 @@ class TestConversions:
             (models.TextField(), "int4"),
             (models.AutoField(), "numeric"),
         ):
-            assert csv_form(field, kind, "c0", Session(), converted=True) is None
-        assert csv_form(models.FloatField(), "numeric", "c0", Session()) is None
+            assert csv_expression(field, kind, "c0", Session(), converted=True) is None
+        assert csv_expression(models.FloatField(), "numeric", "c0", Session()) is None
 
 
 def forms_of(model):
@@ -443,7 +449,7 @@ def forms_of(model):
         types = [column.type_code for column in cursor.description]
     found = set()
     for field, kind in zip(fields, types, strict=True):
-        forms = csv_form(field, kind, "c0", Session()), json_form(field, kind, "c0", Session())
+        forms = csv_expression(field, kind, "c0", Session()), json_expression(field, kind, "c0", Session())
         assert (forms[0] is None) == (forms[1] is None)
         found |= {field.name} if forms[0] else set()
     return found
@@ -482,11 +488,11 @@ class TestTheList:
         ids=str,
     )
     def test_other_pairs_are_not(self, field, kind):
-        assert csv_form(field, kind, "c0", Session()) is None
-        assert json_form(field, kind, "c0", Session()) is None
+        assert csv_expression(field, kind, "c0", Session()) is None
+        assert json_expression(field, kind, "c0", Session()) is None
 
     def test_a_field_of_another_class_counts_as_its_base(self):
-        assert csv_form(Created(), 1184, "c0", Session()) == csv_form(
+        assert csv_expression(Created(), 1184, "c0", Session()) == csv_expression(
             models.DateTimeField(), "timestamptz", "c0", Session()
         )
 
@@ -516,7 +522,7 @@ class TestRows:
     @settings(max_examples=20)
     def test_headers_of_any_text_and_any_number(self, headers):
         stored = Stored(models.UUIDField(), "uuid", ["00000000-0000-0000-0000-00000000000a", None])
-        form = json_form(stored.field, "uuid", "c0", stored.session)
+        form = json_expression(stored.field, "uuid", "c0", stored.session)
         columns = [OutputColumn(header) for header in headers]
         rows = [[value] * len(headers) for _, value in stored.read()]
         expected = b"".join(JsonLines().encode(columns, (batch for batch in [rows])))

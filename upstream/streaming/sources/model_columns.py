@@ -18,6 +18,7 @@ from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import (
     Column,
+    Load,
     OutputColumn,
     Reader,
     RowReader,
@@ -71,6 +72,10 @@ class ModelColumn:
             kind.from_db_value is JSONField.from_db_value and self.field.decoder is None if self.json else False
         )
         return stock and not self.annotated
+
+    def output(self, load: Load | None = None) -> OutputColumn:
+        """Return the column as encoders see it."""
+        return self.column.output(json=self.json, load=load)
 
     def reader(self) -> Reader:
         """Return the function that reads it from an instance; a missing relation gives None."""
@@ -135,7 +140,7 @@ def find_all(columns: Iterable[Column], model: type[Model], annotations: Mapping
 
 def outputs(found: Iterable[ModelColumn]) -> tuple[OutputColumn, ...]:
     """Return the columns as encoders see them."""
-    return tuple(column.column.output(json=column.json) for column in found)
+    return tuple(column.output() for column in found)
 
 
 def relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Bytes to files, which appear whole or not at all."""
 
 import errno
 import os
@@ -8,12 +8,26 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from upstream.streaming.targets.buffers import closing_chunks
+
 FILE_MODE = 0o666  # less the umask, as for any new file
 OPEN_FILES = "/proc/self/fd"
 MAX_LINKS = 40  # as Linux follows
 
 
-def write_file(path: Path, chunks: Iterable[bytes]) -> None:
+def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
+    """Write `chunks` to a file that appears only when it is complete; return its path.
+
+    A file that stood there is replaced at the end and kept on failure; a link is followed; devices and pipes
+    are written as they are. OSError names the path.
+    """
+    target = Path(path)
+    with closing_chunks(chunks):
+        _write(target, chunks)
+    return target
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> None:
     """Write `chunks` to `path`: a file appears when all are written, a device or pipe takes them as they come.
 
     A link is followed. An OSError of the file names the path; errors of `chunks` pass as they are.
@@ -28,7 +42,7 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
             raise
 
     try:
-        with _opened(path) as file:
+        with _open(path) as file:
             file.writelines(passing())
             file.flush()
     except OSError as error:
@@ -37,7 +51,7 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
         raise
 
 
-def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+def _open(path: Path) -> AbstractContextManager[BinaryIO]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if _is_stream(path):

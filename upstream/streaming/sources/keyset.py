@@ -12,38 +12,31 @@ makes as much of one condition with OR: it reads from the start of the table, or
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from django.core.exceptions import EmptyResultSet, FieldError
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.db.models import OneToOneRel
-from django.db.models.expressions import ColPairs, OrderBy, Ref
-from django.db.models.fields.related import ForeignObject
+from django.db.models.expressions import OrderBy
 from django.db.models.query import RawQuerySet
-from django.db.models.sql.where import AND, ExtraWhere
 
+from upstream.streaming.batches import Row
+from upstream.streaming.databases import database_of
 from upstream.streaming.errors import SourceError
+from upstream.streaming.sources.orm import (
+    Condition,
+    column_of,
+    internal_type,
+    is_plain_order,
+    key_columns,
+    ordered_by,
+    ordering,
+    repeating_joins,
+    returns_sets,
+    window_statement,
+)
 
-Row = tuple[Any, ...]
-Condition = tuple[str, Row]
-
-# How a value is selected so that it can be bound again without loss.
-EXACT = {
-    # Text: a literal takes the type of what it is compared with, be it jsonb, an infinite date or a REAL.
-    "postgresql": "({})::text",
-    # As it is stored: an expression has no declared type, by which the driver would convert it.
-    "sqlite": "+({})",
-    "mysql": "{}",
-}
-# The driver reads a zero date as NULL, and only six digits of a single-precision number.
-EXACT_ON_MYSQL = {
-    **dict.fromkeys(("DateField", "DateTimeField", "TimeField"), "CAST({} AS CHAR)"),
-    "FloatField": "({}) + 0e0",
-}
-LONG = 256  # characters of four bytes: https://mariadb.com/kb/en/server-system-variables/#max_sort_length
 CHANGING = re.compile(
     r"""\b(RAND|RANDOM|\w*UUID(V?[47])?|NOW|SYSDATE|CLOCK_TIMESTAMP|STATEMENT_TIMESTAMP|TRANSACTION_TIMESTAMP)\s*\(
     | (?<!["`])\bCURRENT_(TIMESTAMP|DATE|TIME)\b | 'NOW'""",
@@ -85,25 +78,42 @@ class _Key:
         return f"({self.sql}) IS NULL", self.params
 
 
-def why_not(queryset: Any) -> str | None:
-    """Return why a queryset cannot be read in windows, to follow the word because; None where it can."""
-    return next(_reasons(queryset), None)
+@dataclass(frozen=True)
+class Keyset:
+    """A queryset that can be read in windows, and the terms of its ordering up to the whole primary key.
+
+    There are no terms where the ORM knows that no row can match.
+    """
+
+    queryset: Any
+    keys: tuple[_Key, ...] = field(repr=False)
+
+    def open(self) -> "WindowCursor":
+        """Return a cursor over its rows; nothing is executed before the first fetch."""
+        return WindowCursor(self, connections[self.queryset.db])
 
 
-def check_windows(queryset: Any) -> None:
-    """Raise SourceError for a queryset that cannot be read in windows."""
+def keyset_of(queryset: Any) -> Keyset:
+    """Return how a queryset is read in windows; raise SourceError where it cannot."""
     if reason := why_not(queryset):
         raise SourceError(
             f"this queryset cannot be read in windows, because {reason}: change that, or read it on a cursor"
         )
+    keys: tuple[_Key, ...] = ()
+    with suppress(EmptyResultSet):
+        keys = _keys(*ordering(queryset.query, connections[queryset.db]))
+    return Keyset(queryset, keys)
+
+
+def why_not(queryset: Any) -> str | None:
+    """Return why a queryset cannot be read in windows, to follow the word because; None where it can."""
+    return next(_reasons(queryset), None)
 
 
 def _reasons(queryset: Any) -> Iterator[str]:
     if isinstance(queryset, RawQuerySet):
         yield "a raw query is run as it is written"
     query, connection = queryset.query, connections[queryset.db]
-    if connection.vendor not in EXACT:
-        yield f"windows are made for PostgreSQL, SQLite, MySQL and MariaDB, not for {connection.vendor}"
     if query.combinator:
         yield f"{query.combinator}() combines several queries"
     if query.distinct:
@@ -115,45 +125,43 @@ def _reasons(queryset: Any) -> Iterator[str]:
     if query.extra_tables:
         yield "extra(tables=...) may repeat rows"
     with suppress(EmptyResultSet):
-        yield from _reasons_in_sql(*_compiled(query, connection))
+        yield from _reasons_in_sql(*ordering(query, connection))
 
 
 def _reasons_in_sql(compiler: Any, order_by: list[Any]) -> Iterator[str]:
     query, connection = compiler.query, compiler.connection
-    for alias, table in query.alias_map.items():
-        if query.alias_refcount[alias] and table.parent_alias and not _is_to_one(table.join_field):
-            yield f"it joins {table.table_name}, which may repeat its rows"
-    nodes = chain.from_iterable(annotation.flatten() for annotation in query.annotations.values())
-    if any(getattr(node, "set_returning", False) for node in nodes):
+    for table in repeating_joins(query):
+        yield f"it joins {table}, which may repeat its rows"
+    if returns_sets(query):
         yield "an annotation may repeat its rows"
     selected = (sql for _, (sql, _), _ in compiler.select)
-    expressions = list(chain.from_iterable(_expressions(order) for order, _ in order_by))
+    expressions = list(chain.from_iterable(map(ordered_by, order_by)))
     ordered = [compiler.compile(expression)[0] for expression in expressions]
     if compiler.qualify or any(map(WINDOW_FUNCTION.search, (*selected, *ordered))):
         yield "a window function needs all rows at once"
     if any(map(CHANGING.search, ordered)):
         yield "its order would change from one statement to the next"
-    for order, _ in order_by:
-        if type(order) is not OrderBy:
+    for order in order_by:
+        if not is_plain_order(order):
             yield f"{type(order).__name__} is an ordering of its own kind"
-    if connection.vendor == "mysql" and not all(map(_is_sorted_as_compared, expressions)):
-        yield "MySQL and MariaDB sort JSON, long texts and what has no declared type not as they compare it"
+    unlike = {_kind(expression) for expression in expressions if not _sorts_as_it_compares(expression, connection)}
+    if unlike:
+        kinds = ", ".join(sorted(unlike))
+        yield f"{connection.display_name} may sort {kinds} in another order than it compares them"
 
 
-def _is_to_one(join: Any) -> bool:
-    forwards = isinstance(join, ForeignObject) and (join.many_to_one or join.one_to_one)
-    return bool(forwards) or isinstance(join, OneToOneRel)
+def _sorts_as_it_compares(expression: Any, connection: Any) -> bool:
+    kind = internal_type(expression)
+    max_length = getattr(expression.output_field, "max_length", None) if kind else None
+    return database_of(connection).sorts_as_it_compares(kind, max_length)
 
 
-def _is_sorted_as_compared(expression: Any) -> bool:
-    """Return whether MySQL sorts this by more than its beginning: a value's first 1,024 bytes are all it takes."""
-    kind = _kind(expression)
-    if kind == "CharField":
-        return (expression.output_field.max_length or LONG) < LONG
-    return kind not in ("", "Field", "TextField", "BinaryField", "JSONField")
+def _kind(expression: Any) -> str:
+    kind = internal_type(expression)
+    return "values of no declared type" if kind in ("", "Field") else f"{kind}s"
 
 
-class WindowedRows:
+class WindowCursor:
     """The rows of a queryset in its order, or by primary key where it has none.
 
     They are tuples of what the queryset selects, as the driver gives them, before Django's converters. Only the
@@ -161,17 +169,15 @@ class WindowedRows:
     none is given twice unless its key was moved on.
     """
 
-    def __init__(self, queryset: Any, connection: Any) -> None:
-        check_windows(queryset)
-        self._query = queryset.query
+    def __init__(self, keyset: Keyset, connection: Any) -> None:
+        self._query = keyset.queryset.query
+        self._keys = keyset.keys
         self._connection = connection
         self._offset = self._query.low_mark
         high = self._query.high_mark
         self._left = None if high is None else high - self._offset
         self._last: Row | None = None
-        self._ended = False
-        with suppress(EmptyResultSet):  # as fetchmany() will find
-            self._keys = _keys(*_compiled(self._query, connection))
+        self._ended = not keyset.keys
 
     def fetchmany(self, rows: int) -> list[Row]:
         """Return the next rows, at most so many; none at the end."""
@@ -206,30 +212,15 @@ class WindowedRows:
                 yield [*same[:depth], after]
 
     def _select(self, conditions: list[Condition], rows: int) -> list[Row]:
-        query = self._query.clone()
-        for sql, params in conditions:
-            query.where.add(ExtraWhere([sql], params), AND)
         offset = self._offset if self._last is None else 0
-        query.clear_limits()
-        query.set_limits(offset, offset + rows)
-        compiler = query.get_compiler(connection=self._connection)
-        kind: Any = type(compiler)
-        compiler.__class__ = _window_compiler(kind)
-        compiler.window_keys = self._keys
-        try:
-            sql, params = compiler.as_sql()
-        except EmptyResultSet:  # the ORM knows that nothing can match
+        statement = window_statement(
+            self._query, self._connection, self._keys, conditions, (offset, offset + rows)
+        )
+        if statement is None:
             return []
         with self._connection.cursor() as cursor:
-            cursor.execute(sql, params)
+            cursor.execute(*statement)
             return list(cursor.fetchall())
-
-
-def _compiled(query: Any, connection: Any) -> tuple[Any, list[Any]]:
-    """Return a compiler of the query made ready, and the terms it orders by."""
-    compiler = query.clone().get_compiler(connection=connection)
-    _, order_by, _ = compiler.pre_sql_setup()
-    return compiler, order_by
 
 
 def _keys(compiler: Any, order_by: list[Any]) -> tuple[_Key, ...]:
@@ -237,14 +228,13 @@ def _keys(compiler: Any, order_by: list[Any]) -> tuple[_Key, ...]:
 
     They take the direction of the last term: one index then serves both, read backwards where that is descending.
     """
-    table = compiler.query.get_initial_alias()
-    missing = {(table, field): field.get_col(table) for field in compiler.query.model._meta.pk_fields}
+    missing = key_columns(compiler)
     keys: list[_Key] = []
-    for order, _ in order_by:
-        for expression in _expressions(order):
-            column = getattr(expression, "alias", None), getattr(expression, "target", None)
+    for order in order_by:
+        for expression in ordered_by(order):
             if missing:
-                keys.append(_key(compiler, order, expression, nullable=missing.pop(column, None) is None))
+                is_of_key = missing.pop(column_of(expression), None) is not None
+                keys.append(_key(compiler, order, expression, nullable=not is_of_key))
     descending = bool(keys) and keys[-1].descending
     added = (
         _key(compiler, OrderBy(column, descending), column, nullable=False, is_added=True)
@@ -253,49 +243,15 @@ def _keys(compiler: Any, order_by: list[Any]) -> tuple[_Key, ...]:
     return (*keys, *added)
 
 
-def _expressions(order: Any) -> list[Any]:
-    """Return what an ORDER BY term sorts by: several columns where that is a composite key."""
-    expression = order.expression
-    if isinstance(expression, Ref):  # to a selected column, by its name or position
-        expression = expression.get_source_expressions()[0]
-    return list(expression.get_cols()) if isinstance(expression, ColPairs) else [expression]
-
-
 def _key(compiler: Any, order: Any, expression: Any, **flags: bool) -> _Key:
     sql, params = compiler.compile(expression)
-    vendor, by_default = compiler.connection.vendor, compiler.connection.features.order_by_nulls_first
-    exact = EXACT_ON_MYSQL.get(_kind(expression)) if vendor == "mysql" else None
+    connection = compiler.connection
+    by_default = connection.features.order_by_nulls_first
     return _Key(
         sql=sql,
         params=tuple(params),
-        exact=(exact or EXACT[vendor]).format(sql),
+        exact=database_of(connection).exact(sql, internal_type(expression)),
         descending=order.descending,
         nulls_first=bool(order.nulls_first) or (not order.nulls_last and order.descending != by_default),
         **flags,
     )
-
-
-def _kind(expression: Any) -> str:
-    """Return the class name of the Django field that the expression gives, or nothing."""
-    try:
-        return str(expression.output_field.get_internal_type())
-    except (AttributeError, FieldError):
-        return ""
-
-
-@cache
-def _window_compiler(compiler: Any) -> Any:
-    return type(compiler.__name__, (_WindowCompiler, compiler), {})
-
-
-class _WindowCompiler:
-    """Selects the keys behind all other columns, and sorts by the primary key last."""
-
-    window_keys: tuple[_Key, ...]
-
-    def pre_sql_setup(self, with_col_aliases: bool = False) -> Any:
-        select, order_by, group_by = super().pre_sql_setup(with_col_aliases)  # type: ignore[misc]
-        keys = self.window_keys
-        select += [(None, (key.exact, key.params), f"upstream_key_{n}") for n, key in enumerate(keys)]
-        order_by += [(None, (key.order, key.params, False)) for key in keys if key.is_added]
-        return select, order_by, group_by

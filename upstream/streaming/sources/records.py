@@ -1,16 +1,15 @@
-"""Sources: querysets and iterables of records of any kind, opened as batches of rows."""
+"""Iterables of records of any kind, read as batches of rows."""
 
-from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from operator import attrgetter, itemgetter, methodcaller
-from typing import Any, Protocol
+from typing import Any
 
-from django.db.models import Manager, Model, QuerySet
-from django.db.models.query import RawQuerySet
+from django.db.models import Model
 
-from upstream.streaming.batches import BatchLimits, Fetched, Taker, weigh_records
+from upstream.streaming.batches import Batch, BatchLimits, Fetched, Taker, weigh_records
 from upstream.streaming.columns import (
     Column,
     OutputColumn,
@@ -20,59 +19,14 @@ from upstream.streaming.columns import (
     path_reader,
     unknown_column,
 )
-from upstream.streaming.cursors import batches_of_rows
 from upstream.streaming.errors import ColumnError, SourceError
-from upstream.streaming.lookups import default_names, find_all, outputs, relations, row_reader
-from upstream.streaming.queries import prepare
+from upstream.streaming.sources.fetches import ReadRows, batches_of_rows
+from upstream.streaming.sources.model_columns import default_names, find_all, outputs, relations, row_reader
+from upstream.streaming.sources.protocol import OpenSource
 from upstream.streaming.values import SCALARS
-
-Rows = list[tuple[Any, ...]]
-Opened = tuple[tuple[OutputColumn, ...] | None, Generator[Rows]]
 
 # Records are taken one by one in our own process: small fetches meet wide ones early and cost nothing.
 FETCH_RECORDS = 64
-
-
-class Source(Protocol):
-    """Rows that can be opened once: `columns` is None where only the open source knows them."""
-
-    @property
-    def columns(self) -> tuple[OutputColumn, ...] | None: ...
-    @property
-    def database(self) -> str | None: ...
-    @property
-    def sql(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-
-    def open(self, limits: BatchLimits) -> AbstractContextManager[Opened]:
-        """Give the columns and the batches; None for columns means that rows are whole records."""
-
-
-def open_source(
-    source: Any,
-    wanted: tuple[Column, ...] | None,
-    *,
-    takes_records: bool = False,
-    takes_positions: bool = False,
-    texts: frozenset[type] | None = None,
-) -> Source:
-    """Return the source that reads the `wanted` columns from `source`; what can be found wrong is found here.
-
-    With `takes_records`, records that name their own values (dicts) or none (sequences, scalars) are given whole
-    where no columns are asked for; with `takes_positions`, sequences need no names. `texts` are the types of which
-    the encoder takes finished texts, of columns that it loads itself; None where it takes values only.
-    """
-    if isinstance(source, Manager | QuerySet | RawQuerySet):
-        return prepare(source.all() if isinstance(source, Manager) else source, wanted, texts)
-    if isinstance(source, AsyncIterable):
-        raise SourceError("an asynchronous iterable cannot be read here: give the queryset or iterable itself")
-    if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
-        raise SourceError(f"a source is a queryset or an iterable of rows, not {type(source).__name__}")
-    records = RecordSource(source, wanted, takes_records, takes_positions)
-    if isinstance(source, Sequence) and source:
-        records.layout(source[0])
-    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +34,7 @@ class Layout:
     """How the records of a source become rows, going by the first of them."""
 
     columns: tuple[OutputColumn, ...] | None
-    read: Callable[[Sequence[Any], int], Rows]
+    read: ReadRows
     prefetch: tuple[str, ...] = ()
 
 
@@ -93,12 +47,14 @@ class RecordSource:
     takes_records: bool
     takes_positions: bool
     columns: None = None
-    database: None = None
+    databases: Mapping[str, bool] = field(default_factory=dict, init=False)
     sql: str = ""
     reason: str = "the source is an iterable of Python objects"
+    selection: None = None
+    gives_raw: bool = False
 
     @contextmanager
-    def open(self, limits: BatchLimits) -> Iterator[Opened]:
+    def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
         records = iter(self.records)
         with ExitStack() as stack:
             if isinstance(records, Generator):
@@ -114,7 +70,7 @@ class RecordSource:
                 return Fetched(taken, weight, take.seconds)
 
             batches = batches_of_rows(fetch, FETCH_RECORDS, layout.read, layout.prefetch, limits)
-            yield layout.columns, stack.enter_context(closing(batches))
+            yield OpenSource(layout.columns, stack.enter_context(closing(batches)))
 
     def _empty(self) -> Layout:
         nothing: tuple[OutputColumn, ...] | None = None if self.takes_records else ()
@@ -215,16 +171,16 @@ def _attributes(record: Any) -> list[str]:
     if isinstance(record, SCALARS):
         raise SourceError(f"a row is a dict, sequence or object, not {type(record).__name__}: {record!r:.60}")
     if is_dataclass(record):
-        return [field.name for field in fields(record)]
+        return [one.name for one in fields(record)]
     slots = (name for kind in type(record).__mro__ for name in getattr(kind, "__slots__", ()))
     names: Any = getattr(record, "_fields", None) or (*slots, *getattr(record, "__dict__", ()))
     return [name for name in names if not name.startswith("_")]
 
 
-def _refusing_new_keys(keys: frozenset[Any], read: Callable[..., Rows]) -> Callable[..., Rows]:
+def _refusing_new_keys(keys: frozenset[Any], read: ReadRows) -> ReadRows:
     """Wrap `read` so that no value is lost where a later dict has a key that the first one had not."""
 
-    def checked(records: Sequence[Any], first_row: int) -> Rows:
+    def checked(records: Sequence[Any], first_row: int) -> Batch:
         for row, record in enumerate(records, first_row):
             if not keys.issuperset(record):
                 new = ", ".join(sorted(repr(key) for key in record if key not in keys))
@@ -234,8 +190,8 @@ def _refusing_new_keys(keys: frozenset[Any], read: Callable[..., Rows]) -> Calla
     return checked
 
 
-def _refusing_other_lengths(length: int, read: Callable[..., Rows]) -> Callable[..., Rows]:
-    def checked(records: Sequence[Any], first_row: int) -> Rows:
+def _refusing_other_lengths(length: int, read: ReadRows) -> ReadRows:
+    def checked(records: Sequence[Any], first_row: int) -> Batch:
         for row, record in enumerate(records, first_row):
             if len(record) != length:
                 raise SourceError(f"row {row} has {len(record)} values for {length} columns")

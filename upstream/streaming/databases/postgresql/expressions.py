@@ -1,8 +1,8 @@
-"""PostgreSQL: SQL whose text is, byte for byte, what `values` writes for the Python value of a column.
+"""SQL expressions that give, byte for byte, what `values` writes for the Python value of a column.
 
-The list is closed: a pair of field class and column type that is not on it has no form, and the export takes
-another lane. A value that Python cannot hold (an infinite date, the year 10000) makes the statement fail with a
-DataError that names it, as reading it does. The forms rely on `SETTINGS` and on a session in UTC.
+The list is closed: a pair of field class and column type that is not on it has no expression, and the export takes
+the next lane. A value that Python cannot hold (an infinite date, the year 10000) makes the statement fail with a
+DataError that names it, as reading it does. The expressions rely on `cursors.SETTINGS` and on a session in UTC.
 
 Ratios in comments: the server's time for 200,000 rows of that one column, against the column as it is.
 """
@@ -14,13 +14,6 @@ from typing import Any, Literal
 from django.db.models import ForeignKey, GeneratedField, JSONField
 
 from upstream.streaming.values import quote_json
-
-SETTINGS = {
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "standard_conforming_strings": "on",
-}
 
 # Each type's number and that of its arrays, the same in every database. Other types go by their name.
 NUMBERS = {
@@ -61,43 +54,57 @@ TYPES: dict[str, tuple[str, ...]] = {
 READING = ("from_db_value", "get_db_converters", "db_type", "get_internal_type")
 
 
+Moments = Literal["utc", "naive"] | None
+
+
+def moments_of(connection: Any) -> Moments:
+    """Return how Django reads timestamptz on a connection, as `Session.moments` says it; it does not connect."""
+    if connection.timezone_name != "UTC":
+        return None
+    return "naive" if connection.timezone is None else "utc"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What forms depend on: the server's version, and how Django reads timestamptz on this connection.
+    """What expressions depend on: the server's version, and how Django reads timestamptz on this connection.
 
-    `moments` are datetimes in UTC, naive ones (USE_TZ = False), or None in another zone: its columns then have
-    no form, since the server's table of zones and Python's may differ.
+    `moments` are datetimes in UTC, naive ones (USE_TZ = False), or None in another zone: its columns then have no
+    expression, since the server's table of zones and Python's may differ.
     """
 
     version: int = 140000
-    moments: Literal["utc", "naive"] | None = "utc"
+    moments: Moments = "utc"
 
     @classmethod
     def of(cls, connection: Any) -> "Session":
         """Return the session of a Django connection."""
-        moments: Literal["utc", "naive"] = "naive" if connection.timezone is None else "utc"
-        return cls(version=connection.pg_version, moments=moments if connection.timezone_name == "UTC" else None)
+        return cls(version=connection.pg_version, moments=moments_of(connection))
 
 
 @dataclass(frozen=True, slots=True)
-class JsonForm:
+class JsonExpression:
     """SQL of type text for a JSON value; `quoted` is a string whose quotes are still to be put around it."""
 
     sql: str
     quoted: bool = False
 
-    def or_null(self) -> "JsonForm":
+    def or_null(self) -> "JsonExpression":
         text = f"'\"' || {self.sql} || '\"'" if self.quoted else self.sql
-        return JsonForm(f"COALESCE({text}, 'null')")
+        return JsonExpression(f"COALESCE({text}, 'null')")
 
 
-def has_forms(field: Any) -> bool:
-    """Whether there are forms for `field`, if its column has one of the types that are usual for it."""
-    return any(kind in VALUES for kind in _types(field))
+def has_expression(field: Any, moments: Moments) -> bool:
+    """Whether there is an expression for `field`, if its column has one of the types that are usual for it."""
+    kinds = _types(field)
+    if moments is None and any("tz" in kind for kind in kinds):
+        return False
+    return any(kind in VALUES for kind in kinds)
 
 
-def csv_form(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool = False) -> str | None:
-    """Return SQL that COPY writes as the cell of `field`, empty for NULL and for ""; None is no form.
+def csv_expression(
+    field: Any, kind: int | str, sql: str, session: Session, *, converted: bool = False
+) -> str | None:
+    """Return SQL that COPY writes as the cell of `field`, empty for NULL and for ""; None if there is none.
 
     `kind` is the type of the column, its number or name, and `sql` a cheap reference to it. `converted` says
     that Django hands the values to `Expression.convert_value`, as it does for all but plain columns.
@@ -108,7 +115,7 @@ def csv_form(field: Any, kind: int | str, sql: str, session: Session, *, convert
     return VALUES[kind].sql.replace("{x}", sql) if kind in VALUES else None
 
 
-def json_form(
+def json_expression(
     field: Any,
     kind: int | str,
     sql: str,
@@ -117,29 +124,29 @@ def json_form(
     decimals: Literal["string", "number"] = "string",
     nullable: bool = True,
     converted: bool = False,
-) -> JsonForm | None:
-    """Return SQL for the JSON value of `field`, where `nullable` with null for NULL; else as `csv_form`."""
+) -> JsonExpression | None:
+    """Return SQL for the JSON value of `field`, where `nullable` with null for NULL; else as `csv_expression`."""
     kind, sql = _read(field, kind, sql, session, converted=converted)
-    form = (NUMBER_VALUES if decimals == "number" else VALUES).get(kind)
-    if form is None:
+    value = (NUMBER_VALUES if decimals == "number" else VALUES).get(kind)
+    if value is None:
         return None
     # A text of 90 letters: JSON_SCALAR (PostgreSQL 17) 1.5, to_json, which looks up types for each row, 1.8.
     to_json = "JSON_SCALAR" if session.version >= 170000 else "to_json"
-    form = replace(form, sql=form.sql.replace("{to_json}", to_json).replace("{x}", sql))
-    return form.or_null() if nullable else form
+    value = replace(value, sql=value.sql.replace("{to_json}", to_json).replace("{x}", sql))
+    return value.or_null() if nullable else value
 
 
-def json_row(headers: Sequence[str], forms: Sequence[JsonForm]) -> str:
+def json_row(headers: Sequence[str], values: Sequence[JsonExpression]) -> str:
     """Return SQL for one object.
 
     Of the time that row_to_json takes, `||` takes 0.87, concat() 0.92, format() 0.97. Joined four by four,
     since each `||` copies all that is to its left.
     """
     parts, before = [], "{"
-    for header, form in zip(headers, forms, strict=True):
-        quote = '"' if form.quoted else ""
+    for header, value in zip(headers, values, strict=True):
+        quote = '"' if value.quoted else ""
         literal = f"{before}{quote_json(header)}:{quote}".replace("'", "''")
-        parts.append(f"'{literal}' || {form.sql}")
+        parts.append(f"'{literal}' || {value.sql}")
         before = quote + ","
     parts.append(f"'{before[:-1]}}}'")
     while len(parts) > 1:
@@ -148,7 +155,7 @@ def json_row(headers: Sequence[str], forms: Sequence[JsonForm]) -> str:
 
 
 def _read(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool) -> tuple[str, str]:
-    """Return under which name the table has the forms, and of which SQL; "" where the pair is not on the list."""
+    """Return the name under which the tables have the pair, and the SQL to put in; "" where they have not."""
     if isinstance(kind, int):
         kind = NAMES.get(kind, "")
     known = _types(field)
@@ -193,7 +200,7 @@ def _refused(kind: str) -> str:
 
 
 def _float(nan: str, infinity: str, minus_infinity: str) -> str:
-    """Return the form of a float: 1.25.
+    """Return the text of a float: 1.25.
 
     PostgreSQL writes 1 for 1.0 and exponents from 1e15, repr from 1e16. From there to 1e40 a short text may lie in
     the middle of two floats: PostgreSQL then writes a longer one, but repr trusts readers to choose the even.
@@ -212,7 +219,7 @@ def _float(nan: str, infinity: str, minus_infinity: str) -> str:
 
 
 def _moment(kind: str, *, json: bool = False) -> str:
-    """Return the form of a datetime. Its fraction has six digits or none: 1.3, by to_char 2.1.
+    """Return the text of a datetime. Its fraction has six digits or none: 1.3, by to_char 2.1.
 
     PostgreSQL writes no zeros at the end: where the sixth digit is one, a microsecond is added and its digit
     replaced.
@@ -228,11 +235,11 @@ def _moment(kind: str, *, json: bool = False) -> str:
     )
 
 
-def _range(kind: str, cast: str = "") -> JsonForm:
-    """Return the form of a range: the str() of psycopg's."""
+def _range(kind: str, cast: str = "") -> JsonExpression:
+    """Return the text of a range: the str() of psycopg's."""
     cell = CELLS[kind]
     lower, upper = (cell.replace("{x}", f"{end}({{x}}){cast}") for end in ("lower", "upper"))
-    return JsonForm(
+    return JsonExpression(
         "CASE WHEN isempty({x}) THEN 'empty' WHEN NOT isempty({x}) THEN"
         f" CASE WHEN lower_inc({{x}}) THEN '[' ELSE '(' END || COALESCE(({lower})::text, 'None') || ', '"
         f" || COALESCE(({upper})::text, 'None') || CASE WHEN upper_inc({{x}}) THEN ']' ELSE ')' END END",
@@ -240,8 +247,8 @@ def _range(kind: str, cast: str = "") -> JsonForm:
     )
 
 
-def _array_of_moments(text: str, offset: str) -> JsonForm:
-    return JsonForm(
+def _array_of_moments(text: str, offset: str) -> JsonExpression:
+    return JsonExpression(
         f"CASE WHEN '0001-01-01 00:00{offset}' > ANY ({{x}}) OR '10000-01-01 00:00{offset}' <= ANY ({{x}})"
         f" THEN {_refused('text')} ELSE {text} END"
     )
@@ -286,36 +293,36 @@ CELLS["float4"] = CELLS["float8"].replace("{x}", "{x}::text::float8")
 CELLS["naive timestamptz"] = CELLS["timestamp"].replace("{x}", "{x}::timestamp")
 
 VALUES = {
-    **dict.fromkeys((*INTEGERS, "bool", "jsonb"), JsonForm("{x}::text")),
-    **dict.fromkeys(("numeric", "uuid"), JsonForm("{x}::text", quoted=True)),
-    **dict.fromkeys(STRINGS, JsonForm("{to_json}({x}::text)::text")),
-    "float8": JsonForm(_float('"NaN"', '"Infinity"', '"-Infinity"')),
-    "json": JsonForm(r"translate({x}::text, E'\n\r\t', '   ')"),  # which it may hold between its values
-    "date": JsonForm(f"({DATE})::text", quoted=True),
-    "time": JsonForm(TIME, quoted=True),
-    "timestamp": JsonForm(_moment("timestamp", json=True)),
-    "timestamptz": JsonForm(_moment("timestamptz", json=True)),
-    "interval": JsonForm(INTERVAL, quoted=True),
-    "inet": JsonForm("abbrev({x})", quoted=True),  # {x}::text would add /32
-    "bytea": JsonForm(BASE64, quoted=True),
+    **dict.fromkeys((*INTEGERS, "bool", "jsonb"), JsonExpression("{x}::text")),
+    **dict.fromkeys(("numeric", "uuid"), JsonExpression("{x}::text", quoted=True)),
+    **dict.fromkeys(STRINGS, JsonExpression("{to_json}({x}::text)::text")),
+    "float8": JsonExpression(_float('"NaN"', '"Infinity"', '"-Infinity"')),
+    "json": JsonExpression(r"translate({x}::text, E'\n\r\t', '   ')"),  # which it may hold between its values
+    "date": JsonExpression(f"({DATE})::text", quoted=True),
+    "time": JsonExpression(TIME, quoted=True),
+    "timestamp": JsonExpression(_moment("timestamp", json=True)),
+    "timestamptz": JsonExpression(_moment("timestamptz", json=True)),
+    "interval": JsonExpression(INTERVAL, quoted=True),
+    "inet": JsonExpression("abbrev({x})", quoted=True),  # {x}::text would add /32
+    "bytea": JsonExpression(BASE64, quoted=True),
 }
-VALUES["float4"] = JsonForm(VALUES["float8"].sql.replace("{x}", "{x}::text::float8"))
-VALUES["naive timestamptz"] = JsonForm(VALUES["timestamp"].sql.replace("{x}", "{x}::timestamp"))
+VALUES["float4"] = JsonExpression(VALUES["float8"].sql.replace("{x}", "{x}::text::float8"))
+VALUES["naive timestamptz"] = JsonExpression(VALUES["timestamp"].sql.replace("{x}", "{x}::timestamp"))
 VALUES |= {
     **dict.fromkeys(("int4range", "int8range"), _range("int8")),
     "daterange": _range("date"),
     "tsrange": _range("timestamp"),
     "tstzrange": _range("timestamptz"),
     "naive tstzrange": _range("timestamp", "::timestamp"),
-    # Floats, times, intervals and JSON in arrays have no form.
-    **{f"{kind}[]": JsonForm("array_to_json({x})::text") for kind in (*INTEGERS, *STRINGS, "bool", "uuid")},
-    "numeric[]": JsonForm("array_to_json({x}::text[])::text"),
+    # Floats, times, intervals and JSON in arrays are not on the list.
+    **{f"{kind}[]": JsonExpression("array_to_json({x})::text") for kind in (*INTEGERS, *STRINGS, "bool", "uuid")},
+    "numeric[]": JsonExpression("array_to_json({x}::text[])::text"),
     "date[]": _array_of_moments("array_to_json({x})::text", ""),
     "timestamp[]": _array_of_moments(MOMENTS, ""),
     "timestamptz[]": _array_of_moments(MOMENTS, "+00:00"),
     "naive timestamptz[]": _array_of_moments(MOMENTS.replace("{x}", "{x}::timestamp[]"), "+00:00"),
 }
 NUMBER_VALUES = VALUES | {
-    "numeric": JsonForm("{to_json}({x})::text"),  # between quotes where it is no number
-    "numeric[]": JsonForm("array_to_json({x})::text"),
+    "numeric": JsonExpression("{to_json}({x})::text"),  # between quotes where it is no number
+    "numeric[]": JsonExpression("array_to_json({x})::text"),
 }

@@ -41,7 +41,7 @@ def _csv_records(
     path_or_file: PathOrFile, delimiter: str, null_marker: str | None
 ) -> Generator[dict[str, str | None]]:
     csv.field_size_limit(sys.maxsize)  # 128 KiB by default, for the whole interpreter
-    with _opened(path_or_file) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+    with _open(path_or_file) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         rows = csv.reader(text, delimiter=delimiter, strict=True)
         header = next(rows, [])
         if len(set(header)) < len(header):
@@ -67,7 +67,7 @@ def read_json(path_or_file: PathOrFile, path: str = "item", *, use_float: bool =
 
 def _json_records(path_or_file: PathOrFile, path: str, use_float: bool) -> Generator[Any]:
     found = False
-    with _opened(path_or_file) as file:
+    with _open(path_or_file) as file:
         start = _first_character(file)
         lines = path == "item" and start not in (b"[", b"")
         if start:
@@ -87,7 +87,7 @@ def _first_character(file: io.BufferedReader) -> bytes:
 
 def _check_path(name: str | PathLike[str], path: str) -> None:
     """Raise unless `path` leads to an array, which then is empty, or the file itself is."""
-    with _opened(name) as file:
+    with _open(name) as file:
         if not _first_character(file):
             return
         outer = path.removesuffix("item").removesuffix(".")
@@ -96,7 +96,7 @@ def _check_path(name: str | PathLike[str], path: str) -> None:
 
 
 @contextmanager
-def _opened(path_or_file: PathOrFile) -> Iterator[Any]:
+def _open(path_or_file: PathOrFile) -> Iterator[Any]:
     """Give the decompressed file, past its byte-order mark; what the caller opened stays open."""
     with ExitStack() as stack:
         file: Any = path_or_file

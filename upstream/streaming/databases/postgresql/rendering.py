@@ -1,0 +1,163 @@
+"""Rows that PostgreSQL writes itself: the statement whose COPY gives a row format, byte for byte."""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db.models import CharField, FileField, FilePathField, TextField
+
+from upstream.streaming.batches import BatchLimits
+from upstream.streaming.databases.postgresql.copy import CopyReader
+from upstream.streaming.databases.postgresql.cursors import column_types
+from upstream.streaming.databases.postgresql.expressions import (
+    Session,
+    csv_expression,
+    has_expression,
+    json_expression,
+    json_row,
+    moments_of,
+)
+from upstream.streaming.databases.protocol import (
+    DelimitedRows,
+    JsonObjects,
+    RenderedRows,
+    Rendering,
+    SelectedColumn,
+    Selection,
+)
+
+logger = logging.getLogger(__name__)
+
+# Neither stands in JSON, which escapes control characters: COPY finds nothing to quote or to double.
+JSON_COPY = r"DELIMITER E'\x02', QUOTE E'\x01'"
+STRING_FIELDS = (CharField, TextField, FileField, FilePathField)
+
+
+class Cell(NamedTuple):
+    """A column of the statement: its type (oid), and a name for it in SQL."""
+
+    column: SelectedColumn
+    kind: int
+    name: str
+
+
+def find_copy(connection: Any, selection: Selection, row_format: object) -> Rendering | str:
+    """Return the COPY of a selection, or why there is none. Not asked is what only the server knows: its types."""
+    if type(row_format) not in ROWS:
+        return f"PostgreSQL does not write {type(row_format).__name__}"
+    if connection.execute_wrappers:
+        return "execute wrappers see no COPY"
+    reasons = (
+        f"column {column.header!r} {why}" for column in selection.columns if (why := _why_not(column, connection))
+    )
+    return (
+        _why_not_delimited(row_format, selection) or next(reasons, "") or Copy(connection, selection, row_format)
+    )
+
+
+def _why_not(column: SelectedColumn, connection: Any) -> str:
+    if column.python_only:
+        return column.python_only
+    moments = moments_of(connection)
+    if has_expression(column.field, moments):
+        return ""
+    is_local = moments is None and has_expression(column.field, "utc")
+    return "is read in a time zone that is not UTC" if is_local else "has no form in SQL"
+
+
+def _why_not_delimited(row_format: object, selection: Selection) -> str:
+    if not isinstance(row_format, DelimitedRows):
+        return ""
+    if not row_format.delimiter.isascii():
+        return "COPY takes delimiters of one byte"
+    return "COPY quotes a single column in its own way" if len(selection.columns) == 1 else ""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A selection, read by COPY in a row format."""
+
+    connection: Any
+    selection: Selection
+    row_format: Any
+
+    @contextmanager
+    def open(self, limits: BatchLimits) -> Iterator[RenderedRows | None]:
+        sql = None if self.connection.execute_wrappers else self._statement()
+        if sql is None:
+            logger.info("COPY cannot render this export after all: its rows are read as tuples")
+            yield None
+            return
+        reader = CopyReader(self.connection, sql, rows=limits.rows, size=limits.bytes)
+        with closing(reader), closing(_batches(reader, limits)) as batches:
+            yield batches
+
+    def _statement(self) -> str | None:
+        """Return the COPY statement, for the types that the server says; None if one of them has no expression."""
+        selection, ops = self.selection, self.connection.ops
+        query: str = ops.compose_sql(selection.sql, tuple(selection.params))
+        types = column_types(self.connection, query)
+        cells = [Cell(column, types[column.position], f"c{column.position}") for column in selection.columns]
+        row = ROWS[type(self.row_format)](self.row_format, cells, Session.of(self.connection))
+        if row is None:
+            return None
+        if not selection.is_plain:  # made once a row, however often an expression names it
+            query = f"SELECT * FROM ({query}) AS r OFFSET 0"  # noqa: S608
+        names = ", ".join(f"c{position}" for position in range(selection.width))
+        rows = f"SELECT {row.sql} FROM ({query}) AS q({names})"  # noqa: S608
+        return f"COPY ({rows}) TO STDOUT (FORMAT csv, ENCODING 'UTF8', {row.options})"
+
+
+class Row(NamedTuple):
+    """What COPY selects for a row, and the options that frame it."""
+
+    sql: str
+    options: str
+
+
+def _batches(reader: CopyReader, limits: BatchLimits) -> Generator[list[bytes]]:
+    for batch in reader:
+        limits.seconds_left()
+        yield batch
+
+
+def _delimited(row_format: DelimitedRows, cells: Sequence[Cell], session: Session) -> Row | None:
+    written = [_delimited_cell(row_format, cell, session) for cell in cells]
+    if None in written:
+        return None
+    return Row(", ".join(filter(None, written)), f"DELIMITER E'\\x{ord(row_format.delimiter):02x}'")
+
+
+def _delimited_cell(row_format: DelimitedRows, cell: Cell, session: Session) -> str | None:
+    field = cell.column.field
+    sql = csv_expression(field, cell.kind, cell.name, session, converted=not cell.column.is_column)
+    if sql is None or not row_format.guarded or not isinstance(field, STRING_FIELDS):
+        return sql
+    starts = ", ".join(f"chr({ord(start)})" for start in row_format.guarded)
+    return f"CASE WHEN left({sql}, 1) IN ({starts}) THEN '''' || {sql} ELSE {sql} END"
+
+
+def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Session) -> Row | None:
+    values = [
+        json_expression(
+            cell.column.field,
+            cell.kind,
+            cell.name,
+            session,
+            decimals=row_format.decimals,
+            converted=not cell.column.is_column,
+        )
+        for cell in cells
+    ]
+    if None in values:
+        return None
+    return Row(json_row([cell.column.header for cell in cells], [value for value in values if value]), JSON_COPY)
+
+
+# How each row format is written, from its cells.
+ROWS: dict[type, Callable[[Any, Sequence[Cell], Session], Row | None]] = {
+    DelimitedRows: _delimited,
+    JsonObjects: _json_object,
+}

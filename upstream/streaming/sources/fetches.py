@@ -1,0 +1,124 @@
+"""Fetches from the database whose sizes are decided while they run.
+
+`QuerySet.iterator(chunk_size=...)` fixes the size of every fetch beforehand: 2,000 rows of 5 MB are 10 GB.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from operator import itemgetter
+from time import perf_counter
+from typing import Any
+
+from django.db.models import prefetch_related_objects
+
+from upstream.streaming.batches import (
+    CELL_BYTES,
+    Batch,
+    BatchLimits,
+    Fetch,
+    Fetched,
+    Taker,
+    batched,
+    weigh,
+    weigh_column,
+)
+from upstream.streaming.databases.protocol import Cursor
+from upstream.streaming.sources.orm import iterate
+
+ReadRows = Callable[[Sequence[Any], int], Batch]
+Execute = Callable[[str, Any], Cursor]
+
+
+class CursorFetch:
+    """Fetches a cursor's rows, cut by `cut`; the columns at the positions `long` are what they weigh."""
+
+    def __init__(self, cursor: Cursor, cut: Callable[[Any], Any] | None, long: Sequence[int]) -> None:
+        self._cursor, self._cut = cursor, cut
+        self._long = [itemgetter(position) for position in long]
+        self._taken = 0
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        started = perf_counter()
+        try:
+            records = self._cursor.fetchmany(rows)
+        except Exception as error:
+            error.add_note(f"the source failed after row {self._taken}")
+            raise
+        seconds = perf_counter() - started
+        self._taken += len(records)
+        if self._cut:
+            records = list(map(self._cut, records))
+        cells = sum(map(len, records))
+        long = sum(weigh_column(list(map(get, records))) for get in self._long)
+        return Fetched(records, CELL_BYTES * cells + long, seconds)
+
+
+class ReadFetch:
+    """Reads what was fetched at once, so that a batch is weighed with all that its rows hold."""
+
+    def __init__(self, fetch: Fetch[Any], read: ReadRows) -> None:
+        self._fetch, self._read = fetch, read
+        self._row = 1
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        fetched = self._fetch(rows)
+        read = self._read(fetched.records, self._row)
+        self._row += len(read)
+        return Fetched(read, max(fetched.weight, weigh(read)), fetched.seconds)
+
+
+class IteratorFetch:
+    """Fetches what the queryset's own iterator makes of the rows of a cursor, as many as it is asked for.
+
+    The queryset is steered: its iterator runs over a query that asks here how many rows to fetch next, and
+    `execute` gives its cursor. Closing this closes both.
+    """
+
+    def __init__(self, queryset: Any, execute: Execute, chunk_size: int) -> None:
+        self._execute = execute
+        self._cursor: Cursor | None = None
+        self._rows = 1
+        self._weight = 0
+        self._records: Any = iterate(queryset, self, chunk_size)
+        self._take = Taker(self._records)
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        self._rows, self._weight = rows, 0
+        records = self._take(rows)
+        return Fetched(records, self._weight, self._take.seconds)
+
+    def close(self) -> None:
+        self._records.close()
+        if self._cursor is not None:
+            self._cursor.close()
+
+    def execute(self, sql: str, params: Any) -> Cursor:
+        """Execute a statement, whose cursor is closed with this."""
+        self._cursor = self._execute(sql, params)
+        return self._cursor
+
+    def fetches(self, cursor: Cursor, width: int | None) -> Iterator[list[Any]]:
+        """Yield the rows of the cursor, a list for each fetch, cut to their first `width` values."""
+        while rows := cursor.fetchmany(self._rows):
+            self._weight = weigh(rows)
+            yield [row[:width] for row in rows] if width else rows
+
+
+def batches_of_rows(
+    fetch: Fetch[Any], largest: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+) -> Generator[Batch]:
+    """Yield the records of `fetch` as batches of rows, with the relations of a batch prefetched together."""
+    if not prefetch:
+        return batched(ReadFetch(fetch, read), limits, largest)
+    return _prefetched(fetch, largest, read, prefetch, limits)
+
+
+def _prefetched(
+    fetch: Fetch[Any], largest: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
+) -> Generator[Batch]:
+    first_row = 1
+    with closing(batched(fetch, limits, largest)) as batches:
+        for records in batches:
+            prefetch_related_objects(records, *prefetch)
+            yield read(records, first_row)
+            first_row += len(records)

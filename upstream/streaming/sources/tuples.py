@@ -1,0 +1,301 @@
+"""Querysets whose own query selects every column: read as the driver's tuples, a column of a batch at a time."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+from django.db import connections
+from django.db.models import CharField
+
+from upstream.streaming.batches import Batch, BatchLimits, batched
+from upstream.streaming.columns import Load, OutputColumn, read_column
+from upstream.streaming.databases import database_of
+from upstream.streaming.databases.loaders import Loader
+from upstream.streaming.databases.protocol import OpenCursor, SelectedColumn, Selection
+from upstream.streaming.sources.fetches import CursorFetch, ReadFetch
+from upstream.streaming.sources.keyset import Keyset
+from upstream.streaming.sources.model_columns import ModelColumn, as_json
+from upstream.streaming.sources.orm import Converters, Statement, converts_itself, is_column
+from upstream.streaming.sources.protocol import OpenSource
+
+Convert = Callable[[Any], Any]
+
+# A longer text counts when a batch is weighed; two thousand shorter ones make no batch large.
+SHORT_TEXT = 100
+SHORT_TYPES = frozenset({
+    "AutoField", "BigAutoField", "SmallAutoField", "IntegerField", "BigIntegerField", "SmallIntegerField",
+    "PositiveIntegerField", "PositiveBigIntegerField", "PositiveSmallIntegerField", "BooleanField", "FloatField",
+    "DateField", "DateTimeField", "TimeField", "DurationField", "UUIDField", "GenericIPAddressField",
+    "DecimalField",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TupleColumn:
+    """A column of an export that a statement selects, and what its values go through.
+
+    The `loader` loads a whole column. Where there is none, or the column holds what it does not know, `converters`
+    convert value by value. `value` is the caller's function. `is_raw` says that the encoder loads the column,
+    `is_document` that its cells are JSON text, `is_long` that its texts count when a batch is weighed.
+    """
+
+    output: OutputColumn
+    selected: SelectedColumn
+    loader: Loader | None
+    converters: Converters | None
+    value: Convert | None
+    is_raw: bool
+    is_document: bool
+    is_long: bool
+
+    @property
+    def raw_type(self) -> str:
+        """The driver's type that the loader is for; empty where it takes whatever comes."""
+        return self.loader.raw_type if self.loader else ""
+
+    def load(self, cursor: OpenCursor, connection: Any) -> Load | None:
+        """Return what turns the driver's values into values or finished texts; None if they are values already."""
+        position = self.selected.position
+        comes_raw = position in cursor.raw
+        loader = self.loader if comes_raw or not self.raw_type else None
+        left_out = cursor.conversions.get(position) or (self.loader.convert if self.loader and comes_raw else None)
+        chain: list[Convert] = []
+        if left_out:
+            chain.append(partial(_unless_null, left_out))
+        if self.converters:
+            functions, expression = self.converters
+            chain += [partial(_converted, convert, expression, connection) for convert in functions]
+        if self.is_document:
+            chain.append(partial(_unless_null, as_json))
+        if loader:
+            return _Loading(loader, _Converting(chain))
+        return _Converting(chain) if chain else None
+
+
+def tuple_column(
+    column: ModelColumn, statement: Statement, position: int, texts: frozenset[type] | None, connection: Any
+) -> TupleColumn:
+    """Return how `column` is read, which the statement selects at `position`.
+
+    `texts` are the types of which the encoder takes finished texts; None where it takes values only.
+    """
+    expression = statement.expressions[position]
+    converts = not column.json and converts_itself(expression, connection)
+    is_raw = texts is not None and column.column.value is None
+    loader = None
+    if not (column.json or converts):
+        is_of_table = is_column(expression)
+        loader = database_of(connection).find_loader(connection, expression.output_field, is_column=is_of_table)
+    if loader and loader.texts_of and not (is_raw and texts and loader.texts_of in texts):
+        loader = None
+    output = column.output()
+    python_only = _python_only(column, converts=converts)
+    return TupleColumn(
+        output=output,
+        selected=SelectedColumn(
+            output.header,
+            position,
+            None if python_only else expression.output_field,
+            is_column(expression),
+            python_only,
+        ),
+        loader=loader,
+        converters=None if column.json_text else statement.converters.get(position),
+        value=column.column.value,
+        is_raw=is_raw,
+        is_document=column.json and not column.json_text,
+        is_long=not _is_short(expression),
+    )
+
+
+def _python_only(column: ModelColumn, *, converts: bool) -> str:
+    if column.column.value:
+        return "goes through a function"
+    if column.json and not column.json_text:
+        return "is decoded by its field"
+    return "is converted by its field or expression" if converts else ""
+
+
+def _is_short(expression: Any) -> bool:
+    field = getattr(expression, "output_field", None)
+    if isinstance(field, CharField):
+        return field.max_length is not None and field.max_length <= SHORT_TEXT
+    return field is not None and field.get_internal_type() in SHORT_TYPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TupleSource:
+    """A queryset of tuples, by the statement that selects them; None where the ORM knows that no row can match."""
+
+    alias: str
+    statement: Statement | None
+    columns: tuple[OutputColumn, ...]
+    tuple_columns: Sequence[TupleColumn]
+    gives_raw: bool
+    keyset: Keyset | None
+
+    @property
+    def databases(self) -> Mapping[str, bool]:
+        return {self.alias: False}
+
+    @property
+    def sql(self) -> str:
+        return self.statement.sql if self.statement else ""
+
+    @property
+    def reason(self) -> str:
+        reasons = ["the query selects every column: rows are read as the driver's tuples"]
+        if self.statement is None:
+            reasons.append("the ORM knows that no row can match")
+        elif self.keyset:
+            reasons.append("windows are read as tuples")
+        return "; ".join(reasons)
+
+    @property
+    def selection(self) -> Selection | None:
+        if self.statement is None or self.keyset:
+            return None
+        return Selection(
+            alias=self.alias,
+            sql=self.statement.sql,
+            params=self.statement.params,
+            width=len(self.statement.expressions),
+            columns=[column.selected for column in self.tuple_columns],
+            is_plain=all(map(is_column, self.statement.expressions)),
+        )
+
+    @contextmanager
+    def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
+        if self.statement is None:
+            yield OpenSource(self.columns, _nothing())
+            return
+        connection = connections[self.alias]
+        database = database_of(connection)
+        opened = self._open_cursor(self.statement, limits)
+        with closing(opened.cursor):
+            loads = [column.load(opened, connection) for column in self.tuple_columns]
+            long = [at for at, column in enumerate(self.tuple_columns) if column.is_long]
+            fetch = CursorFetch(opened.cursor, self._cut(self.statement), long)
+            largest = database.fetch_rows(limits.rows)
+            with closing(self._batches(fetch, loads, largest, limits)) as batches:
+                yield OpenSource(self._outputs(loads), batches)
+
+    def _open_cursor(self, statement: Statement, limits: BatchLimits) -> OpenCursor:
+        if self.keyset:
+            return OpenCursor(self.keyset.open())
+        raw_types = {
+            column.selected.position: column.raw_type
+            for column in self.tuple_columns
+            if column.raw_type and not statement.has_more
+        }
+        connection = connections[self.alias]
+        return database_of(connection).open_cursor(
+            connection,
+            statement.sql,
+            statement.params,
+            raw_types=raw_types,
+            width=len(statement.expressions),
+            seconds=limits.seconds_left(),
+        )
+
+    def _batches(
+        self, fetch: CursorFetch, loads: Sequence[Load | None], largest: int, limits: BatchLimits
+    ) -> Generator[Batch]:
+        if all(column.is_raw for column in self.tuple_columns):
+            return batched(fetch, limits, largest)
+        return batched(ReadFetch(fetch, _Reader(self.tuple_columns, loads)), limits, largest)
+
+    def _outputs(self, loads: Sequence[Load | None]) -> tuple[OutputColumn, ...]:
+        return tuple(
+            replace(column.output, load=load if column.is_raw else None)
+            for column, load in zip(self.tuple_columns, loads, strict=True)
+        )
+
+    def _cut(self, statement: Statement) -> Callable[[Any], Any] | None:
+        """Return what takes the columns out of a row, or None where they are all of it."""
+        positions = tuple(column.selected.position for column in self.tuple_columns)
+        first = tuple(range(len(positions)))
+        if positions == first:
+            whole = len(statement.expressions) == len(positions) and not statement.has_more
+            return None if whole else itemgetter(slice(len(positions)))
+        if len(positions) == 1:
+            [position] = positions
+            return lambda row: (row[position],)
+        return itemgetter(*positions)
+
+
+def _nothing() -> Generator[Batch]:
+    yield from ()
+
+
+def _converted(convert: Any, expression: Any, connection: Any, value: Any) -> Any:
+    return convert(value, expression, connection)
+
+
+def _unless_null(convert: Convert, value: Any) -> Any:
+    return None if value is None else convert(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Converting:
+    """Converts value by value, as Django does."""
+
+    converters: Sequence[Convert]
+
+    def __call__(self, values: Sequence[Any]) -> tuple[None, Sequence[Any]]:
+        for convert in self.converters:
+            values = list(map(convert, values))
+        return None, values
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """Loads a column at once, or converts it where it holds what the loader does not know."""
+
+    loader: Loader
+    otherwise: _Converting
+
+    def __call__(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
+        present = [value for value in values if value is not None] if None in values else values
+        try:
+            loaded = self.loader.load(present) if present else present
+        except ValueError:
+            return self.otherwise(values)
+        if present is not values:
+            rest = iter(loaded)
+            loaded = [None if value is None else next(rest) for value in values]
+        return self.loader.texts_of, loaded
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the columns that the encoder does not load, and applies the `value` of columns."""
+
+    columns: Sequence[TupleColumn]
+    loads: Sequence[Load | None]
+
+    def __call__(self, rows: Sequence[Any], first_row: int) -> Batch:
+        if not rows:
+            return []
+        columns = zip(zip(*rows, strict=True), self.columns, self.loads, strict=True)
+        cells = [
+            values if column.is_raw else self._read(values, column, load, first_row)
+            for values, column, load in columns
+        ]
+        return list(zip(*cells, strict=True))
+
+    def _read(
+        self, values: Sequence[Any], column: TupleColumn, load: Load | None, first_row: int
+    ) -> Sequence[Any]:
+        header = column.output.header
+        if load:
+            try:
+                _, values = load(values)
+            except Exception:  # noqa: BLE001 (raised again, by the row it comes from)
+                values = read_column(lambda value: load((value,))[1][0], values, header, first_row)
+        if column.value:
+            values = read_column(column.value, values, header, first_row)
+        return values

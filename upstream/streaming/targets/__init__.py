@@ -1,0 +1,8 @@
+"""Where bytes go: a buffer, a file, a storage, an HTTP response. A target knows no format."""
+
+from upstream.streaming.targets.buffers import to_buffer
+from upstream.streaming.targets.files import to_file
+from upstream.streaming.targets.responses import ExportResponse, to_response
+from upstream.streaming.targets.storages import to_storage
+
+__all__ = ["ExportResponse", "to_buffer", "to_file", "to_response", "to_storage"]
