@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from upstream.streaming import files, stream, to_buffer, to_file
+from upstream.streaming import stream, to_buffer, to_file
+from upstream.streaming.targets import files
 
 # A process for each test's writers starts from one that has imported this module, in some 10 ms.
 WRITERS = multiprocessing.get_context("forkserver")

@@ -642,10 +642,6 @@ class TestRefusals:
 
         assert "annotation may repeat" in why_not(Parent.objects.annotate(each=Lower(Each("name"))))
 
-    def test_another_database_is_refused(self, monkeypatch):
-        monkeypatch.setattr(connections["default"], "vendor", "oracle")
-        assert why_not(Parent.objects.all()).endswith("not for oracle")
-
     @pytest.mark.parametrize(
         "queryset",
         [

@@ -18,7 +18,7 @@ from upstream.streaming.databases.protocol import DelimitedRows
 from upstream.streaming.encoders.protocol import Columns, FastLane
 from upstream.streaming.encoders.text import TEXTS, encode_text
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, text_forms
+from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, text_forms
 
 BOM = "\ufeff"
 LINE_END = "\r\n"
@@ -110,8 +110,8 @@ class Csv:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         if not columns:  # no row came to take names from
             return
-        single = len(columns) == 1
-        writers = [_Cells(self, json=column.json, single=single) for column in columns]
+        single, forms = len(columns) == 1, self._forms()
+        writers = [_Cells(self, forms, json=column.json, single=single) for column in columns]
         frames = ["", *[self.delimiter] * (len(columns) - 1), LINE_END]
         prologue = self._prologue(columns)
         with closing(encode_text(columns, batches, writers, frames)) as chunks:
@@ -130,26 +130,29 @@ class Csv:
         if prologue:
             yield prologue
 
+    def _forms(self) -> Forms:
+        return text_forms(
+            time_zone=self.time_zone,
+            decimal_separator=self.decimal_separator,
+            date_format=self.date_format,
+            datetime_format=self.datetime_format,
+        )
+
     def _prologue(self, columns: Columns) -> bytes:
         bom = BOM if self.bom or (self.bom is None and self.profile == "excel") else ""
         if not self.header:
             return bom.encode()
-        cells = _Cells(self, json=False, single=len(columns) == 1)([column.header for column in columns])
+        cells = _Cells(self, self._forms(), single=len(columns) == 1)([column.header for column in columns])
         return (bom + self.delimiter.join(cells) + LINE_END).encode()
 
 
 class _Cells:
     """Writes the cells of one column, a batch at a time. What a type's text may need is decided once."""
 
-    def __init__(self, options: Csv, *, json: bool, single: bool) -> None:
+    def __init__(self, options: Csv, forms: Forms, *, single: bool, json: bool = False) -> None:
         self.options = options
+        self.forms = forms
         self.json = json
-        self.forms = text_forms(
-            time_zone=options.time_zone,
-            decimal_separator=options.decimal_separator,
-            date_format=options.date_format,
-            datetime_format=options.datetime_format,
-        )
         self.finishes: dict[type, Finish] = {}
         self.quoted_texts = {options.null_marker} if options.null_marker else set()
         if options.quote_empty or single:  # a line with nothing on it would be skipped by readers

@@ -48,9 +48,10 @@ class CursorFetch:
         self._taken += len(records)
         if self._cut:
             records = list(map(self._cut, records))
-        cells = sum(map(len, records))
-        long = sum(weigh_column(list(map(get, records))) for get in self._long)
-        return Fetched(records, CELL_BYTES * cells + long, seconds)
+        weight = CELL_BYTES * sum(map(len, records))
+        for get in self._long:
+            weight += weigh_column(list(map(get, records)))
+        return Fetched(records, weight, seconds)
 
 
 class ReadFetch:
