@@ -39,7 +39,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give every test that asks for a database fixture access to all databases."""
     fixtures = getattr(item, "fixturenames", ())
-    transactional = "transactional_database" in fixtures or "pgbouncer" in fixtures
+    transactional = not {"transactional_database", *MIRRORS}.isdisjoint(fixtures)
     if (transactional or "database" in fixtures) and not item.get_closest_marker("django_db"):
         item.add_marker(pytest.mark.django_db(databases="__all__", transaction=transactional))
 
@@ -96,15 +96,29 @@ def pgbouncer(_pooler: services.Found, _django_db_helper: None) -> Iterator[str]
     connections["pgbouncer"].close()
 
 
+@pytest.fixture
+def unknown(_django_db_helper: None) -> str:
+    """The alias of a database of a made-up vendor: the tables of "default"."""
+    connections.settings["unknown"]["NAME"] = connections["default"].settings_dict["NAME"]
+    return "unknown"
+
+
+# By a fixture's name, which is its alias: the database whose tables it has, and its own engine.
+MIRRORS = {"pgbouncer": ("postgresql", None), "unknown": ("default", "tests.madeup")}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Register the alias "pgbouncer" around a test: before its fixtures, Django asks which databases there are."""
-    behind = connections.settings.get("postgresql")
-    if behind is None or "pgbouncer" not in getattr(item, "fixturenames", ()):
-        return (yield)
-    connections.settings["pgbouncer"] = {**behind, "TEST": {**behind["TEST"], "MIRROR": "postgresql"}}
+    """Register mirrors around a test: before its fixtures run, Django asks which databases there are."""
+    used = [alias for alias in MIRRORS if alias in getattr(item, "fixturenames", ())]
+    for alias in used:
+        behind, engine = MIRRORS[alias]
+        if entry := connections.settings.get(behind):
+            mirror = {**entry["TEST"], "MIRROR": behind}
+            connections.settings[alias] = {**entry, "ENGINE": engine or entry["ENGINE"], "TEST": mirror}
     try:
         return (yield)
     finally:
-        connections["pgbouncer"].close()
-        del connections["pgbouncer"], connections.settings["pgbouncer"]
+        for alias in connections.settings.keys() & set(used):
+            connections[alias].close()
+            del connections[alias], connections.settings[alias]

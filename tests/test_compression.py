@@ -73,11 +73,6 @@ def test_gzip_holds_no_time_and_no_name():
     assert header[4:8] == bytes(4)
 
 
-def test_without_compression_the_chunks_pass_as_they_are():
-    chunks = (chunk for chunk in (b"a", b"b"))
-    assert compressed(chunks, None) is chunks
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_closing_it_closes_what_it_reads(kind):
     events = []

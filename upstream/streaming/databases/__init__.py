@@ -9,7 +9,7 @@ from django.db import connections
 from upstream.streaming.databases.default import DefaultDatabase
 from upstream.streaming.databases.mysql import MySQL
 from upstream.streaming.databases.postgresql import PostgreSQL
-from upstream.streaming.databases.protocol import Database, OpenCursor, Reading
+from upstream.streaming.databases.protocol import Database, Reading
 from upstream.streaming.databases.sqlite import SQLite
 
 # By the `vendor` of Django's connections. MariaDB is "mysql" there.
@@ -49,18 +49,3 @@ def hold(alias: str | None, *, several: bool, seconds: float | None) -> Abstract
 def ends_with_caller(alias: str) -> bool:
     """Whether a cursor that is opened now dies with the caller's transaction."""
     return database_of(connections[alias]).ends_with_caller(connections[alias])
-
-
-def open_cursor(
-    connection: Any,
-    sql: str,
-    params: Any,
-    *,
-    raw_types: Mapping[int, str] | None = None,
-    width: int = 0,
-    seconds: float | None = None,
-) -> OpenCursor:
-    """Execute a statement to be read row by row, as `Database.open_cursor` does."""
-    return database_of(connection).open_cursor(
-        connection, sql, params, raw_types=raw_types or {}, width=width, seconds=seconds
-    )

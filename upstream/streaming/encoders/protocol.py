@@ -83,6 +83,8 @@ FAST: Mapping[FastLane, tuple[str, ...]] = {"copy": ("row_format", "frame"), "te
 
 def capabilities_of(encoder: Encoder) -> Capabilities:
     """Return what `encoder` can do with the options that it has."""
+    if isinstance(encoder, type) or not hasattr(encoder, "encode"):
+        raise ValueError(f"encoder is an instance with encode(), such as Csv(): not {encoder!r}")
     declared = _declared(encoder)
     name, changed = type(encoder).__name__, _changed_options(encoder)
     refusals: dict[FastLane, str] = {}

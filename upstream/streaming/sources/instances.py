@@ -9,7 +9,7 @@ from django.db import connections
 
 from upstream.streaming.batches import Batch, BatchLimits
 from upstream.streaming.columns import Column, OutputColumn, as_columns
-from upstream.streaming.databases import database_of, open_cursor
+from upstream.streaming.databases import database_of
 from upstream.streaming.databases.protocol import Cursor
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.sources.fetches import IteratorFetch, ReadRows, batches_of_rows
@@ -91,7 +91,11 @@ def _fetch(queryset: Any, limits: BatchLimits, keyset: Keyset | None) -> Iterato
     def execute(sql: str, params: Any) -> Cursor:
         if keyset:
             return keyset.open()
-        return open_cursor(connection, sql, params, seconds=limits.seconds_left()).cursor
+        return (
+            database_of(connection)
+            .open_cursor(connection, sql, params, raw_types={}, width=0, seconds=limits.seconds_left())
+            .cursor
+        )
 
     return IteratorFetch(queryset, execute, limits.rows)
 

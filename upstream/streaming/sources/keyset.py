@@ -26,10 +26,11 @@ from upstream.streaming.databases import database_of
 from upstream.streaming.errors import SourceError
 from upstream.streaming.sources.orm import (
     Condition,
+    Ordering,
     column_of,
     internal_type,
     is_plain_order,
-    key_columns,
+    nature,
     ordered_by,
     ordering,
     repeating_joins,
@@ -101,7 +102,8 @@ def keyset_of(queryset: Any) -> Keyset:
         )
     keys: tuple[_Key, ...] = ()
     with suppress(EmptyResultSet):
-        keys = _keys(*ordering(queryset.query, connections[queryset.db]))
+        connection = connections[queryset.db]
+        keys = _keys(ordering(queryset.query, connection), connection)
     return Keyset(queryset, keys)
 
 
@@ -114,34 +116,33 @@ def _reasons(queryset: Any) -> Iterator[str]:
     if isinstance(queryset, RawQuerySet):
         yield "a raw query is run as it is written"
     query, connection = queryset.query, connections[queryset.db]
-    if query.combinator:
-        yield f"{query.combinator}() combines several queries"
-    if query.distinct:
+    kind = nature(query)
+    if kind.combinator:
+        yield f"{kind.combinator}() combines several queries"
+    if kind.is_distinct:
         yield "distinct() merges rows"
-    if query.group_by is not None:
+    if kind.is_grouped:
         yield "its rows are groups, made by aggregation"
-    if query.select_for_update:
+    if kind.locks_rows:
         yield "select_for_update() would lose its locks with each window"
-    if query.extra_tables:
+    if kind.has_extra_tables:
         yield "extra(tables=...) may repeat rows"
     with suppress(EmptyResultSet):
-        yield from _reasons_in_sql(*ordering(query, connection))
+        yield from _reasons_in_sql(ordering(query, connection), connection)
 
 
-def _reasons_in_sql(compiler: Any, order_by: list[Any]) -> Iterator[str]:
-    query, connection = compiler.query, compiler.connection
-    for table in repeating_joins(query):
+def _reasons_in_sql(order_by: Ordering, connection: Any) -> Iterator[str]:
+    for table in repeating_joins(order_by.query):
         yield f"it joins {table}, which may repeat its rows"
-    if returns_sets(query):
+    if returns_sets(order_by.query):
         yield "an annotation may repeat its rows"
-    selected = (sql for _, (sql, _), _ in compiler.select)
-    expressions = list(chain.from_iterable(map(ordered_by, order_by)))
-    ordered = [compiler.compile(expression)[0] for expression in expressions]
-    if compiler.qualify or any(map(WINDOW_FUNCTION.search, (*selected, *ordered))):
+    expressions = list(chain.from_iterable(map(ordered_by, order_by.terms)))
+    ordered = [order_by.sql(expression)[0] for expression in expressions]
+    if order_by.filters_by_windows or any(map(WINDOW_FUNCTION.search, (*order_by.selected, *ordered))):
         yield "a window function needs all rows at once"
     if any(map(CHANGING.search, ordered)):
         yield "its order would change from one statement to the next"
-    for order in order_by:
+    for order in order_by.terms:
         if not is_plain_order(order):
             yield f"{type(order).__name__} is an ordering of its own kind"
     unlike = {_kind(expression) for expression in expressions if not _sorts_as_it_compares(expression, connection)}
@@ -173,9 +174,9 @@ class WindowCursor:
         self._query = keyset.queryset.query
         self._keys = keyset.keys
         self._connection = connection
-        self._offset = self._query.low_mark
-        high = self._query.high_mark
-        self._left = None if high is None else high - self._offset
+        kind = nature(self._query)
+        self._offset = kind.start
+        self._left = None if kind.end is None else kind.end - kind.start
         self._last: Row | None = None
         self._ended = not keyset.keys
 
@@ -223,33 +224,32 @@ class WindowCursor:
             return list(cursor.fetchall())
 
 
-def _keys(compiler: Any, order_by: list[Any]) -> tuple[_Key, ...]:
+def _keys(order_by: Ordering, connection: Any) -> tuple[_Key, ...]:
     """Return the terms of the ordering up to the whole primary key, whose missing parts are added behind them.
 
     They take the direction of the last term: one index then serves both, read backwards where that is descending.
     """
-    missing = key_columns(compiler)
+    missing = order_by.key_columns()
     keys: list[_Key] = []
-    for order in order_by:
+    for order in order_by.terms:
         for expression in ordered_by(order):
             if missing:
                 is_of_key = missing.pop(column_of(expression), None) is not None
-                keys.append(_key(compiler, order, expression, nullable=not is_of_key))
+                keys.append(_key(order_by, connection, order, expression, nullable=not is_of_key))
     descending = bool(keys) and keys[-1].descending
     added = (
-        _key(compiler, OrderBy(column, descending), column, nullable=False, is_added=True)
+        _key(order_by, connection, OrderBy(column, descending), column, nullable=False, is_added=True)
         for column in missing.values()
     )
     return (*keys, *added)
 
 
-def _key(compiler: Any, order: Any, expression: Any, **flags: bool) -> _Key:
-    sql, params = compiler.compile(expression)
-    connection = compiler.connection
+def _key(order_by: Ordering, connection: Any, order: Any, expression: Any, **flags: bool) -> _Key:
+    sql, params = order_by.sql(expression)
     by_default = connection.features.order_by_nulls_first
     return _Key(
         sql=sql,
-        params=tuple(params),
+        params=params,
         exact=database_of(connection).exact(sql, internal_type(expression)),
         descending=order.descending,
         nulls_first=bool(order.nulls_first) or (not order.nulls_last and order.descending != by_default),

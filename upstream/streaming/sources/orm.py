@@ -5,6 +5,7 @@ Django calls most of what stands here private. A new version may change it, and 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from inspect import getattr_static
 from itertools import chain
@@ -100,6 +101,31 @@ def annotations(query: Any) -> dict[str, Any]:
         with suppress(AttributeError, FieldError):  # an expression of no declared type
             fields[name] = None if isinstance(expression, KeyTransform) else expression.output_field
     return fields
+
+
+class Nature(NamedTuple):
+    """What a query does to rows, beside filtering and ordering them."""
+
+    combinator: str | None
+    is_distinct: bool
+    is_grouped: bool
+    locks_rows: bool
+    has_extra_tables: bool
+    start: int
+    end: int | None
+
+
+def nature(query: Any) -> Nature:
+    """Return what a query does to rows; `start` and `end` are those of its slice."""
+    return Nature(
+        combinator=query.combinator,
+        is_distinct=query.distinct,
+        is_grouped=query.group_by is not None,
+        locks_rows=query.select_for_update,
+        has_extra_tables=bool(query.extra_tables),
+        start=query.low_mark,
+        end=query.high_mark,
+    )
 
 
 def merges_rows(query: Any) -> bool:
@@ -331,11 +357,44 @@ class WindowKey(Protocol):
         """Whether the query itself does not order by it."""
 
 
-def ordering(query: Any, connection: Any) -> tuple[Any, list[Any]]:
-    """Return a compiler of the query made ready, and the terms that it orders by; EmptyResultSet passes."""
+@dataclass(frozen=True)
+class Ordering:
+    """The ORDER BY terms of a query, ready to be compiled."""
+
+    compiler: Any
+    terms: Sequence[Any]
+
+    @property
+    def query(self) -> Any:
+        """The query with the joins that its ordering and select_related() make."""
+        return self.compiler.query
+
+    @property
+    def selected(self) -> list[str]:
+        """The SQL of what the query selects."""
+        return [sql for _, (sql, _), _ in self.compiler.select]
+
+    @property
+    def filters_by_windows(self) -> bool:
+        """Whether conditions look at window functions."""
+        return bool(self.compiler.qualify)
+
+    def sql(self, expression: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return the SQL of an expression of the query, and its parameters."""
+        sql, params = self.compiler.compile(expression)
+        return sql, tuple(params)
+
+    def key_columns(self) -> dict[Any, Any]:
+        """Return the columns of the primary key, by alias and field as `column_of` gives them."""
+        table = self.query.get_initial_alias()
+        return {(table, field): field.get_col(table) for field in self.query.model._meta.pk_fields}
+
+
+def ordering(query: Any, connection: Any) -> Ordering:
+    """Return the ordering of a query; raise EmptyResultSet where the ORM knows that no row can match."""
     compiler = query.clone().get_compiler(connection=connection)
     _, order_by, _ = compiler.pre_sql_setup()
-    return compiler, [order for order, _ in order_by]
+    return Ordering(compiler, [order for order, _ in order_by])
 
 
 def ordered_by(order: Any) -> list[Any]:
@@ -344,12 +403,6 @@ def ordered_by(order: Any) -> list[Any]:
     if isinstance(expression, Ref):  # to a selected column, by its name or position
         expression = expression.get_source_expressions()[0]
     return list(expression.get_cols()) if isinstance(expression, ColPairs) else [expression]
-
-
-def key_columns(compiler: Any) -> dict[Any, Any]:
-    """Return the columns of the primary key, by alias and field as `column_of` gives them."""
-    table = compiler.query.get_initial_alias()
-    return {(table, field): field.get_col(table) for field in compiler.query.model._meta.pk_fields}
 
 
 def column_of(expression: Any) -> Any:
@@ -417,8 +470,8 @@ class _WindowCompiler:
     window_keys: tuple[WindowKey, ...]
 
     def pre_sql_setup(self, with_col_aliases: bool = False) -> Any:
-        select, order_by, group_by = super().pre_sql_setup(with_col_aliases)  # type: ignore[misc]
+        extra_select, order_by, group_by = super().pre_sql_setup(with_col_aliases)  # type: ignore[misc]
         keys = self.window_keys
-        select += [(None, (key.exact, key.params), f"upstream_key_{n}") for n, key in enumerate(keys)]
+        extra_select += [(None, (key.exact, key.params), f"upstream_key_{n}") for n, key in enumerate(keys)]
         order_by += [(None, (key.order, key.params, False)) for key in keys if key.is_added]
-        return select, order_by, group_by
+        return extra_select, order_by, group_by

@@ -37,6 +37,7 @@ from upstream.streaming.sources.orm import (
     is_composite,
     loaded_names,
     merges_rows,
+    nature,
     pinned,
     prefetches,
     selected_names,
@@ -91,7 +92,7 @@ class QuerySetReader:
         if columns is None:
             columns = as_columns([*default_names(queryset.model, loaded_names(queryset)), *annotated])
         found = find_all(columns, queryset.model, annotated)
-        if not gives_instances(queryset) or queryset.query.combinator:
+        if not gives_instances(queryset) or nature(queryset.query).combinator:
             return self._as_it_comes(queryset, found)
         if all(column.selectable for column in found):
             return self._selected(queryset, found, annotated)

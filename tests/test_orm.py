@@ -1,0 +1,330 @@
+"""What `sources/orm.py` takes for granted of Django's inside: a new version that changes it fails here first."""
+
+import inspect
+from contextlib import closing
+from itertools import chain
+
+import pytest
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db.models import Count, F, FilteredRelation, Q
+from django.db.models.expressions import BaseExpression, Col, OrderBy
+from django.db.models.fields.json import KT
+from django.db.models.functions import Lower
+from django.db.models.query import (
+    FlatValuesListIterable,
+    ModelIterable,
+    NamedValuesListIterable,
+    RawModelIterable,
+    ValuesIterable,
+    ValuesListIterable,
+)
+from django.db.models.sql import Query, RawQuery
+from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
+
+from tests.fieldtypes.models import Everything, Parent
+from tests.test_querysets import fill
+from upstream.streaming.batches import BatchLimits
+from upstream.streaming.databases import database_of
+from upstream.streaming.sources import as_source, orm
+from upstream.streaming.sources.fetches import IteratorFetch
+
+
+def parameters(function):
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+class TestSignatures:
+    """Those that we override or call by position."""
+
+    def test_of_compilers(self):
+        assert parameters(Query.get_compiler) == ["using", "connection", "elide_empty"]
+        assert parameters(SQLCompiler.execute_sql) == ["result_type", "chunked_fetch", "chunk_size"]
+        assert parameters(SQLCompiler.pre_sql_setup) == ["with_col_aliases"]
+        defaults = inspect.signature(SQLCompiler.execute_sql).parameters
+        assert (defaults["result_type"].default, defaults["chunk_size"].default) == (
+            MULTI,
+            GET_ITERATOR_CHUNK_SIZE,
+        )
+
+    def test_of_raw_queries(self):
+        assert parameters(RawQuery._execute_query) == []
+        assert {"sql", "params", "using", "cursor"} <= vars(RawQuery("SELECT 1", "default", (1,))).keys()
+
+    def test_of_functions_that_convert(self):
+        assert list(inspect.signature(BaseExpression.get_db_converters).parameters) == ["self", "connection"]
+        assert isinstance(inspect.getattr_static(BaseExpression, "convert_value"), object)
+
+
+class TestShapes:
+    def compiler(self, queryset):
+        compiler = queryset.query.clone().get_compiler(queryset.db)
+        return compiler, compiler.pre_sql_setup()
+
+    def test_of_what_a_compiler_selects_and_orders_by(self, database):
+        rows = Everything.objects.using(database).order_by("-char", "id")
+        compiler, (extra_select, order_by, group_by) = self.compiler(rows.values_list("id", "parent__name"))
+        assert [type(expression) for expression, *_ in compiler.select] == [Col, Col]
+        for _, (sql, params), alias in compiler.select:
+            assert (type(sql), tuple(params)) == (str, ())
+            assert alias is None or isinstance(alias, str)
+        for order, (sql, params, is_reference) in order_by:
+            assert (type(order), type(sql), tuple(params), type(is_reference)) == (OrderBy, str, (), bool)
+            assert (type(order.descending), order.nulls_first, order.nulls_last) == (bool, None, None)
+        assert extra_select == group_by == []
+        assert compiler.qualify is None
+        assert compiler.connection is connections[database]
+        assert compiler.using == database
+
+    def test_of_the_statement(self, database):
+        rows = Everything.objects.using(database).extra(select={"one": "1"}).order_by("char").distinct()
+        statement = orm.compiled(rows.values_list("id", "boolean", "json__a", "one"))
+        assert isinstance(statement.sql, str)
+        assert len(statement.expressions) == 4
+        assert statement.has_more  # DISTINCT selects what it is ordered by
+        for position, (functions, expression) in statement.converters.items():
+            assert expression is statement.expressions[position]
+            assert all(len(inspect.signature(function).parameters) == 3 for function in functions)
+        assert orm.compiled(rows.none()) is None
+
+    def test_of_a_column(self, database):
+        compiler, _ = self.compiler(Everything.objects.using(database).values_list("id"))
+        column = compiler.select[0][0]
+        assert (column.alias, column.target) == (Everything._meta.db_table, Everything._meta.pk)
+        assert orm.is_column(column)
+        assert orm.internal_type(column) == "AutoField"
+        assert column.target.get_col(column.alias) == column
+
+    def test_of_joins(self):
+        parents = Parent.objects.filter(children__integer=1)
+        compiler, _ = self.compiler(parents)
+        joined = [table for table in compiler.query.alias_map.values() if table.parent_alias]
+        assert [(table.table_name, compiler.query.alias_refcount[table.table_alias] > 0) for table in joined] == [
+            (Everything._meta.db_table, True)
+        ]
+        assert list(orm.repeating_joins(compiler.query)) == [Everything._meta.db_table]
+        children, _ = self.compiler(Everything.objects.select_related("parent"))
+        assert list(orm.repeating_joins(children.query)) == []
+
+
+class TestFacts:
+    def test_of_iterables(self):
+        rows = Parent.objects.all()
+        kinds = {
+            ModelIterable: rows,
+            ValuesIterable: rows.values(),
+            ValuesListIterable: rows.values_list("id", "name"),
+            NamedValuesListIterable: rows.values_list("id", named=True),
+            FlatValuesListIterable: rows.values_list("id", flat=True),
+        }
+        for kind, queryset in kinds.items():
+            assert queryset._iterable_class is kind
+            assert orm.gives_instances(queryset) == (kind is ModelIterable)
+            assert orm.gives_values(queryset) == (kind is not ModelIterable)
+            assert orm.gives_dicts(queryset) == (kind is ValuesIterable)
+            assert orm.gives_single_values(queryset) == (kind is FlatValuesListIterable)
+
+    def test_of_prefetches(self):
+        rows = Parent.objects.prefetch_related("children")
+        assert orm.prefetches(rows) == ("children",)
+        assert orm.prefetches(orm.without_prefetches(rows)) == ()
+        assert orm.prefetches(orm.pinned(rows)) == ("children",)
+        assert orm.prefetches(rows) == ("children",)
+        assert orm.pinned(rows).db == DEFAULT_DB_ALIAS
+
+    def test_of_the_nature_of_queries(self):
+        rows = Parent.objects.all()
+        assert orm.nature(rows.query) == orm.Nature(None, False, False, False, False, 0, None)
+        assert orm.nature(rows[2:5].query)[-2:] == (2, 5)
+        assert orm.nature(rows.union(rows).query).combinator == "union"
+        assert orm.nature(rows.distinct().query).is_distinct
+        assert orm.nature(rows.values("name").annotate(n=Count("id")).query).is_grouped
+        assert orm.nature(rows.select_for_update().query).locks_rows
+        assert orm.nature(rows.extra(tables=["fieldtypes_ticket"]).query).has_extra_tables
+
+    @pytest.mark.parametrize(
+        ("rows", "names"),
+        [
+            (Parent.objects.values_list("name", "id"), ["name", "id"]),
+            (Parent.objects.values("id").annotate(n=Lower("name")), ["id", "n"]),
+            (Parent.objects.annotate(n=Lower("name")).values("n", "id"), ["n", "id"]),
+            (Parent.objects.values_list("id", Lower("name")), ["id", "lower1"]),
+            (Parent.objects.extra(select={"one": "1"}).values("id", "one"), ["id", "one"]),
+            (Parent.objects.values(), ["id", "name", "details"]),
+        ],
+    )
+    def test_of_what_values_select(self, rows, names):
+        found = orm.selected_names(rows.query)
+        assert sorted(found) == sorted(names)
+        if rows._iterable_class is ValuesListIterable and not rows.query.extra_select:
+            assert found == names or not orm.chooses_names(rows.query)
+
+    def test_of_annotations(self):
+        rows = Everything.objects.annotate(low=Lower("char"), key=F("json__a"), words=KT("json__a"))
+        rows = rows.alias(unseen=Lower("char")).extra(select={"one": "1"})
+        found = orm.annotations(rows.query)
+        assert set(found) == {"low", "key", "words", "one"}
+        assert found["key"] is found["one"] is None
+        assert isinstance(found["low"], models.CharField)
+
+    @pytest.mark.parametrize(
+        ("rows", "names"),
+        [
+            (Parent.objects.all(), None),
+            (Parent.objects.only("name"), {"id", "name"}),
+            (Parent.objects.defer("name"), {"id", "details"}),
+            (Everything.objects.only("parent"), {"id", "parent_id"}),
+        ],
+    )
+    def test_of_loaded_names(self, rows, names):
+        assert orm.loaded_names(rows) == names
+
+    def test_of_select_related(self):
+        rows = Everything.objects.all()
+        assert not orm.follows_all_relations(rows.select_related("parent").query)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("warnings.warn", lambda *_, **__: None)  # deprecated in Django 6.1
+            assert orm.follows_all_relations(rows.select_related().query)
+
+    def test_of_fetch_modes(self):
+        if not hasattr(models, "FETCH_PEERS"):
+            pytest.skip("Django has fetch modes from 6.1 on")
+        rows = Parent.objects.fetch_mode(models.FETCH_PEERS)
+        assert rows._fetch_mode.track_peers
+        assert not orm.without_peers(rows)._fetch_mode.track_peers
+        assert orm.without_peers(Parent.objects.all())._fetch_mode is Parent.objects.all()._fetch_mode
+
+    def test_of_raw_queries(self, database):
+        Parent.objects.using(database).create(name="x")
+        raw = Parent.objects.raw("SELECT id, name, 1 AS one FROM fieldtypes_parent", using=database)
+        assert orm.raw_names(raw) == (["id", "name"], ["one"])
+        assert RawModelIterable(raw).queryset is raw
+
+
+class Seen:
+    """A runner that keeps the statements it executes and the sizes of the fetches from them."""
+
+    def __init__(self, alias):
+        self.connection = connections[alias]
+        self.statements, self.fetched = [], 0
+
+    def execute(self, sql, params):
+        self.statements.append(sql)
+        cursor = self.connection.cursor()
+        cursor.execute(sql, params)
+        return cursor
+
+    def fetches(self, cursor, width):
+        while rows := cursor.fetchmany(2):
+            self.fetched += len(rows)
+            yield [row[:width] for row in rows] if width else rows
+
+
+SHAPES = {
+    "instances": lambda rows: rows,
+    "joined": lambda rows: rows.select_related("parent", "ticket"),
+    "narrowed": lambda rows: rows.only("char").annotate(low=Lower("char")),
+    "values": lambda rows: rows.values("id", "parent__name"),
+    "tuples": lambda rows: rows.values_list("id", "json"),
+    "named": lambda rows: rows.values_list("id", "char", named=True),
+    "flat": lambda rows: rows.values_list("char", flat=True),
+    "distinct": lambda rows: rows.order_by("char", "id").distinct(),
+    "groups": lambda rows: rows.order_by().values("integer").annotate(n=Count("id")).order_by("integer"),
+    "a slice": lambda rows: rows[1:4],
+    "a union": lambda rows: (
+        rows.order_by().filter(integer=1).union(rows.order_by().filter(integer=2)).order_by("id")
+    ),
+    "filtered relation": lambda rows: rows.annotate(
+        one=FilteredRelation("parent", condition=Q(parent__name__gt=""))
+    ).values("id", "one__name"),
+    "raw": lambda rows: Everything.objects.raw(
+        "SELECT *, %s AS two FROM fieldtypes_everything ORDER BY id", [2], using=rows.db
+    ),
+}
+
+
+class TestSteering:
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_django_makes_the_same_records_of_what_the_runner_fetches(self, database, shape):
+        fill(database, 7)
+        queryset = SHAPES[shape](Everything.objects.using(database).order_by("pk"))
+        expected = list(queryset)
+        runner = Seen(database)
+        steered = orm.steered(queryset)
+        assert list(orm.iterate(steered, runner, 100)) == expected
+        assert runner.statements == [orm.steered_sql(steered)] or isinstance(steered.query, RawQuery)
+        assert runner.fetched == len(expected) > 0
+        assert type(queryset.query) in (Query, RawQuery)
+
+    def test_a_query_that_matches_nothing_is_not_executed(self, database):
+        runner = Seen(database)
+        steered = orm.steered(Parent.objects.using(database).none())
+        assert orm.steered_sql(steered) == ""
+        assert list(orm.iterate(steered, runner, 100)) == []
+        assert runner.statements == []
+
+    def test_the_sizes_of_fetches_are_those_asked_for(self, database):
+        fill(database, 20)
+        asked = []
+
+        class Recording(Seen):
+            def execute(self, sql, params):
+                cursor = super().execute(sql, params)
+                fetchmany = cursor.fetchmany
+                cursor_like = type("Cursor", (), {"close": lambda _: cursor.close()})()
+                cursor_like.fetchmany = lambda size: asked.append(size) or fetchmany(size)
+                return cursor_like
+
+        steered = orm.steered(Everything.objects.using(database).order_by("pk"))
+        with closing(IteratorFetch(steered, Recording(database).execute, 100)) as fetch:
+            sizes = [len(fetch(size).records) for size in (1, 8, 20, 1)]
+        assert (asked[:3], sizes) == ([1, 8, 20], [1, 8, 11, 0])
+
+    def test_a_copy_of_a_steered_query_compiles_its_own_statement(self, database):
+        Parent.objects.using(database).bulk_create([Parent(name="a"), Parent(name="b")])
+        steered = orm.steered(Parent.objects.using(database).order_by("name"))
+        steered.query.runner = Seen(database)
+        assert [parent.name for parent in steered.filter(name="b")] == ["b"]
+        assert steered.count() == 2
+
+
+class TestWindows:
+    class Key:
+        order, params, exact, is_added = '"fieldtypes_parent"."id" ASC', (), '"fieldtypes_parent"."id"', True
+
+    @pytest.mark.django_db
+    def test_the_keys_stand_behind_all_other_columns(self):
+        Parent.objects.bulk_create([Parent(name=name) for name in "bac"])
+        first = Parent.objects.order_by("pk").first().pk
+        query = Parent.objects.order_by("name").values_list("name").query
+        condition = ('"fieldtypes_parent"."id" > %s', (first,))
+        sql, params = orm.window_statement(query, connections["default"], [self.Key], [condition], (0, 2))
+        with connections["default"].cursor() as cursor:
+            cursor.execute(sql, params)
+            assert cursor.fetchall() == [("a", first + 1), ("c", first + 2)]
+
+    def test_nothing_is_nothing(self):
+        query = Parent.objects.none().query
+        assert orm.window_statement(query, connections["default"], [self.Key], [], (0, 2)) is None
+        with pytest.raises(EmptyResultSet):
+            query.get_compiler("default").as_sql()
+
+
+def test_every_statement_of_every_shape_is_executed_by_the_database_module(transactional_database, monkeypatch):
+    """Were a new Django to execute one on its own, its rows would not be bounded: it would be seen here."""
+    fill(transactional_database, 7)
+    database = type(database_of(connections[transactional_database]))
+    open_cursor, opened = database.open_cursor, []
+
+    def counting(self, connection, sql, params, **options):
+        opened.append(sql)
+        return open_cursor(self, connection, sql, params, **options)
+
+    monkeypatch.setattr(database, "open_cursor", counting)
+    rows = Everything.objects.using(transactional_database).order_by("pk")
+    for shape in SHAPES.values():
+        opened.clear()
+        with as_source(shape(rows), None).open(BatchLimits()) as (_, batches):
+            assert list(chain.from_iterable(batches))
+        assert len(opened) == 1
