@@ -78,13 +78,14 @@ class Capabilities:
     """By lane, why the encoder does not take it; never declared."""
 
 
+REQUIRED = ("content_type", "suffix", "encode")
 FAST: Mapping[FastLane, tuple[str, ...]] = {"copy": ("row_format", "frame"), "text": ("takes_texts",)}
 
 
 def capabilities_of(encoder: Encoder) -> Capabilities:
     """Return what `encoder` can do with the options that it has."""
-    if isinstance(encoder, type) or not hasattr(encoder, "encode"):
-        raise ValueError(f"encoder is an instance with encode(), such as Csv(): not {encoder!r}")
+    if isinstance(encoder, type) or not all(hasattr(encoder, name) for name in REQUIRED):
+        raise ValueError(f"encoder is an instance with {', '.join(REQUIRED)}, such as Csv(), not {encoder!r}")
     declared = _declared(encoder)
     name, changed = type(encoder).__name__, _changed_options(encoder)
     refusals: dict[FastLane, str] = {}
