@@ -83,15 +83,15 @@ def ndjson_wide_rows(output: Output) -> None:
 
 def _write(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any], **options: Any) -> None:
     chunks = stream(queryset, columns, encoder, **options)
-    output.lane = chunks.plan.lane
     output.drain(chunks)
+    output.lane = chunks.lane
 
 
 def _write_file(output: Output, encoder: Any) -> None:
     with TemporaryDirectory() as directory:
         chunks = stream(*selection("payments"), encoder)
-        output.lane = chunks.plan.lane
         path = to_file(chunks, Path(directory) / "payments")
+        output.lane = chunks.lane
         with path.open("rb") as file:
             output.add_file(file)
 
