@@ -14,7 +14,7 @@ from tests.conftest import _present
 from tests.fieldtypes.models import Disguised, Everything
 from tests.strategies import durations, floats, json_values, texts
 from upstream.streaming.columns import OutputColumn
-from upstream.streaming.databases.postgresql.cursors import SETTINGS
+from upstream.streaming.databases.postgresql.copy import SETTINGS
 from upstream.streaming.databases.postgresql.expressions import (
     Session,
     csv_expression,

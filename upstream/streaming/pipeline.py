@@ -14,7 +14,7 @@ from django.db import DatabaseError
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
 from upstream.streaming.compression import Compression, check_compression, compressed
-from upstream.streaming.databases import ends_with_caller, hold
+from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.errors import LimitError
@@ -154,8 +154,8 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
 
 def _encoded(plan: Plan, limits: BatchLimits, tally: "Tally") -> Generator[bytes]:
     with ExitStack() as stack:
-        for alias, several in plan.databases.items() if not plan.windows else ():
-            stack.enter_context(hold(alias, several=several, seconds=limits.seconds_left()))
+        for hold in plan.holds:
+            stack.enter_context(hold(seconds=limits.seconds_left()))
         tally.lane, chunks = stack.enter_context(plan.path.open(limits, tally.counting_rows))
         yield from chunks
 

@@ -1,14 +1,14 @@
 """plan(): how an export will run, decided and checked before anything is read."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
 from upstream.streaming.columns import Column, as_columns
-from upstream.streaming.databases import reading
-from upstream.streaming.databases.protocol import Consistency
+from upstream.streaming.databases import holds, reading
+from upstream.streaming.databases.protocol import Consistency, Hold
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.errors import SourceError
@@ -41,6 +41,7 @@ class Plan:
     note: str = ""
     encoder: Encoder
     path: Lane = field(repr=False)
+    holds: Sequence[Hold] = field(repr=False)
     limits: BatchLimits = field(repr=False)
     timeout: float | None = None
     windows: bool = False
@@ -94,6 +95,7 @@ def plan(
         headers=headers,
         encoder=encoder,
         path=lane,
+        holds=() if windows else holds(databases),
         limits=BatchLimits(rows=chunk_size, bytes=batch_bytes),
         timeout=timeout,
         windows=windows,

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Warning  # noqa: A004
 from django.db import connections
 
-from upstream.streaming.databases.postgresql.cursors import driver_note, has_copy
+from upstream.streaming.databases.postgresql import driver_note, has_copy
 
 
 def check_databases(databases: Sequence[str] | None = None, **_: Any) -> Iterable[CheckMessage]:

@@ -1,7 +1,7 @@
 """What each database can promise an export, and how it reads a statement: bounded, steady, ended at once."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -9,7 +9,7 @@ from django.db import connections
 from upstream.streaming.databases.default import DefaultDatabase
 from upstream.streaming.databases.mysql import MySQL
 from upstream.streaming.databases.postgresql import PostgreSQL
-from upstream.streaming.databases.protocol import Database, Reading
+from upstream.streaming.databases.protocol import Database, Hold, Reading
 from upstream.streaming.databases.sqlite import SQLite
 
 # By the `vendor` of Django's connections. MariaDB is "mysql" there.
@@ -39,11 +39,12 @@ def reading(databases: Mapping[str, bool], *, windows: bool = False) -> Reading:
     )
 
 
-def hold(alias: str | None, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:
-    """Open what an export holds open on the database of that alias; None is no database."""
-    if alias is None:
-        return nullcontext()
-    return database_of(connections[alias]).hold(alias, several=several, seconds=seconds)
+def holds(databases: Mapping[str, bool]) -> list[Hold]:
+    """Return what opens, for some seconds at most, what an export holds open on each of `databases`."""
+    return [
+        partial(database_of(connections[alias]).hold, alias, several=several)
+        for alias, several in databases.items()
+    ]
 
 
 def ends_with_caller(alias: str) -> bool:

@@ -103,6 +103,12 @@ class Rendering(Protocol):
         """Execute it, and give batches of rows without their line ends; None where it proves impossible."""
 
 
+class Hold(Protocol):
+    """Opens what an export holds open on a database; no statement may take over `seconds`."""
+
+    def __call__(self, *, seconds: float | None) -> AbstractContextManager[None]: ...
+
+
 class Database(Protocol):
     """A kind of database: how it is read, and what it can do for an export.
 
@@ -111,6 +117,9 @@ class Database(Protocol):
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {}
     """How columns are loaded as a whole, by the internal type of their field."""
+
+    fetch_rows: ClassVar[int | None] = None
+    """How many rows to fetch at most at a time; None is as many as a batch has."""
 
     def reading(self, connection: Any, *, several: bool) -> Reading:
         """Return how one statement is read, or `several` of one export."""
@@ -146,10 +155,6 @@ class Database(Protocol):
         """
         make = self.loaders.get(field.get_internal_type())
         return make(connection, field, is_column) if make else None
-
-    def fetch_rows(self, chunk_size: int) -> int:
-        """Return how many rows to fetch at most at a time, where a batch has `chunk_size`."""
-        return chunk_size
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
         """Return SQL for `sql`, of a field's internal type `kind`, whose value can be bound again without loss."""

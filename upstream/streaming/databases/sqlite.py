@@ -30,8 +30,6 @@ STEPS_BETWEEN_CLOCKS = 100_000
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
 # What a statement of an export is called inside the statement around it.
 STATEMENT = "upstream_rows"
-# Fetches in our own process cost next to nothing, and small ones meet wide rows early.
-FETCH_ROWS = 64
 
 
 def _declared(kind: str, *, is_column: bool) -> dict[str, Any]:
@@ -81,6 +79,7 @@ class SQLite(Database):
         "DecimalField": _decimal,
         "UUIDField": _uuid,
     }
+    fetch_rows: ClassVar[int | None] = 64  # in our own process they cost next to nothing, and meet wide rows early
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
         return Reading(bounded=True, consistency="snapshot" if several else "statement")
@@ -101,9 +100,6 @@ class SQLite(Database):
         if raw_types:
             sql = undeclared(sql, width, raw_types)
         return OpenCursor(SteadyCursor(connection, sql, params, seconds), raw_types)
-
-    def fetch_rows(self, chunk_size: int) -> int:  # noqa: ARG002
-        return FETCH_ROWS
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
         return (

@@ -84,10 +84,9 @@ FAST: Mapping[FastLane, tuple[str, ...]] = {"copy": ("row_format", "frame"), "te
 
 def capabilities_of(encoder: Encoder) -> Capabilities:
     """Return what `encoder` can do with the options that it has."""
-    if isinstance(encoder, type) or not all(hasattr(encoder, name) for name in REQUIRED):
-        raise ValueError(f"encoder is an instance with {', '.join(REQUIRED)}, such as Csv(), not {encoder!r}")
+    _check(encoder)
     declared = _declared(encoder)
-    name, changed = type(encoder).__name__, _changed_options(encoder)
+    name, changed = encoder.__class__.__name__, _changed_options(encoder)
     refusals: dict[FastLane, str] = {}
     for lane, attributes in FAST.items():
         unlisted = changed.difference(declared.get("lane_options", {}).get(lane, ()))
@@ -98,6 +97,11 @@ def capabilities_of(encoder: Encoder) -> Capabilities:
         if lane in refusals:
             declared.update(dict.fromkeys(attributes))
     return Capabilities(**declared, refusals=refusals)
+
+
+def _check(one: object) -> None:
+    if isinstance(one, type) or not all(hasattr(one, name) for name in REQUIRED):
+        raise ValueError(f"encoder is an instance with {', '.join(REQUIRED)}, such as Csv(), not {one!r}")
 
 
 def _declared(one: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
 
 from upstream.streaming.batches import BatchLimits
-from upstream.streaming.databases import hold
+from upstream.streaming.databases import holds
 from upstream.streaming.sources.orm import prefetches
 from upstream.streaming.sources.protocol import OpenSource, Source
 
@@ -35,9 +35,8 @@ class Document:
         """Open one of its values as a source of rows."""
         source = self.as_rows(value)
         with ExitStack() as stack:
-            # A router may choose another database by now than the plan was told.
-            for alias, several in source.databases.items():
-                stack.enter_context(hold(alias, several=several, seconds=limits.seconds_left()))
+            for hold in holds(source.databases):  # a router may choose another than it did for the plan
+                stack.enter_context(hold(seconds=limits.seconds_left()))
             yield stack.enter_context(source.open(limits))
 
 

@@ -1,16 +1,15 @@
 """Querysets whose records Django makes, instances and others: read as batches of rows."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections
 
-from upstream.streaming.batches import Batch, BatchLimits
+from upstream.streaming.batches import BatchLimits
 from upstream.streaming.columns import Column, OutputColumn, as_columns
-from upstream.streaming.databases import database_of
-from upstream.streaming.databases.protocol import Cursor
+from upstream.streaming.databases.protocol import Cursor, Database
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.sources.fetches import IteratorFetch, ReadRows, batches_of_rows
 from upstream.streaming.sources.keyset import Keyset
@@ -31,6 +30,7 @@ class InstanceSource:
     """A steered queryset, the columns it gives, and how its records become rows."""
 
     queryset: Any
+    database: Database
     columns: tuple[OutputColumn, ...]
     read: ReadRows
     prefetch: tuple[Any, ...]
@@ -49,10 +49,9 @@ class InstanceSource:
 
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
-        with (
-            closing(_fetch(self.queryset, limits, self.keyset)) as fetch,
-            closing(_batches(self.queryset, fetch, self.read, self.prefetch, limits)) as batches,
-        ):
+        fetch = _fetch(self.queryset, self.database, self.keyset, limits)
+        largest = self.database.fetch_rows or limits.rows
+        with closing(fetch), closing(batches_of_rows(fetch, largest, self.read, self.prefetch, limits)) as batches:
             yield OpenSource(self.columns, batches)
 
 
@@ -61,6 +60,7 @@ class RawSource:
     """A RawQuerySet: which columns it has is known only once it runs."""
 
     queryset: Any
+    database: Database
     requested: tuple[Column, ...] | None
     columns: None = None
     reason: str = "a raw query gives model instances"
@@ -78,33 +78,22 @@ class RawSource:
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
         queryset = steered(self.queryset)
-        with closing(_fetch(queryset, limits, None)) as fetch:
+        largest = self.database.fetch_rows or limits.rows
+        with closing(_fetch(queryset, self.database, None, limits)) as fetch:
             found = _raw_columns(queryset, self.requested)
             prefetch = (*prefetches(self.queryset), *relations(found))
-            with closing(_batches(queryset, fetch, row_reader(found), prefetch, limits)) as batches:
+            with closing(batches_of_rows(fetch, largest, row_reader(found), prefetch, limits)) as batches:
                 yield OpenSource(outputs(found), batches)
 
 
-def _fetch(queryset: Any, limits: BatchLimits, keyset: Keyset | None) -> IteratorFetch:
-    connection = connections[queryset.db]
-
+def _fetch(queryset: Any, database: Database, keyset: Keyset | None, limits: BatchLimits) -> IteratorFetch:
     def execute(sql: str, params: Any) -> Cursor:
         if keyset:
             return keyset.open()
-        return (
-            database_of(connection)
-            .open_cursor(connection, sql, params, raw_types={}, width=0, seconds=limits.seconds_left())
-            .cursor
-        )
+        connection, seconds = connections[queryset.db], limits.seconds_left()
+        return database.open_cursor(connection, sql, params, raw_types={}, width=0, seconds=seconds).cursor
 
     return IteratorFetch(queryset, execute, limits.rows)
-
-
-def _batches(
-    queryset: Any, fetch: IteratorFetch, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
-) -> Generator[Batch]:
-    largest = database_of(connections[queryset.db]).fetch_rows(limits.rows)
-    return batches_of_rows(fetch, largest, read, prefetch, limits)
 
 
 def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[ModelColumn]:

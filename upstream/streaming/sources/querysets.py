@@ -82,7 +82,8 @@ class QuerySetReader:
         if isinstance(queryset, RawQuerySet):
             if self.windows:
                 raise SourceError("windows are for querysets: a raw query is run as it is written")
-            return RawSource(queryset=queryset, requested=columns)
+            database = database_of(connections[queryset.db])
+            return RawSource(queryset=queryset, database=database, requested=columns)
         if gives_values(queryset):
             return self._of_values(queryset, columns)
         return self._of_model(queryset, columns)
@@ -138,6 +139,7 @@ class QuerySetReader:
         connection = connections[queryset.db]
         return TupleSource(
             alias=queryset.db,
+            database=database_of(connection),
             statement=statement,
             columns=outputs(found),
             tuple_columns=[
@@ -207,6 +209,7 @@ class QuerySetReader:
         return InstanceSource(
             keyset=self._keyset(queryset),
             queryset=steered(queryset),
+            database=database_of(connections[queryset.db]),
             columns=outputs(found),
             read=read,
             prefetch=prefetch,

@@ -14,7 +14,7 @@ from upstream.streaming.batches import Batch, BatchLimits, batched
 from upstream.streaming.columns import Load, OutputColumn, read_column
 from upstream.streaming.databases import database_of
 from upstream.streaming.databases.loaders import Loader
-from upstream.streaming.databases.protocol import OpenCursor, SelectedColumn, Selection
+from upstream.streaming.databases.protocol import Database, OpenCursor, SelectedColumn, Selection
 from upstream.streaming.sources.fetches import CursorFetch, ReadFetch
 from upstream.streaming.sources.keyset import Keyset
 from upstream.streaming.sources.model_columns import ModelColumn, as_json
@@ -131,6 +131,7 @@ class TupleSource:
     """A queryset of tuples, by the statement that selects them; None where the ORM knows that no row can match."""
 
     alias: str
+    database: Database
     statement: Statement | None
     columns: tuple[OutputColumn, ...]
     tuple_columns: Sequence[TupleColumn]
@@ -173,13 +174,12 @@ class TupleSource:
             yield OpenSource(self.columns, _nothing())
             return
         connection = connections[self.alias]
-        database = database_of(connection)
         opened = self._open_cursor(self.statement, limits)
         with closing(opened.cursor):
             loads = [column.load(opened, connection) for column in self.tuple_columns]
             long = [at for at, column in enumerate(self.tuple_columns) if column.is_long]
             fetch = CursorFetch(opened.cursor, self._cut(self.statement), long)
-            largest = database.fetch_rows(limits.rows)
+            largest = self.database.fetch_rows or limits.rows
             with closing(self._batches(fetch, loads, largest, limits)) as batches:
                 yield OpenSource(self._outputs(loads), batches)
 
@@ -192,7 +192,7 @@ class TupleSource:
             if column.raw_type and not statement.has_more
         }
         connection = connections[self.alias]
-        return database_of(connection).open_cursor(
+        return self.database.open_cursor(
             connection,
             statement.sql,
             statement.params,

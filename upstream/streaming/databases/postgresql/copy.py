@@ -1,6 +1,6 @@
 """COPY ... TO STDOUT: rows as the server frames them, read past psycopg's own Copy object.
 
-This module and `cursors` hold all that depends on the inside of psycopg.
+What depends on the inside of psycopg stands here and in `__init__.py`, pinned by `tests/test_drivers.py`.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -10,12 +10,20 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from upstream.streaming.databases.postgresql.cursors import TEXT_SETTINGS
 from upstream.streaming.databases.spool import Guard, Spool
 
 # What COPY hands over at a time: below 64 KiB the calls begin to show, above it nothing is gained.
 COPY_BYTES = 128 * 1024
 FIRST_COPY_BYTES = 8 * 1024
+
+# What the text of values depends on. Roles, databases and sessions may have set it otherwise.
+SETTINGS = {
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+}
+TEXT_SETTINGS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in SETTINGS.items())
 
 WAIT_TO_READ = 1  # psycopg.waiting.Wait.R
 

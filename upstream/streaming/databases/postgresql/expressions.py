@@ -2,7 +2,7 @@
 
 The list is closed: a pair of field class and column type that is not on it has no expression, and the export takes
 the next lane. A value that Python cannot hold (an infinite date, the year 10000) makes the statement fail with a
-DataError that names it, as reading it does. The expressions rely on `cursors.SETTINGS` and on a session in UTC.
+DataError that names it, as reading it does. The expressions rely on `copy.SETTINGS` and on a session in UTC.
 
 Ratios in comments: the server's time for 200,000 rows of that one column, against the column as it is.
 """

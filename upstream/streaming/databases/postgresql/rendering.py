@@ -10,7 +10,6 @@ from django.db.models import CharField, FileField, FilePathField, TextField
 
 from upstream.streaming.batches import BatchLimits
 from upstream.streaming.databases.postgresql.copy import CopyReader
-from upstream.streaming.databases.postgresql.cursors import column_types
 from upstream.streaming.databases.postgresql.expressions import (
     Session,
     csv_expression,
@@ -98,7 +97,7 @@ class Copy:
         """Return the COPY statement, for the types that the server says; None if one of them has no expression."""
         selection, ops = self.selection, self.connection.ops
         query: str = ops.compose_sql(selection.sql, tuple(selection.params))
-        types = column_types(self.connection, query)
+        types = _column_types(self.connection, query)
         cells = [Cell(column, types[column.position], f"c{column.position}") for column in selection.columns]
         row = ROWS[type(self.row_format)](self.row_format, cells, Session.of(self.connection))
         if row is None:
@@ -108,6 +107,13 @@ class Copy:
         names = ", ".join(f"c{position}" for position in range(selection.width))
         rows = f"SELECT {row.sql} FROM ({query}) AS q({names})"  # noqa: S608
         return f"COPY ({rows}) TO STDOUT (FORMAT csv, ENCODING 'UTF8', {row.options})"
+
+
+def _column_types(connection: Any, sql: str) -> list[int]:
+    """Return the type (oid) of each column of a statement without parameters, which is planned and not run."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM ({sql}) AS q LIMIT 0")  # noqa: S608
+        return [column.type_code for column in cursor.description]
 
 
 class Row(NamedTuple):
