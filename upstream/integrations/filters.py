@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.core.exceptions import FieldError, ValidationError
 from django.db.models import BooleanField, JSONField, Model, Q
 from django.utils.timezone import is_naive, make_aware
 
 from upstream.streaming import ColumnError
 from upstream.streaming.columns import unknown_column
-from upstream.streaming.lookups import is_sensitive, known_names
+from upstream.streaming.lookups import field_named, is_sensitive, known_names
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})
@@ -60,7 +60,7 @@ def _follow(model: type[Model], name: str) -> tuple[list[Any], list[str]]:
     fields: list[Any] = []
     at: type[Model] | None = model
     for part in parts:
-        field = _field(at, part) if at else None
+        field = field_named(at, part) if at else None
         if field is None:
             if at and not (fields and _is_lookup(fields[-1], part)):
                 raise unknown_column(part, known_names(at), at.__name__)
@@ -74,15 +74,6 @@ def _follow(model: type[Model], name: str) -> tuple[list[Any], list[str]]:
 
 def _is_lookup(field: Any, name: str) -> bool:
     return bool(hasattr(field, "get_lookup") and (field.get_lookup(name) or field.get_transform(name)))
-
-
-def _field(model: type[Model], name: str) -> Any:
-    if name == "pk":
-        return model._meta.pk
-    try:
-        return model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return None
 
 
 def _value(field: Any, lookups: list[str], text: str) -> Any:

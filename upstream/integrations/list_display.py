@@ -7,12 +7,13 @@ from itertools import count
 from typing import Any
 
 from django.contrib.admin.utils import label_for_field
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
+from django.core.exceptions import ObjectDoesNotExist
 from django.utils.html import strip_tags
 from django.utils.text import capfirst, slugify
 
 from upstream.integrations.permissions import view_permission
 from upstream.streaming import Column
+from upstream.streaming.lookups import field_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,8 @@ def _key(name: Any, model: Any, label: str) -> str:
 
 
 def _field(model: Any, name: Any) -> Any:
-    """Return the field or relation of that name; None for all else, a generic foreign key among it."""
-    try:
-        field = model._meta.get_field(name) if isinstance(name, str) else None
-    except FieldDoesNotExist:
-        return None
+    """Return the field or relation that `name` stands for; None for a generic foreign key and all else."""
+    field = field_named(model, name) if isinstance(name, str) else None
     return None if field and field.is_relation and field.related_model is None else field
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
@@ -11,6 +11,7 @@ from django.db.models.query import ModelIterable
 from upstream.integrations.choices import chosen
 from upstream.streaming import Column, ColumnError
 from upstream.streaming._optional import optional
+from upstream.streaming.lookups import field_named
 
 ISO_8601 = optional("rest_framework", "drf").ISO_8601
 serializers = optional("rest_framework.serializers", "drf")
@@ -113,20 +114,14 @@ def _stock_name(field: Any, module: Any) -> str | None:
 def _model_field(model: Any, steps: Sequence[str]) -> Any:
     """Return the field that attributes lead to from an instance, through relations to one; None for all else."""
     for name in steps[:-1]:
-        relation = _concrete(model, name)
-        if relation is None or not relation.is_relation or relation.name != name:
+        relation = field_named(model, name)
+        if relation is None or not (relation.concrete and relation.is_relation and relation.name == name):
             return None
         model = relation.related_model
-    field = _concrete(model, steps[-1]) if steps else None
-    return field.target_field if field and field.is_relation and field.attname == steps[-1] else field
-
-
-def _concrete(model: Any, name: str) -> Any:
-    try:
-        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
-    except FieldDoesNotExist:
+    field = field_named(model, steps[-1]) if steps else None
+    if field is None or not field.concrete:
         return None
-    return field if field.concrete else None
+    return field.target_field if field.is_relation and field.attname == steps[-1] else field
 
 
 def _always(_field: Any, _source: Any) -> bool:
