@@ -24,7 +24,7 @@ from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, list_columns
-from upstream.integrations.permissions import export_permission
+from upstream.integrations.permissions import export_permission, has_permission
 
 # What the changelist's address says of how the list is shown, and not of which rows it holds.
 HOW_IT_IS_SHOWN = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
@@ -61,8 +61,7 @@ class ExportAdminMixin:
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """Whether the user may export the rows that they may view."""
-        user: Any = request.user
-        return bool(user.has_perm(export_permission(self.model)))
+        return has_permission(request.user, export_permission(self.model))
 
     def get_export_formats(self) -> list[Format]:
         """Return the formats that may be chosen."""

@@ -16,8 +16,7 @@ from upstream.integrations.choices import ChoiceError, chosen, listed
 from upstream.integrations.downloads import download
 from upstream.integrations.formats import FORMATS, Format, Profile
 from upstream.integrations.limits import Limits
-from upstream.integrations.permissions import ACTION
-from upstream.integrations.permissions import export_permission as permission_to_export
+from upstream.integrations.permissions import ACTION, has_permission, required_permission
 from upstream.integrations.serializer_columns import columns_of, field_names
 from upstream.streaming import Column
 from upstream.streaming._optional import optional
@@ -120,16 +119,9 @@ class ExportListMixin:
 
     def has_export_permission(self, queryset: Any) -> bool:
         """Whether the request's user may have the export."""
-        user = self.request.user
-        if self.export_permission is None:
-            return True
-        model = getattr(queryset, "model", None)
-        if self.export_permission == ACTION and model is None:
-            raise ImproperlyConfigured(
-                f"{type(self).__name__} exports no model: export_permission = 'app.codename', or None for everyone"
-            )
-        name = permission_to_export(model) if self.export_permission == ACTION else self.export_permission
-        return user is not None and user.has_perm(name)
+        attribute = f"{type(self).__name__}.export_permission"
+        name = required_permission(self.export_permission, lambda: getattr(queryset, "model", None), attribute)
+        return has_permission(self.request.user, name)
 
     def get_export_columns(self, queryset: Any) -> Sequence[Column]:
         """Return the columns of the serializer that the request chooses, by default all of them."""

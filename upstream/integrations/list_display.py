@@ -11,7 +11,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.utils.html import strip_tags
 from django.utils.text import capfirst, slugify
 
-from upstream.integrations.permissions import view_permission
+from upstream.integrations.permissions import has_permission, view_permission
 from upstream.streaming import Column
 from upstream.streaming.lookups import field_named
 
@@ -32,7 +32,7 @@ class ListColumn:
 
     def is_allowed(self, user: Any) -> bool:
         """Whether the user may view the rows of other models that it shows."""
-        return all(user.has_perm(view_permission(model)) for model in self.models)
+        return all(has_permission(user, view_permission(model)) for model in self.models)
 
 
 def list_columns(model_admin: Any, names: Iterable[Any], *, labelled: bool) -> dict[str, ListColumn]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.mixins import AccessMixin
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -25,7 +24,7 @@ from upstream.integrations.downloads import download, refusal
 from upstream.integrations.filters import condition
 from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.limits import Limits
-from upstream.integrations.permissions import ACTION, export_permission
+from upstream.integrations.permissions import ACTION, has_permission, required_permission
 from upstream.streaming import Column, ColumnError
 
 
@@ -90,21 +89,12 @@ class ExportMixin(AccessMixin):
 
     def has_export_permission(self) -> bool:
         """Whether the request's user may have the export."""
-        if self.permission is None:
-            return True
-        user: Any = getattr(self.request, "user", None)
-        return user is not None and user.has_perm(self.get_export_permission())
+        name = None if self.permission is None else self.get_export_permission()
+        return has_permission(getattr(self.request, "user", None), name)
 
     def get_export_permission(self) -> str:
         """Return the name of the permission that is needed."""
-        if self.permission != ACTION:
-            return str(self.permission)
-        model = self._model()
-        if model is None:
-            raise ImproperlyConfigured(
-                f"{type(self).__name__} exports no model: permission = 'app.codename', or None for everyone"
-            )
-        return export_permission(model)
+        return str(required_permission(self.permission, self._model, f"{type(self).__name__}.permission"))
 
     def get_export_queryset(self) -> Any:
         """Return what is exported: the filtered queryset of a FilterView, else that of the view."""
