@@ -23,7 +23,6 @@ class ExportForm(forms.Form):
         choices=PROFILE_CHOICES,
         widget=forms.RadioSelect,
         initial="excel",
-        help_text=_("JSON and NDJSON are always data."),
     )
     columns = forms.MultipleChoiceField(
         label=_("Columns"),
@@ -33,10 +32,11 @@ class ExportForm(forms.Form):
 
     def __init__(self, *args: Any, formats: Iterable[Format], columns: Iterable[tuple[str, str]], **kwargs: Any):
         super().__init__(*args, **kwargs)
-        names = [(one.name, one.label) for one in formats]
-        listed = list(columns)
-        self._choose("format", names, names[0][0])
-        self._choose("columns", listed, [name for name, _ in listed])
+        offered, listed = list(formats), list(columns)
+        self._choose("format", [(one.name, one.label) for one in offered], offered[0].name)
+        self._choose("columns", listed, [name for name, _label in listed])
+        if always_data := [str(one.label) for one in offered if one.for_people is None]:
+            self.fields["profile"].help_text = _("Always data: %(formats)s") % {"formats": "; ".join(always_data)}
 
     def _choose(self, name: str, choices: list[tuple[str, Any]], initial: Any) -> None:
         field: Any = self.fields[name]
