@@ -5,6 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from upstream.integrations.formats import by_name
 from upstream.integrations.views import ExportView
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, DriftType, ReportRun
 
@@ -40,7 +41,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "counts": _counts(),
         "drift_types": _drift_types(),
         "newest": events.order_by("-created_at", "-pk").first(),
-        "formats": {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"},
+        "formats": by_name(DriftEventExport.formats),
     }
     return render(request, "upstream/index.html", context)
 
