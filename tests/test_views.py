@@ -173,7 +173,7 @@ class TestFormats:
             formats = ("json", Format("psv", "Pipes", Csv(delimiter="|")))
 
         response = ask(Own, "?format=psv&columns=name,length")
-        assert response["Content-Disposition"] == 'attachment; filename="customer.psv"'
+        assert response["Content-Disposition"] == 'attachment; filename="customer.csv"'
         assert text(response).startswith("Name|Length\r\n")
 
     def test_profile_is_that_of_the_view(self):

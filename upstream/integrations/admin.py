@@ -74,7 +74,7 @@ class ExportAdminMixin:
 
     def get_export_filename(self, request: HttpRequest, queryset: Any, file_format: Format) -> str:  # noqa: ARG002
         """Return the name of the file."""
-        return f"{self.opts.model_name}.{file_format.name}"
+        return file_format.filename(queryset, self.opts.model_name)
 
     def get_export_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows that the changelist shows for the parameters of the request, on all of its pages."""

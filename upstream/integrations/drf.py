@@ -140,9 +140,7 @@ class ExportListMixin:
 
     def get_export_filename(self, queryset: Any, export_format: Format) -> str:
         """Return the name of the file: `export_filename` or the name of the model, with the format's suffix."""
-        model = getattr(queryset, "model", None)
-        stem = self.export_filename or (model._meta.model_name if model else "export")
-        return f"{stem}.{export_format.name}"
+        return export_format.filename(queryset, self.export_filename)
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         is_export = isinstance(getattr(request, "accepted_renderer", None), ExportRenderer)

@@ -112,9 +112,7 @@ class ExportMixin(AccessMixin):
 
     def get_export_filename(self, queryset: Any, export_format: Format) -> str:
         """Return the name of the file: `export_filename` or the name of the model, with the format's suffix."""
-        model = getattr(queryset, "model", None)
-        stem = self.export_filename or (model._meta.model_name if model else "export")
-        return f"{stem}.{export_format.name}"
+        return export_format.filename(queryset, self.export_filename)
 
     def _model(self) -> Any:
         """Return the model that is exported, as it is declared rather than as a user's filters make it."""

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -15,14 +15,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model, QuerySet
 
+from upstream.integrations.choices import listed
 from upstream.integrations.filters import parse_filter, parse_ordering
-from upstream.integrations.formats import FORMATS, PROFILES
+from upstream.integrations.formats import FORMATS, PROFILES, Format, format_of
 from upstream.integrations.progress import metered
-from upstream.streaming import ByteStream, Csv, ExportError, plan, stream, to_file
+from upstream.streaming import ByteStream, ExportError, plan, stream, to_file
 from upstream.streaming.compression import SUFFIXES
 from upstream.streaming.encoders.protocol import Encoder
 
-FORMAT_OF_SUFFIX = {f".{name}": name for name in FORMATS} | {".jsonl": "ndjson"}
 STDOUT = "-"
 
 
@@ -94,7 +94,7 @@ class Command(BaseCommand):
 
     def _export(self, options: dict[str, Any]) -> None:
         queryset = _queryset(options)
-        columns = _names(options["columns"])
+        columns = listed(options["columns"] or ()) or None
         path = Path(options["output"])
         compression = SUFFIXES.get(path.suffix)
         encoder = _encoder(options, path.with_suffix("") if compression else path)
@@ -136,7 +136,7 @@ def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
         queryset = queryset.filter(parse_filter(model, text))
     for text in options["exclude"]:
         queryset = queryset.exclude(parse_filter(model, text))
-    if ordering := _names(options["order_by"]):
+    if ordering := listed(options["order_by"] or ()):
         queryset = queryset.order_by(*(parse_ordering(model, name) for name in ordering))
     return queryset[: options["limit"]]
 
@@ -150,21 +150,32 @@ def _model(label: str) -> type[Model]:
         raise CommandError(f"there is no model {label!r}; there is {', '.join(close)}") from None
 
 
-def _names(lists: list[str] | None) -> list[str] | None:
-    names = [name.strip() for text in lists or () for name in text.split(",") if name.strip()]
-    return names or None
-
-
 def _encoder(options: dict[str, Any], path: Path) -> Encoder:
-    name = options["format"] or FORMAT_OF_SUFFIX.get(path.suffix)
-    if name is None and options["output"] != STDOUT:
-        raise CommandError(f"{options['output']!r} does not tell the format: --format {'|'.join(FORMATS)}")
-    encoder = FORMATS[name or "csv"].encoder
-    if isinstance(encoder, Csv):
-        return replace(encoder, header=not options["no_header"], profile=options["profile"])
-    if options["no_header"] or options["profile"] != "data":
-        raise CommandError(f"--no-header and --profile are for csv and tsv, not {name}")
-    return encoder
+    chosen, profile = _format(options, path), options["profile"]
+    if profile != "data" and chosen.for_people is None:
+        able = ", ".join(known.name for known in FORMATS.values() if known.for_people)
+        raise CommandError(f"--profile {profile} is only for {able}, not for {chosen.name}")
+    encoder = chosen.encoder_for(profile)
+    return _without_header(chosen.name, encoder) if options["no_header"] else encoder
+
+
+def _without_header(name: str, encoder: Any) -> Encoder:
+    option_names = {option.name for option in fields(encoder)} if is_dataclass(encoder) else ()
+    if "header" not in option_names:
+        raise CommandError(f"--no-header is only for formats with a header row, not for {name}")
+    without: Encoder = replace(encoder, header=False)
+    return without
+
+
+def _format(options: dict[str, Any], path: Path) -> Format:
+    if name := options["format"]:
+        return FORMATS[name]
+    if options["output"] == STDOUT:
+        return FORMATS["csv"]
+    known = format_of(path)
+    if known is None:
+        raise CommandError(f"no format ends like {options['output']!r}; choose one: --format {'|'.join(FORMATS)}")
+    return known
 
 
 @contextmanager
