@@ -42,29 +42,23 @@ class ExportRenderer(BaseRenderer):  # type: ignore[misc]
         return json.render(data, json.media_type, renderer_context)
 
 
-class CsvRenderer(ExportRenderer):
-    format, export_format = "csv", FORMATS["csv"]
-    media_type = export_format.media_type
+# "json" is REST framework's own renderer, which shows the list in pages: the array of all rows needs another name.
+NAMES_OF_FORMATS = {"json": "json-array"}
 
 
-class TsvRenderer(ExportRenderer):
-    format, export_format = "tsv", FORMATS["tsv"]
-    media_type = export_format.media_type
+def _renderer(export_format: Format) -> type[ExportRenderer]:
+    name = NAMES_OF_FORMATS.get(export_format.name, export_format.name)
+    words = "".join(word.capitalize() for word in name.split("-"))
+    members = {"format": name, "media_type": export_format.media_type, "export_format": export_format}
+    return type(f"{words}Renderer", (ExportRenderer,), members)
 
 
-class NdjsonRenderer(ExportRenderer):
-    format, export_format = "ndjson", FORMATS["ndjson"]
-    media_type = export_format.media_type
-
-
-class JsonArrayRenderer(ExportRenderer):
-    """One array of all objects. DRF's own "json" stays the list in pages, and what `application/json` gets."""
-
-    format, export_format = "json-array", FORMATS["json"]
-    media_type = export_format.media_type
-
-
-EXPORT_RENDERERS = (CsvRenderer, TsvRenderer, NdjsonRenderer, JsonArrayRenderer)
+_renderers = {name: _renderer(known) for name, known in FORMATS.items()}
+EXPORT_RENDERERS = tuple(_renderers.values())
+CsvRenderer = _renderers["csv"]
+TsvRenderer = _renderers["tsv"]
+NdjsonRenderer = _renderers["ndjson"]
+JsonArrayRenderer = _renderers["json"]
 
 
 class ExportListMixin:
