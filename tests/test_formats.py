@@ -7,14 +7,13 @@ from importlib import import_module
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.urls import path
 from rest_framework.serializers import ModelSerializer
 from rest_framework.test import APIRequestFactory
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
-from tests.asking import NAMES, ask, text
+from tests.asking import NAMES, ask, create_user, text
 from upstream import integrations
 from upstream.integrations.formats import FORMATS, Format
 from upstream.models import Customer
@@ -86,7 +85,7 @@ def test_the_admin_offers_it(imported, client, settings):
     members = {"list_display": ("name",), "ordering": ("id",)}
     site.register(Customer, type("CustomerAdmin", (imported("admin").ExportModelAdmin,), members))
     settings.ROOT_URLCONF = (path("admin/", site.urls),)
-    client.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
+    client.force_login(create_user("root", is_staff=True, is_superuser=True))
     form = client.get("/admin/upstream/customer/export/").context["form"]
     assert ("pipes", "Pipes") in form.fields["format"].choices
     assert "Pipes" in form.fields["profile"].help_text

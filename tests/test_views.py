@@ -5,7 +5,7 @@ import json
 import django_filters
 import pytest
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import connection, connections, transaction
 from django.db.models import Count
@@ -241,54 +241,39 @@ class TestComposition:
 
 
 class TestPermission:
-    @pytest.fixture
-    def users(self, db):
-        def user(name, *codenames, **flags):
-            made = User.objects.create(username=name, **flags)
-            made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-            return made
-
-        return {
-            "anonymous": AnonymousUser(),
-            "staff": user("staff", is_staff=True),
-            "view": user("view", "view_customer", is_staff=True),
-            "export": user("export", "export_customer"),
-            "superuser": user("superuser", is_superuser=True),
-        }
-
     @pytest.mark.parametrize(
         ("who", "status"),
         [("anonymous", 302), ("staff", 403), ("view", 403), ("export", 200), ("superuser", 200)],
     )
-    def test_only_who_may_export_the_model_may(self, users, who, status, client):
+    def test_only_who_may_export_the_model_may(self, visitors, who, status, client):
         class Guarded(Customers):
             permission = "export"
 
         if status == 403:
             with pytest.raises(PermissionDenied):
-                ask(Guarded, user=users[who])
+                ask(Guarded, user=visitors[who])
         else:
-            assert ask(Guarded, user=users[who]).status_code == status
+            assert ask(Guarded, user=visitors[who]).status_code == status
 
-    def test_who_may_not_is_not_told_what_is_declared(self, users):
+    def test_who_may_not_is_not_told_what_is_declared(self, visitors):
         class Guarded(Customers):
             permission = "export"
 
-        assert ask(Guarded, "?unknown=1", user=users["anonymous"]).status_code == 302
+        assert ask(Guarded, "?unknown=1", user=visitors["anonymous"]).status_code == 302
 
-    def test_a_permission_of_ones_own_can_be_named(self, users):
+    def test_a_permission_of_ones_own_can_be_named(self, visitors):
         class Viewed(Customers):
             permission = "upstream.view_customer"
 
-        assert ask(Viewed, user=users["view"]).status_code == 200
+        assert ask(Viewed, user=visitors["view"]).status_code == 200
 
-    def test_an_export_of_no_model_has_to_name_its_permission(self, users):
+    def test_an_export_of_no_model_has_to_name_its_permission(self, visitors):
         class Numbers(ExportView):
             def get_queryset(self):
                 return [{"n": 1}]
 
         with pytest.raises(ImproperlyConfigured, match="permission = "):
-            ask(Numbers, user=users["staff"])
+            ask(Numbers, user=visitors["staff"])
 
 
 def failing_rows():
