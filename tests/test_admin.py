@@ -422,7 +422,7 @@ class TestPage:
 
     def test_more_rows_than_may_be_are_said_before_they_are_refused(self, root, monkeypatch):
         monkeypatch.setattr(RunAdmin, "export_limits", Limits(rows=10))
-        assert b"An export may have 10 rows at most." in root.get(url(ReportRun, "export")).content
+        assert b"An export may have at most 10 rows." in root.get(url(ReportRun, "export")).content
         answer = export(root, ReportRun, status=429)
         assert answer["Retry-After"] == "30"
 

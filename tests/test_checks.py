@@ -270,8 +270,8 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("limits", "reason"),
         [
-            ({"rows_per_day": 5}, "has no rows_per_day"),
-            ({"total": 0}, "total is a number over 0"),
+            ({"rows_per_day": 5}, "unknown limit 'rows_per_day'"),
+            ({"total": 0}, "total must be a number greater than 0"),
             ({"total": 5, "cache": "nowhere"}, "nowhere"),
             (5, "not iterable"),
             (None, "not iterable"),

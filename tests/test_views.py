@@ -66,7 +66,7 @@ class TestChoices:
             columns = {"customer": Column("name", header="Customer"), "key": "id"}
 
         assert rows(ask(Named, "?columns=customer"))[0] == ["Customer"]
-        assert "there is customer, key" in refused(ask(Named, "?columns=name"))
+        assert "choose from: customer, key" in refused(ask(Named, "?columns=name"))
 
     def test_columns_that_are_not_declared_are_those_of_the_source(self):
         class Plain(Customers):
@@ -84,7 +84,7 @@ class TestChoices:
     def test_what_was_not_declared_is_a_400_that_lists_what_was_and_no_query(self, parameter, name):
         with CaptureQueriesContext(connection) as queries:
             words = refused(ask(Customers, f"?{parameter}={name}"))
-        assert "there is " in words
+        assert "choose from: " in words
         assert {"columns": "id, name, length", "order_by": "name, number"}[parameter] in words
         assert not queries
 
@@ -98,7 +98,8 @@ class TestChoices:
         assert not queries
 
     def test_a_parameter_that_was_not_declared_is_a_400(self):
-        assert "'nmae'; there is format, columns, order_by, after, name" in refused(ask(Customers, "?nmae=Cigna"))
+        words = refused(ask(Customers, "?nmae=Cigna"))
+        assert "'nmae'; choose from: format, columns, order_by, after, name" in words
 
     @pytest.mark.parametrize(
         ("query", "expected"),
@@ -156,7 +157,7 @@ class TestFormats:
         assert [json.loads(line) for line in lines] == expected
 
     def test_unknown_format_is_a_400_that_lists_the_known(self):
-        assert "there is csv, tsv, json, ndjson" in refused(ask(Customers, "?format=xls"))
+        assert "choose from: csv, tsv, json, ndjson" in refused(ask(Customers, "?format=xls"))
 
     def test_format_that_accept_does_not_allow_is_a_406(self):
         assert "text/csv" in refused(ask(Customers, headers={"Accept": "image/png"}), 406)
@@ -237,7 +238,7 @@ class TestComposition:
             permission = None
 
         assert "password" not in rows(ask(Users))[0]
-        assert "there is " in refused(ask(Users, "?columns=password"))
+        assert "choose from: " in refused(ask(Users, "?columns=password"))
 
 
 class TestPermission:

@@ -38,7 +38,7 @@ class Format:
         return self.for_people if self.for_people and profile == "excel" else self.encoder
 
     def filename(self, source: Any, stem: str = "") -> str:
-        """Return the name of a file with the rows of `source`: `stem`, by default the name of its model."""
+        """Return a file name: `stem`, by default the model name of `source`, and the suffix of the encoder."""
         model = getattr(source, "model", None)
         return (stem or (model._meta.model_name if model else "export")) + self.encoder.suffix
 
@@ -50,19 +50,19 @@ FORMATS: Mapping[str, Format] = {
         Format("csv", "CSV", Csv(), Csv(profile="excel")),
         Format("tsv", _("TSV, separated by tabs"), Csv(delimiter="\t"), Csv(delimiter="\t", profile="excel")),
         Format("json", "JSON", Json()),
-        Format("ndjson", _("NDJSON, one object a line"), JsonLines(), other_suffixes=(".jsonl",)),
+        Format("ndjson", _("NDJSON, one object per line"), JsonLines(), other_suffixes=(".jsonl",)),
     )
 }
 
 
 def by_name(formats: Iterable[str | Format]) -> dict[str, Format]:
-    """Return formats by their names; a string is the name of one in FORMATS."""
+    """Return formats by name; strings are names in FORMATS."""
     resolved = [FORMATS[one] if isinstance(one, str) else one for one in formats]
     return {one.name: one for one in resolved}
 
 
 def format_of(path: PurePath) -> Format | None:
-    """Return the first format whose files end like `path`, or None."""
+    """Return the first format with the suffix of `path`, or None."""
     return next((known for known in FORMATS.values() if path.suffix in _suffixes(known)), None)
 
 

@@ -1,4 +1,4 @@
-"""What a user of the admin chooses for an export."""
+"""The form in which users of the admin choose an export."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,13 +9,13 @@ from django.utils.translation import gettext_lazy as _
 from upstream.integrations.formats import Format
 
 PROFILE_CHOICES = (
-    ("excel", _("Spreadsheet: labels as headers, and nothing that would be taken for a formula")),
-    ("data", _("Data: field names as headers, and every value exactly as it is")),
+    ("excel", _("Spreadsheet: labels as headers, and no text that runs as a formula")),
+    ("data", _("Data: field names as headers, and every value unchanged")),
 )
 
 
 class ExportForm(forms.Form):
-    """The choice of a format, a profile and columns: all of them to begin with."""
+    """Format, profile and columns of an export; at first all columns are chosen."""
 
     format = forms.ChoiceField(label=_("Format"), widget=forms.RadioSelect)
     profile = forms.ChoiceField(

@@ -1,4 +1,4 @@
-"""The permission to export a model, beside Django's own to add, change, delete and view it."""
+"""The permission to export a model, in addition to Django's own: add, change, delete and view."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +25,8 @@ def view_permission(model: Any) -> str:
 def required_permission(declared: str | None, find_model: Callable[[], Any], attribute: str) -> str | None:
     """Return the full name of the permission that a view declares, or None if it needs none.
 
-    "export" stands for the permission to export the model; only then `find_model` is called. Without a model it
-    raises ImproperlyConfigured, which names the view's `attribute`, such as "EventExport.permission".
+    "export" stands for the permission to export the model, and `find_model` is called only for it. If there is no
+    model, ImproperlyConfigured names the view's `attribute`, such as "EventExport.permission".
     """
     if declared != ACTION:
         return declared
@@ -40,17 +40,17 @@ def required_permission(declared: str | None, find_model: Callable[[], Any], att
 
 
 def has_permission(user: Any, name: str | None) -> bool:
-    """Whether a user, or None where there is no user, has a permission; None is a permission that everyone has."""
+    """Whether the user has the permission; everyone has the permission None, and no user (None) has any other."""
     return name is None or (user is not None and bool(user.has_perm(name)))
 
 
 def create_export_permissions(
     app_config: AppConfig, using: str = DEFAULT_DB_ALIAS, apps: Any = installed, **_: Any
 ) -> None:
-    """Create, after `migrate`, the permission to export each model of an app that has one to view it."""
+    """Create the permission to export each model that has one to view it; called after `migrate` for each app."""
     try:
         content_types, permissions = apps.get_model("contenttypes.ContentType"), apps.get_model("auth.Permission")
-    except LookupError:  # not installed, or not migrated yet
+    except LookupError:  # not installed or not migrated yet
         return
     if not app_config.models_module or not router.allow_migrate_model(using, permissions):
         return

@@ -27,56 +27,49 @@ STDOUT = "-"
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: everything open is closed on the way out."""
+    """SIGTERM as an exception, so that everything open is closed."""
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds over 0."""
+    """Parse a number of seconds greater than 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0
     if not number > 0:
-        raise ArgumentTypeError(f"{text!r} is no timeout: a number of seconds over 0")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
     return number
 
 
 def rows(text: str) -> int:
-    """Read a number of rows from 1."""
+    """Parse a number of rows, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no number of rows from 1")
+        raise ArgumentTypeError(f"{text!r} is not a number of rows, 1 or more")
     return int(text)
 
 
 class Command(BaseCommand):
-    help = "Export the rows of a model to a file or to standard output, in memory that does not grow with them."
+    help = "Export the rows of a model to a file or standard output; memory does not grow with their number."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
         add("model", metavar="app_label.Model")
-        add(
-            "-o", "--output", default=STDOUT, metavar="PATH", help="a file, compressed if it ends with .gz or .zst"
-        )
-        add("--format", choices=list(FORMATS), help="by default what the file's suffix says, else csv")
+        conditions: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+        add("-o", "--output", default=STDOUT, metavar="PATH", help="file, compressed if it ends with .gz or .zst")
+        add("--format", choices=list(FORMATS), help="default: by the suffix of the file, else csv")
         add("--columns", action="append", metavar="NAMES", help="such as id,customer__name")
-        add(
-            "--filter",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="severity__gte=0.7: rows that match",
-        )
-        add("--exclude", action="append", default=[], metavar="NAME=VALUE", help="but those that match this")
-        add("--order-by", action="append", metavar="NAMES", help="--order-by=-severity,id")
-        add("--limit", type=rows, metavar="N", help="at most so many rows")
-        add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="which database to read")
-        add("--windows", action="store_true", help="many short statements, with nothing held open between them")
-        add("--timeout", type=seconds, metavar="SECONDS", help="end an export that takes longer")
-        add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows in a batch")
-        add("--profile", choices=PROFILES, default="data", help="excel: CSV for people, formulas disarmed")
-        add("--no-header", action="store_true", help="CSV without the row of names")
-        add("--explain", action="store_true", help="print how the export would run, and export nothing")
-        add("--no-progress", action="store_true", help="no progress on the terminal")
+        add("--filter", **conditions, help="export only rows that match, such as severity__gte=0.7")
+        add("--exclude", **conditions, help="leave out rows that match")
+        add("--order-by", action="append", metavar="NAMES", help="such as --order-by=-severity,id")
+        add("--limit", type=rows, metavar="N", help="export at most N rows")
+        add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="database to read")
+        add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
+        add("--timeout", type=seconds, metavar="SECONDS", help="stop an export that takes longer")
+        add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows per batch")
+        add("--profile", choices=PROFILES, default="data", help="excel: for spreadsheets, with formulas disarmed")
+        add("--no-header", action="store_true", help="leave out the header row")
+        add("--explain", action="store_true", help="print how the export would run, without running it")
+        add("--no-progress", action="store_true", help="show no progress on the terminal")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
@@ -86,7 +79,7 @@ class Command(BaseCommand):
         except Terminated:
             sys.exit(128 + signal.SIGTERM)
         except BrokenPipeError:
-            # The reader has gone: not even Python's own flush at exit may write there any more.
+            # The reader is gone, and Python's flush at exit would fail on the pipe again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         except (ExportError, OSError, DatabaseError) as error:
@@ -147,7 +140,7 @@ def _model(label: str) -> type[Model]:
     except (LookupError, ValueError):
         labels = [model._meta.label for model in apps.get_models()]
         close = get_close_matches(label, labels, n=3) or sorted(labels)
-        raise CommandError(f"there is no model {label!r}; there is {', '.join(close)}") from None
+        raise CommandError(f"unknown model {label!r}; choose from: {', '.join(close)}") from None
 
 
 def _encoder(options: dict[str, Any], path: Path) -> Encoder:
@@ -174,7 +167,7 @@ def _format(options: dict[str, Any], path: Path) -> Format:
         return FORMATS["csv"]
     known = format_of(path)
     if known is None:
-        raise CommandError(f"no format ends like {options['output']!r}; choose one: --format {'|'.join(FORMATS)}")
+        raise CommandError(f"no format for {options['output']!r}; choose one with --format {'|'.join(FORMATS)}")
     return known
 
 
@@ -183,7 +176,7 @@ def _terminable() -> Iterator[None]:
     def end(*_: object) -> None:
         raise Terminated
 
-    if current_thread() is not main_thread():  # only that one receives signals
+    if current_thread() is not main_thread():  # only the main thread can set handlers
         yield
         return
     previous = signal.signal(signal.SIGTERM, end)
