@@ -93,7 +93,7 @@ class TestGZipMiddleware:
     def test_behind_others_it_is_told_with_their_names(self, settings, compressing):
         settings.MIDDLEWARE = [SECURITY, SESSIONS, f"{__name__}.passing_middleware", compressing, CONDITIONAL]
         told = messages()["W004"]
-        assert told.startswith(f"{compressing} stands after {SESSIONS}, {__name__}.passing_middleware: ")
+        assert told.startswith(f"{compressing} comes after {SESSIONS}, {__name__}.passing_middleware, ")
         assert 'stream(..., compression="gzip")' in told
 
     @pytest.mark.parametrize(
