@@ -215,7 +215,7 @@ def _without_pages(changelist: Any) -> type:
 
 
 def _with_relations(queryset: QuerySet[Any], names: Sequence[str]) -> QuerySet[Any]:
-    """Return the queryset, which now fetches these relations with its rows."""
+    """Return the queryset with these relations fetched along with its rows."""
     if queryset.query.select_related is True:  # it does not follow nullable keys
         return queryset.prefetch_related(*names)
     return queryset.select_related(*names) if names else queryset

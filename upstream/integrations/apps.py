@@ -7,7 +7,7 @@ from upstream.integrations.permissions import create_export_permissions
 
 
 class IntegrationsConfig(AppConfig):
-    """Views, admin, REST framework, command and system checks on top of the engine; it has no tables."""
+    """Views, admin classes, a command and system checks on top of the engine; it has no tables."""
 
     name = "upstream.integrations"
     label = "upstream_integrations"

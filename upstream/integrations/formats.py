@@ -16,7 +16,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format as users see it: `name` is its name in URLs, `label` the one on pages, which may be lazy.
+    """A format as users see it: `name` stands in URLs, `label` on pages; the label may be translated lazily.
 
     `for_people` is the encoder for the profile "excel", if the format has one. File names end with the encoder's
     suffix; those with one of `other_suffixes` are recognized too.
@@ -43,7 +43,7 @@ class Format:
         return (stem or (model._meta.model_name if model else "export")) + self.encoder.suffix
 
 
-# All that a new format needs here is its line.
+# A new format needs one line here, and nothing anywhere else.
 FORMATS: Mapping[str, Format] = {
     known.name: known
     for known in (

@@ -80,7 +80,7 @@ def _key(name: Any, model: Any, label: str) -> str:
 
 
 def _field(model: Any, name: Any) -> Any:
-    """Return the field or relation that `name` names, unless it is a generic foreign key, or None."""
+    """Return the field or relation of that name; None if there is none, or if it is a generic foreign key."""
     field = field_named(model, name) if isinstance(name, str) else None
     return None if field and field.is_relation and field.related_model is None else field
 

@@ -40,7 +40,7 @@ def required_permission(declared: str | None, find_model: Callable[[], Any], att
 
 
 def has_permission(user: Any, name: str | None) -> bool:
-    """Whether the user has the permission; everyone has the permission None, and no user (None) has any other."""
+    """Whether the user has the permission. Everyone has the permission None; the user None has no other."""
     return name is None or (user is not None and bool(user.has_perm(name)))
 
 

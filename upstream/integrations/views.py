@@ -35,9 +35,8 @@ class ExportMixin(AccessMixin):
     by `?columns=id,payer`, `?order_by=-severity,id` and `?severe=0.7`, but only from what is declared:
 
     - `columns`: names, callables and Columns, or a mapping of public names to these;
-    - `ordering_fields`: names of fields, or a mapping of public names to these;
-    - `filter_fields`: names of fields with or without a lookup, or a mapping such as `{"severe":
-    "severity__gte"}`.
+    - `ordering_fields`: paths to fields, or a mapping of public names to these;
+    - `filter_fields`: paths with or without a lookup, or a mapping such as `{"severe": "severity__gte"}`.
 
     Any other name is answered with 400 and the names to choose from.
 
@@ -142,9 +141,9 @@ class ExportMixin(AccessMixin):
         return chosen("column", wanted or columns, columns)
 
     def _filtered(self, queryset: Any) -> Any:
-        for name, lookup in as_mapping(self.filter_fields).items():
+        for name, path in as_mapping(self.filter_fields).items():
             for text in self.request.GET.getlist(name):
-                queryset = queryset.filter(condition(queryset.model, lookup, text, called=name))
+                queryset = queryset.filter(condition(queryset.model, path, text, called=name))
         return queryset
 
     def _ordered(self, queryset: Any) -> Any:
