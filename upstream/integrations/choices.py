@@ -32,10 +32,20 @@ def keyed_columns(source: Any, columns: Columns | None) -> dict[str, Column] | N
         if columns is None:
             return None
     declared = as_columns(columns)
-    keyed = {column.name or slugify(str(column.header)) or "column": column for column in declared}
+    keyed = {name_of(column): column for column in declared}
     if len(keyed) < len(declared):
         raise ImproperlyConfigured("two columns have the same name; declare them as a mapping of names to columns")
     return keyed
+
+
+def name_of(column: Column) -> str:
+    """Return the name that users choose a column by if none is declared."""
+    return column.name or slug_of(str(column.header))
+
+
+def slug_of(label: str) -> str:
+    """Return a label as a name for URLs; it is never empty."""
+    return slugify(label) or "column"
 
 
 def chosen(what: str, wanted: Iterable[str], declared: Mapping[str, Chosen]) -> list[Chosen]:

@@ -9,8 +9,9 @@ from typing import Any
 from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ObjectDoesNotExist
 from django.utils.html import strip_tags
-from django.utils.text import capfirst, slugify
+from django.utils.text import capfirst
 
+from upstream.integrations.choices import name_of, slug_of
 from upstream.integrations.permissions import has_permission, view_permission
 from upstream.streaming import Column
 from upstream.streaming.lookups import field_named
@@ -53,8 +54,7 @@ def list_columns(model_admin: Any, names: Iterable[Any], *, labelled: bool) -> d
 def _list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
     model = model_admin.model
     if isinstance(name, Column):
-        own = name.name or slugify(str(name.header)) or "column"
-        return ListColumn(own, str(name.header), name, _models_along(model, name.name or ""))
+        return ListColumn(name_of(name), str(name.header), name, _models_along(model, name.name or ""))
     label = capfirst(" ".join(str(label_for_field(name, model, model_admin)).split()))
     key = _key(name, model, label)
     header = label if labelled else key
@@ -76,7 +76,7 @@ def _key(name: Any, model: Any, label: str) -> str:
     if name == "__str__":
         return str(model._meta.model_name)
     text = name if isinstance(name, str) else getattr(name, "__name__", "")
-    return text if text.isidentifier() else slugify(label) or "column"
+    return text if text.isidentifier() else slug_of(label)
 
 
 def _field(model: Any, name: Any) -> Any:
