@@ -43,22 +43,22 @@ class ExportRenderer(BaseRenderer):  # type: ignore[misc]
 
 
 # REST framework's own "json" shows the list in pages, so the array of all rows needs another name.
-NAMES_OF_FORMATS = {"json": "json-array"}
+RENDERER_NAMES = {"json": "json-array"}
 
 
 def _renderer(export_format: Format) -> type[ExportRenderer]:
-    name = NAMES_OF_FORMATS.get(export_format.name, export_format.name)
+    name = RENDERER_NAMES.get(export_format.name, export_format.name)
     words = "".join(word.capitalize() for word in name.split("-"))
     members = {"format": name, "media_type": export_format.media_type, "export_format": export_format}
     return type(f"{words}Renderer", (ExportRenderer,), members)
 
 
-_renderers = {name: _renderer(known) for name, known in FORMATS.items()}
-EXPORT_RENDERERS = tuple(_renderers.values())
-CsvRenderer = _renderers["csv"]
-TsvRenderer = _renderers["tsv"]
-NdjsonRenderer = _renderers["ndjson"]
-JsonArrayRenderer = _renderers["json"]
+_RENDERERS = {name: _renderer(known) for name, known in FORMATS.items()}
+EXPORT_RENDERERS = tuple(_RENDERERS.values())
+CsvRenderer = _RENDERERS["csv"]
+TsvRenderer = _RENDERERS["tsv"]
+NdjsonRenderer = _RENDERERS["ndjson"]
+JsonArrayRenderer = _RENDERERS["json"]
 
 
 class ExportListMixin:

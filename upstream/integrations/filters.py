@@ -50,7 +50,7 @@ def parse_ordering(model: type[Model], name: str) -> str:
     """Return `name`, a path to a field with `-` before it for descending order; raise unless it can order rows."""
     fields, lookups = _follow(model, name.removeprefix("-"))
     if lookups or any(field.one_to_many or field.many_to_many for field in fields):
-        raise ColumnError(f"rows cannot be ordered by {name!r}; name a field of theirs or of one related row")
+        raise ColumnError(f"rows cannot be ordered by {name!r}; name a field, or a field of one related row")
     return name
 
 
