@@ -72,7 +72,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	@$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-# A test whose service is missing is skipped. Nothing is marked as complete then, so the next run tries again.
+# Tests that need a missing service are skipped. The target stays unmade then, so that the next run tries again.
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
 	@complete=true; \
 	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
