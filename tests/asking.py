@@ -3,7 +3,7 @@
 import csv
 import io
 
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.test import RequestFactory
 
 from upstream.integrations.signals import export_failed, export_finished, export_started
@@ -13,6 +13,13 @@ SIGNALS = {"started": export_started, "finished": export_finished, "failed": exp
 NAMES = ["Aetna", "Cigna", "Humana"]
 
 _answers = []
+
+
+def create_user(name, *codenames, **flags):
+    """Create a user with the permissions of these codenames."""
+    user = User.objects.create(username=name, **flags)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return user
 
 
 def ask(view, query="", user=None, method="get", **options):

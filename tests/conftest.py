@@ -70,6 +70,18 @@ def customers(db: None) -> list[Any]:
 
 
 @pytest.fixture
+def visitors(db: None) -> dict[str, Any]:
+    """Users by what they may do with customers; "anonymous" is None."""
+    return {
+        "anonymous": None,
+        "staff": asking.create_user("staff", is_staff=True),
+        "view": asking.create_user("view", "view_customer", is_staff=True),
+        "export": asking.create_user("export", "export_customer"),
+        "superuser": asking.create_user("superuser", is_superuser=True),
+    }
+
+
+@pytest.fixture
 def answers() -> Iterator[None]:
     """Close what `tests.asking.ask` gave, and leave the connection open in which the test runs, as Client does."""
     request_finished.disconnect(close_old_connections)

@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.utils.html import format_html
 
-from tests.asking import Told
+from tests.asking import Told, create_user
 from tests.fieldtypes.models import Ticket
 from tests.test_querysets import row as everything
 from upstream.integrations.admin import ExportModelAdmin
@@ -110,15 +110,9 @@ def runs(probe):
     )
 
 
-def user(name, *codenames, **flags):
-    made = User.objects.create(username=name, **flags)
-    made.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    return made
-
-
 @pytest.fixture
 def root(client):
-    client.force_login(user("root", is_staff=True, is_superuser=True))
+    client.force_login(create_user("root", is_staff=True, is_superuser=True))
     return client
 
 
@@ -355,7 +349,7 @@ class TestPermission:
         client = Client()
         if request.param != "anonymous":
             flags = {"is_staff": request.param != "visitor", "is_superuser": request.param == "superuser"}
-            client.force_login(user("one", *codenames.get(request.param, ()), **flags))
+            client.force_login(create_user("one", *codenames.get(request.param, ()), **flags))
         return client, *MATRIX[request.param]
 
     def test_only_who_may_view_and_export_the_model_gets_anything(self, visitor):
@@ -376,7 +370,7 @@ class TestPermission:
         assert ("export_selected" in content) == may_see
 
     def test_a_column_of_another_model_needs_the_permission_to_view_that(self, client):
-        client.force_login(user("one", "view_reportrun", "export_reportrun", is_staff=True))
+        client.force_login(create_user("one", "view_reportrun", "export_reportrun", is_staff=True))
         offered = client.get(url(ReportRun, "export")).context["form"].fields["columns"].initial
         assert "status" in offered
         assert not {"customer", "customer__name"} & set(offered)
@@ -428,7 +422,7 @@ class TestPage:
 
     def test_more_rows_than_may_be_are_said_before_they_are_refused(self, root, monkeypatch):
         monkeypatch.setattr(RunAdmin, "export_limits", Limits(rows=10))
-        assert b"An export may have 10 rows at most." in root.get(url(ReportRun, "export")).content
+        assert b"An export may have at most 10 rows." in root.get(url(ReportRun, "export")).content
         answer = export(root, ReportRun, status=429)
         assert answer["Retry-After"] == "30"
 

@@ -188,7 +188,7 @@ class TestDownloads:
         page.get_by_label("Action:").select_option(label="Export selected drift events")
         page.locator(".actions button[name=index]").click()  # "Go", or as of Django 6.1 "Run"
         count = page.locator(".export-count").inner_text()
-        assert count == "Selected for the export: 3 drift events."
+        assert count == "Selected for export: 3 drift events."
         choose(page, Format="CSV", Profile="Data")
         _, *rows = csv.reader(io.StringIO(save(page)[1].decode(), newline=""))
         assert rows == [as_texts(row) for row in stored(events, f"event.id IN ({','.join(chosen)})")]

@@ -93,7 +93,7 @@ class TestGZipMiddleware:
     def test_behind_others_it_is_told_with_their_names(self, settings, compressing):
         settings.MIDDLEWARE = [SECURITY, SESSIONS, f"{__name__}.passing_middleware", compressing, CONDITIONAL]
         told = messages()["W004"]
-        assert told.startswith(f"{compressing} stands after {SESSIONS}, {__name__}.passing_middleware: ")
+        assert told.startswith(f"{compressing} comes after {SESSIONS}, {__name__}.passing_middleware, ")
         assert 'stream(..., compression="gzip")' in told
 
     @pytest.mark.parametrize(
@@ -270,8 +270,8 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("limits", "reason"),
         [
-            ({"rows_per_day": 5}, "has no rows_per_day"),
-            ({"total": 0}, "total is a number over 0"),
+            ({"rows_per_day": 5}, "unknown limit 'rows_per_day'"),
+            ({"total": 0}, "total must be a number greater than 0"),
             ({"total": 5, "cache": "nowhere"}, "nowhere"),
             (5, "not iterable"),
             (None, "not iterable"),

@@ -46,7 +46,7 @@ class TestConcurrency:
         view = limited(per_user=2)
         running = [ask(view, user=users[0]) for _ in range(2)]
         answer = ask(view, user=users[0])
-        assert "2 exports run already" in refused(answer, 429)
+        assert "2 exports are running already" in refused(answer, 429)
         assert answer["Retry-After"] == "30"
         other = ask(view, user=users[1])
         assert len(rows(other)) == 4
@@ -127,7 +127,7 @@ class TestConcurrency:
         answer = ask(limited(total=1))
         monkeypatch.setattr(type(cache._connections[cache._alias]), method, fail)
         assert len(rows(answer)) == 4
-        assert "the cache fails" in caplog.text
+        assert "the cache that counts running exports fails" in caplog.text
 
     def test_a_cache_that_fails_lets_no_download_begin(self, monkeypatch):
         def fail(*_args, **_kwargs):

@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from upstream.integrations.admin import ExportModelAdmin
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, ReportRun
+from upstream.views import DriftEventExport
 
 
 @admin.register(Customer)
@@ -46,13 +47,8 @@ class DriftEventAdmin(ExportModelAdmin):
     list_select_related = ("customer",)
     raw_id_fields = ("report_run",)
     ordering = ("-created_at",)
-    # Every field, and the names of rows elsewhere: what the list has no room for.
-    export_columns = (
-        *("id", "created_at", "customer__name", "report_run_id", "payer", "cpt_group", "drift_type"),
-        *("baseline_value", "current_value", "delta_value", "severity", "confidence"),
-        *("baseline_start", "baseline_end", "current_start", "current_end", "estimated_revenue_impact"),
-        *("trend_direction", "consecutive_periods", "suppressed", "potential_root_causes"),
-    )
+    # The list has no room for all of them.
+    export_columns = DriftEventExport.columns
 
     @admin.display(description="Revenue impact", ordering="estimated_revenue_impact")
     def impact(self, event: DriftEvent) -> str:

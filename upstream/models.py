@@ -1,6 +1,6 @@
-"""Payer drift: what changed in how insurers decide and pay, found run by run, and who was alerted.
+"""Payer drift: changes in how insurers decide and pay, the runs that found them, and the alerts about them.
 
-A foreign key with ``db_index=False`` is the leading column of an index or constraint of its model.
+A foreign key has ``db_index=False`` if an index or constraint of its model begins with it.
 """
 
 from collections.abc import Iterable

@@ -5,6 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from upstream.integrations.formats import by_name
 from upstream.integrations.views import ExportView
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, DriftType, ReportRun
 
@@ -40,18 +41,18 @@ def index(request: HttpRequest) -> HttpResponse:
         "counts": _counts(),
         "drift_types": _drift_types(),
         "newest": events.order_by("-created_at", "-pk").first(),
-        "formats": {"csv": "CSV", "json": "JSON", "ndjson": "NDJSON"},
+        "formats": by_name(DriftEventExport.formats),
     }
     return render(request, "upstream/index.html", context)
 
 
 class DriftEventExport(ExportView):
-    """Every drift event, or those that the parameters choose, for whoever reaches the page."""
+    """All drift events, or those that the parameters select; open to everyone."""
 
     queryset = DriftEvent.objects.order_by("pk")
     columns = COLUMNS
     ordering_fields = ("id", "created_at", "severity")
-    filter_fields = {  # noqa: RUF012 (as Django's views declare them)
+    filter_fields = {  # noqa: RUF012 (declared as in Django's views)
         "customer": "customer__name",
         "payer": "payer",
         "drift_type": "drift_type",
@@ -74,7 +75,7 @@ def _counts() -> dict[str, int]:
 
 
 def _drift_types() -> list[dict[str, Any]]:
-    """Return label, count and percentage of the largest count, most frequent first."""
+    """Return each type's label, count and percentage of the largest count, the most frequent first."""
     groups = DriftEvent.objects.values_list("drift_type").annotate(count=Count("*")).order_by("-count")
     counts = {DriftType(drift_type).label: count for drift_type, count in groups}
     largest = max(counts.values(), default=0)

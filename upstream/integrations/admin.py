@@ -1,4 +1,4 @@
-"""Exports in Django's admin: a button on the changelist, an action for selected rows, a page to choose, a log."""
+"""Exports in Django's admin: a button on the changelist, an action for selected rows, a form, a log."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -24,19 +24,21 @@ from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, list_columns
-from upstream.integrations.permissions import export_permission
+from upstream.integrations.permissions import export_permission, has_permission
 
-# What the changelist's address says of how the list is shown, and not of which rows it holds.
-HOW_IT_IS_SHOWN = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
+# The changelist's parameters that change how rows are shown, not which rows.
+DISPLAY_PARAMETERS = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
 
 
 class ExportAdminMixin:
-    """Lets those who have the permission `export_<model>` export what the changelist shows.
+    """Lets users with the permission `export_<model>` export what the changelist shows.
 
-    By query, not by primary keys: the filters, the search and the order of the list are those of the export, and
-    memory does not grow with the rows. `export_columns` are what may be chosen, in the words of `list_display`
-    (which they are by default) or Columns; `export_formats` are names or Formats. A column that shows another
-    model needs the permission to view that. Each export is written to the admin log.
+    An export runs the query of the changelist, with its filters, search and order. It does not list primary keys,
+    so memory does not grow with the rows.
+
+    `export_columns` are the columns to choose from: entries as in `list_display`, which is the default, or
+    Columns. `export_formats` are names or Formats. A column that shows another model needs the permission to view
+    that model. Each export is recorded in the admin log.
     """
 
     export_columns: Sequence[Any] | None = None
@@ -60,25 +62,24 @@ class ExportAdminMixin:
             self.actions = [*self.actions, "export_selected"]
 
     def has_export_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may export the rows that they may view."""
-        user: Any = request.user
-        return bool(user.has_perm(export_permission(self.model)))
+        """Whether the user may export the rows that the user may view."""
+        return has_permission(request.user, export_permission(self.model))
 
     def get_export_formats(self) -> list[Format]:
-        """Return the formats that may be chosen."""
+        """Return the formats to choose from."""
         return list(by_name(self.export_formats).values())
 
     def get_export_columns(self, request: HttpRequest) -> Sequence[Any]:
-        """Return what may be chosen as columns, in the words of `list_display`, or Columns."""
+        """Return the columns to choose from: entries as in `list_display`, or Columns."""
         columns: Sequence[Any] = self.export_columns or self.get_list_display(request)  # type: ignore[attr-defined]
         return columns
 
     def get_export_filename(self, request: HttpRequest, queryset: Any, file_format: Format) -> str:  # noqa: ARG002
         """Return the name of the file."""
-        return f"{self.opts.model_name}.{file_format.name}"
+        return file_format.filename(queryset, self.opts.model_name)
 
     def get_export_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows that the changelist shows for the parameters of the request, on all of its pages."""
+        """Return the rows that the changelist shows for the request's parameters, on all pages."""
         changelist = self.get_changelist_instance(request)  # type: ignore[attr-defined]
         queryset: QuerySet[Any] = changelist.queryset
         return queryset
@@ -104,24 +105,24 @@ class ExportAdminMixin:
 
     @admin.action(description=_("Export selected %(verbose_name_plural)s"), permissions=["export"])
     def export_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase:
-        """Show the page that exports the selected rows."""
+        """Show the export form for the selected rows."""
         everything = request.POST.get("select_across") == "1"
         selected = [] if everything else request.POST.getlist(ACTION_CHECKBOX_NAME)
         return self._page(request, queryset, self._form(request), selected)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Show the page on which an export is chosen; answer its form by the download."""
+        """Show the export form, or answer the submitted form with the download."""
         may_view = self.has_view_or_change_permission(request)  # type: ignore[attr-defined]
         if not (may_view and self.has_export_permission(request)):
             raise PermissionDenied
         shown: Any = request.GET.copy()
-        for name in HOW_IT_IS_SHOWN:
+        for name in DISPLAY_PARAMETERS:
             shown.pop(name, None)
         request.GET = shown
         try:
             queryset = self.get_export_queryset(request)
         except IncorrectLookupParameters as error:
-            raise BadRequest("the filters in the address cannot be read") from error
+            raise BadRequest("the filters in the URL are not valid") from error
         selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if selected:
             queryset = self._selected(queryset, selected)
@@ -140,7 +141,7 @@ class ExportAdminMixin:
         try:
             return queryset.filter(pk__in=[self.opts.pk.to_python(key) for key in keys])
         except ValidationError as error:
-            raise BadRequest("the selection cannot be read") from error
+            raise BadRequest("the selection is not valid") from error
 
     def _columns(self, request: HttpRequest, *, labelled: bool) -> dict[str, ListColumn]:
         found = list_columns(self, self.get_export_columns(request), labelled=labelled)
@@ -205,16 +206,16 @@ class ExportAdminMixin:
 
 
 class ExportModelAdmin(ExportAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg, misc]
-    """A ModelAdmin whose rows can be exported."""
+    """A ModelAdmin with exports."""
 
 
 def _without_pages(changelist: Any) -> type:
-    """Return the class of changelists, but one that reads no page of the list and counts nothing."""
+    """Return a subclass of `changelist` that reads no page of rows and counts none."""
     return type(changelist.__name__, (changelist,), {"get_results": lambda _self, _request: None})
 
 
 def _with_relations(queryset: QuerySet[Any], names: Sequence[str]) -> QuerySet[Any]:
-    """Return the queryset so that rows come with the related ones that are shown as text."""
-    if queryset.query.select_related is True:  # which follows no key that may be empty
+    """Return the queryset with these relations fetched along with its rows."""
+    if queryset.query.select_related is True:  # it does not follow nullable keys
         return queryset.prefetch_related(*names)
     return queryset.select_related(*names) if names else queryset

@@ -1,4 +1,4 @@
-"""Exports in the log of Django's admin: who exported what, and how it ended."""
+"""Exports in the admin log: who exported what, and how it ended."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def logged(request: HttpRequest, model: Any, details: dict[str, Any]) -> Callable[[Ending], None]:
-    """Write to the admin log that an export began; return what writes there how it ended.
+    """Record in the admin log that an export began; return a function that records how it ended.
 
-    The message is a JSON object; of an export whose process was killed, it goes on saying "started".
+    The message is a JSON object. If the process is killed, its outcome remains "started".
     """
     user: Any = request.user
     entry = LogEntry.objects.create(
@@ -39,6 +39,6 @@ def logged(request: HttpRequest, model: Any, details: dict[str, Any]) -> Callabl
                 connection.close_if_unusable_or_obsolete()
             entry.save(update_fields=["change_message"])
         except Exception:
-            logger.exception("how an export ended could not be written to the admin log: %s", entry.change_message)
+            logger.exception("the admin log could not record how an export ended: %s", entry.change_message)
 
     return ended

@@ -1,4 +1,4 @@
-"""What a user may choose of an export: names that were declared for it, and nothing else."""
+"""What users may choose for an export: declared names, and nothing else."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -15,14 +15,15 @@ Chosen = TypeVar("Chosen")
 
 
 class ChoiceError(ExportError, ValueError):
-    """A name that was not declared; the text lists those that were."""
+    """A chosen name is not declared; the text lists the declared names."""
 
 
 def keyed_columns(source: Any, columns: Columns | None) -> dict[str, Column] | None:
-    """Return the columns by the names that users choose them by, in their order.
+    """Return the columns by the names that users choose, in order.
 
-    A mapping gives the names itself; else they are what each column reads, or for a callable its header as a
-    slug. Without columns they are those that the source has by default; None where only its first record tells.
+    A mapping gives these names. Otherwise a column is called by the name that it reads or, if it is computed, by
+    the slug of its header. Without `columns` they are the source's default columns, or None if only its first
+    record tells them.
     """
     if isinstance(columns, Mapping):
         return dict(zip(columns, as_columns(columns.values()), strict=True))
@@ -31,32 +32,42 @@ def keyed_columns(source: Any, columns: Columns | None) -> dict[str, Column] | N
         if columns is None:
             return None
     declared = as_columns(columns)
-    keyed = {column.name or slugify(str(column.header)) or "column": column for column in declared}
+    keyed = {name_of(column): column for column in declared}
     if len(keyed) < len(declared):
-        raise ImproperlyConfigured("two columns have the same name: declare them as a mapping of names to columns")
+        raise ImproperlyConfigured("two columns have the same name; declare them as a mapping of names to columns")
     return keyed
 
 
+def name_of(column: Column) -> str:
+    """Return the name that users choose a column by if none is declared."""
+    return column.name or slug_of(str(column.header))
+
+
+def slug_of(label: str) -> str:
+    """Return a label as a name for URLs; it is never empty."""
+    return slugify(label) or "column"
+
+
 def chosen(what: str, wanted: Iterable[str], declared: Mapping[str, Chosen]) -> list[Chosen]:
-    """Return what stands in `declared` under the `wanted` names, in their order; raise ChoiceError for others."""
+    """Return the values of the `wanted` names in `declared`, in order; raise ChoiceError for unknown names."""
     names = list(dict.fromkeys(wanted))
     if unknown := [name for name in names if name not in declared]:
-        known = ", ".join(declared) or "none"
-        raise ChoiceError(f"there is no {what} {', '.join(map(repr, unknown))}; there is {known}")
+        choices = f"choose from: {', '.join(declared)}" if declared else "there is none to choose"
+        raise ChoiceError(f"unknown {what} {', '.join(map(repr, unknown))}; {choices}")
     return [declared[name] for name in names]
 
 
 def listed(values: Iterable[str]) -> list[str]:
-    """Return the names in `values`, each of which may hold several with commas between."""
+    """Return the names in `values`; one value may hold several, separated by commas."""
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
 def as_mapping(names: Names) -> Mapping[str, str]:
-    """Return a mapping as it is, and a sequence of names as one from each to itself."""
+    """Return a mapping unchanged, and names as a mapping of each to itself."""
     return names if isinstance(names, Mapping) else {name: name for name in names}
 
 
 def chosen_ordering(wanted: Iterable[str], declared: Names) -> list[str]:
-    """Return the fields that rows are ordered by; `-` in front of a declared name turns its order round."""
+    """Return the fields to order rows by; `-` before a declared name reverses its order."""
     fields = as_mapping(declared)
     return chosen("ordering", wanted, {**fields, **{f"-{name}": f"-{field}" for name, field in fields.items()}})

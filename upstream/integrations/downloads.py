@@ -1,4 +1,4 @@
-"""download(): the answer to a request for an export, within its limits, told to whoever listens."""
+"""The response to a request for an export: within limits, and reported by signals."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,13 +15,13 @@ from upstream.integrations.signals import Outcome, export_failed, export_finishe
 from upstream.streaming import ByteStream, Column, DeadlineError, LimitError, stream, to_response
 from upstream.streaming.encoders.protocol import Encoder
 
-# Servers that end a body cleanly, or only by closing the connection, though it broke off (wsgiref, runserver).
+# Servers that end a broken body cleanly or just close the connection; WSGIServer is wsgiref's and runserver's.
 HIDING_SERVERS = ("WSGIServer/", "Granian")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a download ended; `rows` and `bytes` were sent, `seconds` passed since the request was taken up."""
+    """How a download ended: the `rows` and `bytes` sent, and the `seconds` since the request."""
 
     outcome: Outcome
     rows: int
@@ -42,13 +42,16 @@ def download(
     spool: bool | None = None,
     record: Callable[[], Callable[[Ending], None]] | None = None,
 ) -> HttpResponseBase:
-    """Return the download of `source` that `request` asks for; HEAD is answered without a query.
+    """Return the response to `request` with the rows of `source`; HEAD is answered without a query.
 
-    `spool` is as for `to_response`; by default it is true where a client would not see that a live download broke
-    off: HTTP/1.0, servers that hide it, and a transaction around the view that ends before the body is sent.
-    What is over a limit before the first byte is a 429. `limits` are those of the site by default. The signals
-    come from `sender`; before them `record` is called as the download begins, and what it returns as it ends, even
-    where its reader goes away. Other errors before the first byte are raised, later ones break the connection.
+    `spool` is the option of `to_response`. By default a download is spooled if a live one could break off
+    unnoticed: over HTTP/1.0, on some servers, and in a transaction that ends before the body is sent.
+
+    `limits` default to the site's. A limit exceeded before the first byte is answered with 429; any other error
+    before it is raised, and an error after it breaks the connection.
+
+    The signals come from `sender`. `record` is called before the first signal, and the function it returns before
+    the last, even if the client disconnects.
     """
     limits = limits or Limits.of_site()
     chunks = stream(source, columns, encoder, timeout=limits.seconds, max_rows=limits.rows, max_bytes=limits.bytes)
@@ -73,14 +76,14 @@ def download(
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> HttpResponse:
-    """Return a short answer that says why there is no download."""
+    """Return a short plain-text response that says why there is no download."""
     return HttpResponse(f"{text}\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def breaks_show(request: HttpRequest) -> bool:
-    """Whether the next reader, a client or a proxy, sees that a body without a length broke off.
+    """Whether the client, or the proxy in between, notices that a body without a length broke off.
 
-    HTTP/1.0, which granian calls 1, has no chunks whose last would be missing.
+    HTTP/1.0, which granian calls 1, has no chunked encoding, so no final chunk can be missing.
     """
     if isinstance(request, ASGIRequest):
         return request.scope.get("http_version") not in ("1.0", "1")
@@ -90,7 +93,7 @@ def breaks_show(request: HttpRequest) -> bool:
 
 @dataclass
 class _Watch:
-    """One download from the request to its end, which comes once."""
+    """One download from its request to its end, which is reported once."""
 
     request: HttpRequest
     chunks: ByteStream
@@ -136,7 +139,7 @@ class _Watch:
 
 
 class _Body(Iterator[bytes]):
-    """The body of a response, counted; whatever ends it is told."""
+    """The body of a response: counts the bytes sent, and reports how the body ended."""
 
     def __init__(self, body: Iterator[bytes], watch: _Watch, length: int | None) -> None:
         self._body = body

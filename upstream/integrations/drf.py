@@ -1,8 +1,8 @@
-"""List endpoints of Django REST framework as exports; it needs the extra `upstream[drf]`.
+"""List endpoints of Django REST framework as exports; needs the extra `upstream[drf]`.
 
     class EventViewSet(ExportListMixin, ReadOnlyModelViewSet): ...
 
-`?format=csv` (tsv, ndjson, json-array) or an Accept header then streams all that the view lists.
+`?format=csv` (or tsv, ndjson, json-array) or an Accept header then streams every row that the view lists.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,7 @@ from upstream.integrations.choices import ChoiceError, chosen, listed
 from upstream.integrations.downloads import download
 from upstream.integrations.formats import FORMATS, Format, Profile
 from upstream.integrations.limits import Limits
-from upstream.integrations.permissions import ACTION
-from upstream.integrations.permissions import export_permission as permission_to_export
+from upstream.integrations.permissions import ACTION, has_permission, required_permission
 from upstream.integrations.serializer_columns import columns_of, field_names
 from upstream.streaming import Column
 from upstream.streaming._optional import optional
@@ -30,56 +29,53 @@ BaseRenderer: Any = optional("rest_framework.renderers", "drf").BaseRenderer
 
 
 class ExportRenderer(BaseRenderer):  # type: ignore[misc]
-    """Asks a view for its list as an export in `export_format`, which the view itself streams."""
+    """Makes a view with `ExportListMixin` answer its list as a download in `export_format`."""
 
     export_format: Format
     charset = None
 
     def render(self, data: Any, _accepted: str | None = None, renderer_context: Any = None) -> Any:
-        """Return JSON, and say so: what is no export, such as an error, is not to look like rows."""
+        """Return JSON and declare it as JSON, so that an error does not look like rows."""
         json = JSONRenderer()
         if renderer_context and "response" in renderer_context:
             renderer_context["response"]["Content-Type"] = json.media_type
         return json.render(data, json.media_type, renderer_context)
 
 
-class CsvRenderer(ExportRenderer):
-    format, export_format = "csv", FORMATS["csv"]
-    media_type = export_format.media_type
+# REST framework's own "json" shows the list in pages, so the array of all rows needs another name.
+RENDERER_NAMES = {"json": "json-array"}
 
 
-class TsvRenderer(ExportRenderer):
-    format, export_format = "tsv", FORMATS["tsv"]
-    media_type = export_format.media_type
+def _renderer(export_format: Format) -> type[ExportRenderer]:
+    name = RENDERER_NAMES.get(export_format.name, export_format.name)
+    words = "".join(word.capitalize() for word in name.split("-"))
+    members = {"format": name, "media_type": export_format.media_type, "export_format": export_format}
+    return type(f"{words}Renderer", (ExportRenderer,), members)
 
 
-class NdjsonRenderer(ExportRenderer):
-    format, export_format = "ndjson", FORMATS["ndjson"]
-    media_type = export_format.media_type
-
-
-class JsonArrayRenderer(ExportRenderer):
-    """One array of all objects. DRF's own "json" stays the list in pages, and what `application/json` gets."""
-
-    format, export_format = "json-array", FORMATS["json"]
-    media_type = export_format.media_type
-
-
-EXPORT_RENDERERS = (CsvRenderer, TsvRenderer, NdjsonRenderer, JsonArrayRenderer)
+_RENDERERS = {name: _renderer(known) for name, known in FORMATS.items()}
+EXPORT_RENDERERS = tuple(_RENDERERS.values())
+CsvRenderer = _RENDERERS["csv"]
+TsvRenderer = _RENDERERS["tsv"]
+NdjsonRenderer = _RENDERERS["ndjson"]
+JsonArrayRenderer = _RENDERERS["json"]
 
 
 class ExportListMixin:
-    """Streams what a view lists, all pages of it; put it before DRF's own classes, such as ReadOnlyModelViewSet.
+    """Streams all rows that a view lists; put it before REST framework's classes, such as ReadOnlyModelViewSet.
 
-    Rows are those of the view's `get_queryset()` and filters, in their order; its permissions and throttles hold.
-    Columns are the readable fields of its serializer, and `?columns=id,payer` chooses from them. What stands for
-    a field of the model is read from the database and written as in all exports; the rest the serializer makes.
-    `export_columns` names the columns where a serializer's own `to_representation()` gives others than its fields.
+    The rows are those of `get_queryset()` after the view's filters, in the same order but without pages. The
+    view's permissions and throttles apply.
 
-    `export_permission` is what a user must have beside the view's permissions: by default that to export the model
-    (`app.export_model`); None is an export for whoever may list. `export_profile`, `export_limits` and `spool` are
-    the `profile`, `export_limits` and `spool` of `upstream.integrations.views.ExportMixin`. Errors, and answers
-    that are no list, are in the view's own format.
+    The columns are the readable fields of the serializer; `?columns=id,payer` chooses from them. A serializer
+    field that returns a model field unchanged is read from the database and written as in every export; the
+    serializer renders the others. If a custom `to_representation()` returns other keys, list them in
+    `export_columns`.
+
+    `export_permission` is the permission that a user needs in addition to the view's: by default the one to export
+    the model (`app.export_model`); None lets everyone export who may list. `export_profile`, `export_limits` and
+    `spool` are the `profile`, `export_limits` and `spool` of `upstream.integrations.views.ExportMixin`. Errors,
+    and responses other than lists, are in the view's own format.
     """
 
     export_columns: Sequence[str] | None = None
@@ -102,13 +98,13 @@ class ExportListMixin:
         return shown
 
     def _exported(self, export_format: Format) -> HttpResponseBase:
-        """Return the export of the view's list, or raise the exception of DRF that refuses it."""
+        """Return the export of the view's list, or raise the REST framework exception that refuses it."""
         queryset: Any = self.get_queryset()  # type: ignore[attr-defined]
         if not self.has_export_permission(queryset):
             self.permission_denied(self.request)  # type: ignore[attr-defined]
         queryset = self.filter_queryset(queryset)  # type: ignore[attr-defined]
         return download(
-            self.request._request,  # noqa: SLF001 (Django's own, with the user that DRF authenticated)
+            self.request._request,  # noqa: SLF001 (Django's request; REST framework set its user)
             queryset,
             self.get_export_columns(queryset),
             export_format.encoder_for(self.export_profile),
@@ -119,24 +115,17 @@ class ExportListMixin:
         )
 
     def has_export_permission(self, queryset: Any) -> bool:
-        """Whether the request's user may have the export."""
-        user = self.request.user
-        if self.export_permission is None:
-            return True
-        model = getattr(queryset, "model", None)
-        if self.export_permission == ACTION and model is None:
-            raise ImproperlyConfigured(
-                f"{type(self).__name__} exports no model: export_permission = 'app.codename', or None for everyone"
-            )
-        name = permission_to_export(model) if self.export_permission == ACTION else self.export_permission
-        return user is not None and user.has_perm(name)
+        """Whether the user may export the queryset."""
+        attribute = f"{type(self).__name__}.export_permission"
+        name = required_permission(self.export_permission, lambda: getattr(queryset, "model", None), attribute)
+        return has_permission(self.request.user, name)
 
     def get_export_columns(self, queryset: Any) -> Sequence[Column]:
-        """Return the columns of the serializer that the request chooses, by default all of them."""
+        """Return the columns that the request chooses from those of the serializer, by default all."""
         many = self.get_serializer(queryset, many=True)  # type: ignore[attr-defined]
         if type(many).to_representation is not serializers.ListSerializer.to_representation:
             raise ImproperlyConfigured(
-                f"{type(many).__name__} makes its list of all rows at once: it cannot stream"
+                f"{type(many).__name__}.to_representation() needs all rows at once; use the default ListSerializer"
             )
         names = self.export_columns or field_names(many.child)
         wanted = listed(self.request.query_params.getlist("columns"))
@@ -148,9 +137,7 @@ class ExportListMixin:
 
     def get_export_filename(self, queryset: Any, export_format: Format) -> str:
         """Return the name of the file: `export_filename` or the name of the model, with the format's suffix."""
-        model = getattr(queryset, "model", None)
-        stem = self.export_filename or (model._meta.model_name if model else "export")
-        return f"{stem}.{export_format.name}"
+        return export_format.filename(queryset, self.export_filename)
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         is_export = isinstance(getattr(request, "accepted_renderer", None), ExportRenderer)

@@ -1,4 +1,4 @@
-"""Filters and orderings given as text, checked against the fields of a model."""
+"""Filters and orderings from text, checked against the fields of a model."""
 
 import json
 from collections.abc import Callable
@@ -7,32 +7,32 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.core.exceptions import FieldError, ValidationError
 from django.db.models import BooleanField, JSONField, Model, Q
 from django.utils.timezone import is_naive, make_aware
 
 from upstream.streaming import ColumnError
 from upstream.streaming.columns import unknown_column
-from upstream.streaming.sources.model_columns import is_sensitive, known_names
+from upstream.streaming.sources.model_columns import field_named, is_sensitive, known_names
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})
 
 
 def parse_filter(model: type[Model], text: str) -> Q:
-    """Return the condition of a text such as `severity__gte=0.7`, `status__in=sent,failed`, `note__isnull=yes`."""
+    """Return the condition for a text: `severity__gte=0.7`, `status__in=sent,failed` or `note__isnull=yes`."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ColumnError(f"{text!r} is no filter: NAME=VALUE, such as severity__gte=0.7")
+        raise ColumnError(f"{text!r} is not a filter; write NAME=VALUE, such as severity__gte=0.7")
     return condition(model, name, value, called=f"filter {text!r}")
 
 
 def condition(model: type[Model], name: str, text: str, *, called: str) -> Q:
-    """Return the condition that a field or lookup of `model` has the value written as `text`.
+    """Return the condition that `name`, a path to a field with or without a lookup, matches the value in `text`.
 
-    Values are read as the field reads them; those of `in` and `range` stand between commas. A condition on many
-    related rows selects a row once, however many of them match. A name that is unknown or sensitive, or a value
-    that the field does not take, is a ColumnError; its text says of which condition by the name it is `called`.
+    The field parses the value; `in` and `range` take values separated by commas. A row is selected once, however
+    many related rows match. An unknown or sensitive name, or a value that the field rejects, raises ColumnError;
+    the text of a rejected value begins with `called`.
     """
     fields, lookups = _follow(model, name)
     try:
@@ -47,26 +47,26 @@ def condition(model: type[Model], name: str, text: str, *, called: str) -> Q:
 
 
 def parse_ordering(model: type[Model], name: str) -> str:
-    """Return `name`, a field or lookup with `-` in front for descending order, if it may order rows."""
+    """Return `name`, a path to a field with `-` before it for descending order; raise unless it can order rows."""
     fields, lookups = _follow(model, name.removeprefix("-"))
     if lookups or any(field.one_to_many or field.many_to_many for field in fields):
-        raise ColumnError(f"rows cannot be ordered by {name!r}: name a field, or one of a single related row")
+        raise ColumnError(f"rows cannot be ordered by {name!r}; name a field, or a field of one related row")
     return name
 
 
 def _follow(model: type[Model], name: str) -> tuple[list[Any], list[str]]:
-    """Return the fields that `name` leads through, and the transforms and lookups after them."""
+    """Return the fields along the path `name`, and the transforms and lookups after them."""
     parts = name.split("__")
     fields: list[Any] = []
     at: type[Model] | None = model
     for part in parts:
-        field = _field(at, part) if at else None
+        field = field_named(at, part) if at else None
         if field is None:
             if at and not (fields and _is_lookup(fields[-1], part)):
                 raise unknown_column(part, known_names(at), at.__name__)
             break
         if is_sensitive(field.name):
-            raise ColumnError(f"{name!r} names a sensitive field, and filters could guess what it holds")
+            raise ColumnError(f"{name!r} names a sensitive field; filters and orderings could reveal its values")
         fields.append(field)
         at = field.related_model if field.is_relation else None
     return fields, parts[len(fields) :]
@@ -74,15 +74,6 @@ def _follow(model: type[Model], name: str) -> tuple[list[Any], list[str]]:
 
 def _is_lookup(field: Any, name: str) -> bool:
     return bool(hasattr(field, "get_lookup") and (field.get_lookup(name) or field.get_transform(name)))
-
-
-def _field(model: type[Model], name: str) -> Any:
-    if name == "pk":
-        return model._meta.pk
-    try:
-        return model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return None
 
 
 def _value(field: Any, lookups: list[str], text: str) -> Any:
@@ -101,7 +92,7 @@ def _value(field: Any, lookups: list[str], text: str) -> Any:
         return read(text)
     values = [read(part) for part in text.split(",")]
     if lookup == "range" and len(values) != 2:
-        raise ValueError("a range is two values with a comma between them")
+        raise ValueError("a range needs two values separated by a comma")
     return values
 
 

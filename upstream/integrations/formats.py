@@ -1,7 +1,8 @@
-"""The formats that a user can choose: their names, and which encoder writes them."""
+"""The formats that users choose from: their names, and the encoder that writes each."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, get_args
 
 from django.utils.translation import gettext_lazy as _
@@ -15,38 +16,55 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: `name` stands in URLs and is the suffix of files, `label` is for people, and may be lazy.
+    """A format as users see it: `name` stands in URLs, `label` on pages; the label may be translated lazily.
 
-    `for_people` is the encoder of the profile "excel", where the format has one.
+    `for_people` is the encoder for the profile "excel", if the format has one. File names end with the encoder's
+    suffix; those with one of `other_suffixes` are recognized too.
     """
 
     name: str
     label: Any
     encoder: Encoder
     for_people: Encoder | None = None
+    other_suffixes: tuple[str, ...] = ()
 
     @property
     def media_type(self) -> str:
-        """The content type without its parameters, as an Accept header names it."""
+        """The content type without its parameters, as in an Accept header."""
         return self.encoder.content_type.partition(";")[0]
 
     def encoder_for(self, profile: Profile) -> Encoder:
-        """Return the encoder of a profile."""
+        """Return the encoder for a profile."""
         return self.for_people if self.for_people and profile == "excel" else self.encoder
 
+    def filename(self, source: Any, stem: str = "") -> str:
+        """Return a file name: `stem`, by default the model name of `source`, and the suffix of the encoder."""
+        model = getattr(source, "model", None)
+        return (stem or (model._meta.model_name if model else "export")) + self.encoder.suffix
 
+
+# A new format needs one line here, and nothing anywhere else.
 FORMATS: Mapping[str, Format] = {
     known.name: known
     for known in (
         Format("csv", "CSV", Csv(), Csv(profile="excel")),
         Format("tsv", _("TSV, separated by tabs"), Csv(delimiter="\t"), Csv(delimiter="\t", profile="excel")),
         Format("json", "JSON", Json()),
-        Format("ndjson", _("NDJSON, one object a line"), JsonLines()),
+        Format("ndjson", _("NDJSON, one object per line"), JsonLines(), other_suffixes=(".jsonl",)),
     )
 }
 
 
 def by_name(formats: Iterable[str | Format]) -> dict[str, Format]:
-    """Return formats by their names; a string is one of those that come with the package."""
+    """Return formats by name; strings are names in FORMATS."""
     resolved = [FORMATS[one] if isinstance(one, str) else one for one in formats]
     return {one.name: one for one in resolved}
+
+
+def format_of(path: PurePath) -> Format | None:
+    """Return the first format with the suffix of `path`, or None."""
+    return next((known for known in FORMATS.values() if path.suffix in _suffixes(known)), None)
+
+
+def _suffixes(known: Format) -> tuple[str, ...]:
+    return (known.encoder.suffix, *known.other_suffixes)

@@ -1,4 +1,4 @@
-"""What a user of the admin chooses for an export."""
+"""The form in which users of the admin choose an export."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,13 +9,13 @@ from django.utils.translation import gettext_lazy as _
 from upstream.integrations.formats import Format
 
 PROFILE_CHOICES = (
-    ("excel", _("Spreadsheet: labels as headers, and nothing that would be taken for a formula")),
-    ("data", _("Data: field names as headers, and every value exactly as it is")),
+    ("excel", _("Spreadsheet: labels as headers, and no text that runs as a formula")),
+    ("data", _("Data: field names as headers, and every value unchanged")),
 )
 
 
 class ExportForm(forms.Form):
-    """The choice of a format, a profile and columns: all of them to begin with."""
+    """Format, profile and columns of an export; at first all columns are chosen."""
 
     format = forms.ChoiceField(label=_("Format"), widget=forms.RadioSelect)
     profile = forms.ChoiceField(
@@ -23,7 +23,6 @@ class ExportForm(forms.Form):
         choices=PROFILE_CHOICES,
         widget=forms.RadioSelect,
         initial="excel",
-        help_text=_("JSON and NDJSON are always data."),
     )
     columns = forms.MultipleChoiceField(
         label=_("Columns"),
@@ -33,10 +32,11 @@ class ExportForm(forms.Form):
 
     def __init__(self, *args: Any, formats: Iterable[Format], columns: Iterable[tuple[str, str]], **kwargs: Any):
         super().__init__(*args, **kwargs)
-        names = [(one.name, one.label) for one in formats]
-        listed = list(columns)
-        self._choose("format", names, names[0][0])
-        self._choose("columns", listed, [name for name, _ in listed])
+        offered, listed = list(formats), list(columns)
+        self._choose("format", [(one.name, one.label) for one in offered], offered[0].name)
+        self._choose("columns", listed, [name for name, _label in listed])
+        if always_data := [str(one.label) for one in offered if one.for_people is None]:
+            self.fields["profile"].help_text = _("Always data: %(formats)s") % {"formats": "; ".join(always_data)}
 
     def _choose(self, name: str, choices: list[tuple[str, Any]], initial: Any) -> None:
         field: Any = self.fields[name]

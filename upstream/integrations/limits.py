@@ -1,4 +1,4 @@
-"""How much the downloads of a site may take: at a time, and each of them."""
+"""Limits on downloads: how many run at once, and how large each may be."""
 
 import logging
 import secrets
@@ -19,22 +19,22 @@ from upstream.streaming import ExportError, LimitError
 logger = logging.getLogger(__name__)
 
 SETTING = "UPSTREAM_EXPORT_LIMITS"
-# A slot whose holder was killed is free again after so long; one that is read from is renewed.
+# A running download renews its slots; those of a killed one are free again after this time.
 LEASE_SECONDS = 120
 
 
 class BusyError(ExportError):
-    """As many exports run as may run at a time."""
+    """The maximum number of concurrent exports is reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What downloads may take; None is no limit.
+    """Limits on downloads; None is no limit.
 
-    `per_user` and `total` are how many may run at a time, for one user (or one address, where nobody is logged in)
-    and for all; they are counted in the cache of that alias, which the processes of a site have to share. `rows`,
-    `bytes` and `seconds` are for each. A download that is over a limit before its first byte is answered by 429
-    with `Retry-After: retry_after`; one that goes over it later breaks off.
+    `per_user` and `total` limit how many run at once: for one user, or one address if nobody is logged in, and for
+    all users together. They are counted in the cache with the alias `cache`, which all processes of the site must
+    share. `rows`, `bytes` and `seconds` limit each download. A limit exceeded before the first byte is answered
+    with 429 and `Retry-After: retry_after`; one exceeded later breaks the download off.
     """
 
     per_user: int | None = None
@@ -49,30 +49,31 @@ class Limits:
         for name in ("per_user", "total", "rows", "bytes", "seconds", "retry_after"):
             limit = getattr(self, name)
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
-                raise ImproperlyConfigured(f"{name} is a number over 0, not {limit!r}")
+                raise ImproperlyConfigured(f"{name} must be a number greater than 0, not {limit!r}")
 
     @classmethod
     def of_site(cls) -> Self:
-        """Return the limits in the setting UPSTREAM_EXPORT_LIMITS, a dict of these names."""
+        """Return the limits in the setting UPSTREAM_EXPORT_LIMITS, a dict of the fields of this class."""
         given = getattr(settings, SETTING, {})
         known = {field.name for field in fields(cls)}
         if unknown := set(given) - known:
             raise ImproperlyConfigured(
-                f"{SETTING} has no {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+                f"unknown limit {', '.join(map(repr, sorted(unknown)))} in {SETTING}; "
+                f"choose from: {', '.join(sorted(known))}"
             )
         return cls(**given)
 
     def check_rows(self, source: Any) -> None:
-        """Raise LimitError for a queryset of too many rows; other sources are counted as they are read."""
+        """Raise LimitError if a queryset has too many rows; other sources are counted while they are read."""
         if self.rows is None or not isinstance(source, QuerySet):
             return
         counted = source if source.query.is_sliced else source.order_by()[: self.rows + 1]
         if counted.count() > self.rows:
-            raise LimitError(f"the export has more than {self.rows:,} rows: narrow it down")
+            raise LimitError(f"the export has more than {self.rows:,} rows; narrow it with filters")
 
 
 class Slots:
-    """The places of one download among those that may run at a time; use it once."""
+    """The slots that one download holds while it runs; use an instance for one download."""
 
     def __init__(self, limits: Limits, request: HttpRequest) -> None:
         self._limits, self._request = limits, request
@@ -82,21 +83,21 @@ class Slots:
         self._renewed = monotonic()
 
     def take(self) -> None:
-        """Take a place for the user and one among all; raise BusyError where none is free."""
+        """Take a slot of the user and one of the total; raise BusyError if none is free."""
         limits = self._limits
-        places = {} if limits.per_user is None else {f"user:{_who(self._request)}": limits.per_user}
+        counts = {} if limits.per_user is None else {f"user:{_who(self._request)}": limits.per_user}
         if limits.total is not None:
-            places["all"] = limits.total
-        for group, number in places.items():
-            keys = (f"upstream:export:{group}:{place}" for place in range(number))
+            counts["all"] = limits.total
+        for group, count in counts.items():
+            keys = (f"upstream:export:{group}:{slot}" for slot in range(count))
             key = next((key for key in keys if self._cache.add(key, self._token, LEASE_SECONDS)), None)
             if key is None:
                 self.free()
-                raise BusyError(f"{number} exports run already: try again when one of them has ended")
+                raise BusyError(f"{count} exports are running already; try again when one of them has ended")
             self._held.append(key)
 
     def renew(self) -> None:
-        """Keep the places; call it as often as you like."""
+        """Keep the slots for another lease; frequent calls are cheap."""
         if self._held and monotonic() - self._renewed > LEASE_SECONDS / 4:
             self._renewed = monotonic()
             with _tolerated():
@@ -105,7 +106,7 @@ class Slots:
                         self._cache.touch(key, LEASE_SECONDS)
 
     def free(self) -> None:
-        """Give the places back, but for those that ran out and are another's by now."""
+        """Give the slots back, except those that expired and belong to another download by now."""
         held, self._held = self._held, []
         with _tolerated():
             for key in held:
@@ -115,11 +116,11 @@ class Slots:
 
 @contextmanager
 def _tolerated() -> Iterator[None]:
-    """Log an error of the cache, which is no reason to break a download that is under way: its places run out."""
+    """Log an error of the cache without breaking the running download; its slots expire by themselves."""
     try:
         yield
     except Exception:
-        logger.exception("the cache fails that the limits of exports are counted in")
+        logger.exception("the cache that counts running exports fails; downloads go on")
 
 
 def _who(request: HttpRequest) -> str:

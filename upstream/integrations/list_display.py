@@ -1,4 +1,4 @@
-"""What the changelist of a model admin shows, as columns of an export."""
+"""The columns of a changelist as columns of an export."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -7,20 +7,22 @@ from itertools import count
 from typing import Any
 
 from django.contrib.admin.utils import label_for_field
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
+from django.core.exceptions import ObjectDoesNotExist
 from django.utils.html import strip_tags
-from django.utils.text import capfirst, slugify
+from django.utils.text import capfirst
 
-from upstream.integrations.permissions import view_permission
+from upstream.integrations.choices import name_of, slug_of
+from upstream.integrations.permissions import has_permission, view_permission
 from upstream.streaming import Column
+from upstream.streaming.sources.model_columns import field_named
 
 
 @dataclass(frozen=True, slots=True)
 class ListColumn:
-    """A column that users choose by its `name`, and read as its `label`.
+    """A column that users choose by `name` and see as `label`.
 
-    `models` are those besides the list's own whose rows it shows; `relation` is the foreign key among the list's
-    fields whose row it shows as text, and that has to be read along.
+    `models` are the other models that it shows. `relation` is the relation that it shows as text; the query has to
+    fetch it with the rows.
     """
 
     name: str
@@ -30,15 +32,15 @@ class ListColumn:
     relation: str | None = None
 
     def is_allowed(self, user: Any) -> bool:
-        """Whether the user may view the rows of other models that it shows."""
-        return all(user.has_perm(view_permission(model)) for model in self.models)
+        """Whether the user may view the other models that the column shows."""
+        return all(has_permission(user, view_permission(model)) for model in self.models)
 
 
 def list_columns(model_admin: Any, names: Iterable[Any], *, labelled: bool) -> dict[str, ListColumn]:
-    """Return the columns of what `list_display` may hold, and of Columns, by their names.
+    """Return the columns for Columns and for entries as in `list_display`, by name.
 
-    The header of one is its name, or with `labelled` the label that the list shows; a Column keeps its own. A
-    foreign key is written as the text of its row, and of HTML the text is left.
+    The header is the name or, with `labelled`, the label that the list shows; a Column keeps its own. A foreign
+    key is written as the text of its row, HTML without its tags.
     """
     found: dict[str, ListColumn] = {}
     for name in names:
@@ -52,21 +54,20 @@ def list_columns(model_admin: Any, names: Iterable[Any], *, labelled: bool) -> d
 def _list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
     model = model_admin.model
     if isinstance(name, Column):
-        own = name.name or slugify(str(name.header)) or "column"
-        return ListColumn(own, str(name.header), name, _models_on_the_way(model, name.name or ""))
+        return ListColumn(name_of(name), str(name.header), name, _models_along(model, name.name or ""))
     label = capfirst(" ".join(str(label_for_field(name, model, model_admin)).split()))
     key = _key(name, model, label)
     header = label if labelled else key
     field = _field(model, name)
     if field is not None:
-        if not field.is_relation or name != field.name:  # a key alone, as in customer_id
+        if not field.is_relation or name != field.name:  # the key alone, such as customer_id
             return ListColumn(key, label, Column(name, header))
         accessor = name if field.concrete else field.get_accessor_name()
         text = _as_text(lambda row: related if (related := getattr(row, accessor)) is None else str(related))
         return ListColumn(key, label, Column(text, header), (field.related_model,), relation=name)
     if compute := _computed(model_admin, name):
         return ListColumn(key, label, Column(_as_text(compute), header))
-    if models := _models_on_the_way(model, name):
+    if models := _models_along(model, name):
         return ListColumn(key, label, Column(name, header), models)
     return ListColumn(key, label, Column(name, header, _without_tags))
 
@@ -75,28 +76,25 @@ def _key(name: Any, model: Any, label: str) -> str:
     if name == "__str__":
         return str(model._meta.model_name)
     text = name if isinstance(name, str) else getattr(name, "__name__", "")
-    return text if text.isidentifier() else slugify(label) or "column"
+    return text if text.isidentifier() else slug_of(label)
 
 
 def _field(model: Any, name: Any) -> Any:
-    """Return the field or relation of that name; None for all else, a generic foreign key among it."""
-    try:
-        field = model._meta.get_field(name) if isinstance(name, str) else None
-    except FieldDoesNotExist:
-        return None
+    """Return the field or relation of that name; None if there is none, or if it is a generic foreign key."""
+    field = field_named(model, name) if isinstance(name, str) else None
     return None if field and field.is_relation and field.related_model is None else field
 
 
 def _computed(model_admin: Any, name: Any) -> Callable[[Any], Any] | None:
-    """Return the function of a row that the list calls under that name, unless it is the model's own."""
+    """Return the function that the list calls for a row under this name, unless it is the model's own."""
     if name == "__str__":
         return str
     found = name if callable(name) else getattr(model_admin, name, None)
     return found if callable(found) else None
 
 
-def _models_on_the_way(model: Any, name: str) -> tuple[Any, ...]:
-    """Return the models that `name` leads to through relations, with `__` between."""
+def _models_along(model: Any, name: str) -> tuple[Any, ...]:
+    """Return the models along the path `name`, in order."""
     models: list[Any] = []
     for part in name.split("__")[:-1]:
         field = _field(model, part)
@@ -111,7 +109,7 @@ def _as_text(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def read(row: Any) -> Any:
         try:
             return _without_tags(compute(row))
-        except ObjectDoesNotExist:  # an empty cell in the list
+        except ObjectDoesNotExist:  # the list shows an empty cell too
             return None
 
     return read

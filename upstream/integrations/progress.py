@@ -1,4 +1,4 @@
-"""Progress on a terminal: a line that tells how far a run is, and one in the end."""
+"""Progress on a terminal: a line while a run goes on, and a summary at its end."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Meter:
-    """What a run has done so far: called with rows and bytes, it moves the line."""
+    """The progress of a run; calling it with the rows and bytes so far updates the line."""
 
     def __init__(self, line: Any = None, process: Any = None) -> None:
         self.line, self.process = line, process
@@ -41,7 +41,7 @@ class Meter:
 
 @contextmanager
 def metered(total: int | None = None, *, visible: bool = True) -> Iterator[Meter]:
-    """Give a meter, shown as a line on standard error where that is a terminal and `visible` is true."""
+    """Yield a meter; it shows a line on standard error if that is a terminal and `visible` is true."""
     shown = visible and sys.stderr.isatty()
     libraries = _libraries(shown)
     if libraries is None:

@@ -1,9 +1,9 @@
-"""The fields of a serializer of Django REST framework, as columns of an export; it needs `upstream[drf]`."""
+"""The fields of a REST framework serializer as columns of an export; needs the extra `upstream[drf]`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
@@ -11,6 +11,7 @@ from django.db.models.query import ModelIterable
 from upstream.integrations.choices import chosen
 from upstream.streaming import Column, ColumnError
 from upstream.streaming._optional import optional
+from upstream.streaming.sources.model_columns import field_named
 
 ISO_8601 = optional("rest_framework", "drf").ISO_8601
 serializers = optional("rest_framework.serializers", "drf")
@@ -19,17 +20,17 @@ PKOnlyObject = optional("rest_framework.relations", "drf").PKOnlyObject
 
 
 def field_names(serializer: Any) -> Sequence[str]:
-    """Return the names of a serializer's readable fields, which are the columns by default."""
+    """Return the names of the serializer's readable fields: the default columns."""
     names = [field.field_name for field in _readable(serializer)]
     if not names:
-        raise ImproperlyConfigured(f"{type(serializer).__name__} has no fields: name its keys in export_columns")
+        raise ImproperlyConfigured(f"{type(serializer).__name__} has no fields; list its keys in export_columns")
     return names
 
 
 def columns_of(serializer: Any, queryset: Any, names: Sequence[str], *, check: bool) -> Sequence[Column]:
-    """Return the columns of those names: from the database where a field maps to one, else by the serializer.
+    """Return the columns of these names, read from the database if possible and else by the serializer.
 
-    With `check`, a key of a representation that no field has is an error when its row is read.
+    With `check`, a row raises ColumnError if its representation has a key that is not a field.
     """
     if type(serializer).to_representation is not serializers.Serializer.to_representation:
         known = frozenset(field_names(serializer)) if check else None
@@ -52,9 +53,9 @@ def _readable(serializer: Any) -> Iterable[Any]:
 
 
 class _Representations:
-    """What a serializer makes of whole records: made once for the columns of a record, gone with its last column.
+    """Representations of whole records: each is made for the first column and dropped after the last.
 
-    A batch is read column by column, so as many are held as it has rows.
+    A batch is read column by column, so the representations of all its rows are held at a time.
     """
 
     def __init__(self, serializer: Any, last: str, known: frozenset[str] | None) -> None:
@@ -74,12 +75,12 @@ class _Representations:
         made = self._serializer.to_representation(record)
         if self._known is not None and (extra := [repr(key) for key in made if key not in self._known]):
             kind = type(self._serializer).__name__
-            raise ColumnError(f"{kind} gives {', '.join(extra)} without such a field: name all in export_columns")
+            raise ColumnError(f"{kind} adds {', '.join(extra)} to its fields; list all keys in export_columns")
         return made
 
 
 def _reader(field: Any) -> Callable[[Any], Any]:
-    """Return what reads a field as its serializer does; None where that leaves it out."""
+    """Return a function that reads a field as its serializer does; a field that is left out is None."""
 
     def read(record: Any) -> Any:
         try:
@@ -93,7 +94,7 @@ def _reader(field: Any) -> Callable[[Any], Any]:
 
 
 def _mapped(field: Any, model: Any) -> Column | None:
-    """Return the column of the model's field that a serializer's field stands for, or None."""
+    """Return the column of the model field that a serializer field returns unchanged, or None."""
     source = _model_field(model, field.source_attrs)
     kind = _stock_name(field, serializers)
     if kind is None or _stock_name(source, models) not in MAPPED.get(kind, ()):
@@ -105,28 +106,22 @@ def _mapped(field: Any, model: Any) -> Column | None:
 
 
 def _stock_name(field: Any, module: Any) -> str | None:
-    """Return the name of a field's class where it is one of the module's own, since others may change values."""
+    """Return the name of a field's class if the module defines it, since other classes may change values."""
     kind = type(field)
     return kind.__name__ if getattr(module, kind.__name__, None) is kind else None
 
 
 def _model_field(model: Any, steps: Sequence[str]) -> Any:
-    """Return the field that attributes lead to from an instance, through relations to one; None for all else."""
+    """Return the model field at the end of a path of attributes through single relations, or None."""
     for name in steps[:-1]:
-        relation = _concrete(model, name)
-        if relation is None or not relation.is_relation or relation.name != name:
+        relation = field_named(model, name)
+        if relation is None or not (relation.concrete and relation.is_relation and relation.name == name):
             return None
         model = relation.related_model
-    field = _concrete(model, steps[-1]) if steps else None
-    return field.target_field if field and field.is_relation and field.attname == steps[-1] else field
-
-
-def _concrete(model: Any, name: str) -> Any:
-    try:
-        field = model._meta.pk if name == "pk" else model._meta.get_field(name)
-    except FieldDoesNotExist:
+    field = field_named(model, steps[-1]) if steps else None
+    if field is None or not field.concrete:
         return None
-    return field if field.concrete else None
+    return field.target_field if field.is_relation and field.attname == steps[-1] else field
 
 
 def _always(_field: Any, _source: Any) -> bool:
@@ -163,7 +158,7 @@ VALUES = frozenset(
     f"{name}Field"
     for name in ("Boolean", "Date", "DateTime", "Decimal", "Duration", "Float", "JSON", "Time", "UUID")
 )
-# Which fields of a serializer only pass on what which fields of a model hold, and with which options they do.
+# The serializer fields that return the values of these model fields unchanged; KEEPS checks their options.
 MAPPED: Mapping[str, frozenset[str]] = {
     **{name: frozenset({name}) for name in VALUES},
     **dict.fromkeys(("CharField", "EmailField", "RegexField", "SlugField", "URLField"), TEXTS),

@@ -1,11 +1,11 @@
-"""What the downloads of a site tell: that one began, and how it ended.
+"""Signals of downloads: one when a download begins, and one when it ends.
 
-The sender is the class of the view or of the model admin. All have `request`, `filename` and `columns`, the
-headers (None where only the first record tells them). The two at the end have also `outcome`, `rows` and `bytes`
-that were sent, `seconds` since the request was taken up, and `error`, an exception or None.
+The sender is the class of the view or the model admin. Every signal has `request`, `filename` and `columns`, the
+headers (None if only the first record tells them). The two at the end also have `outcome`, the `rows` and `bytes`
+sent, the `seconds` since the request, and `error`, an exception or None.
 
-A receiver that fails is logged, and changes nothing for the download. It runs in the thread of the request, when
-the cursor and the transaction of the export are closed.
+An error in a receiver is logged and does not affect the download. Receivers run in the thread of the request,
+while the export has no cursor and no transaction open.
 """
 
 from typing import Literal
@@ -15,10 +15,10 @@ from django.dispatch import Signal
 Outcome = Literal["complete", "failed", "aborted", "refused"]
 
 export_started = Signal()
-"""A download was let in by its limits; nothing of it is made yet."""
+"""The limits allow a download; none of it is made yet."""
 
 export_finished = Signal()
-"""All of a download went to the server; its outcome is "complete"."""
+"""The server took the whole download; the outcome is "complete"."""
 
 export_failed = Signal()
-"""A download did not end well: "failed" by an error, "aborted" by its reader, "refused" by a limit."""
+"""A download is not complete: "failed" by an error, "aborted" by the client or "refused" by a limit."""

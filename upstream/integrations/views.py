@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.mixins import AccessMixin
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -25,22 +24,25 @@ from upstream.integrations.downloads import download, refusal
 from upstream.integrations.filters import condition
 from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.limits import Limits
-from upstream.integrations.permissions import ACTION, export_permission
+from upstream.integrations.permissions import ACTION, has_permission, required_permission
 from upstream.streaming import Column, ColumnError
 
 
 class ExportMixin(AccessMixin):
-    """Exports the rows of a view; put it before Django's own classes, such as ListView or FilterView.
+    """Exports the rows of a view; put it before the view's other classes, such as ListView or FilterView.
 
-    `?format=csv` asks for the export; without it the view does what it did. `columns`, `ordering_fields` and
-    `filter_fields` are all that a user may choose from, by `?columns=id,payer`, `?order_by=-severity,id` and the
-    names of the filters (as in `filter_fields = {"severe": "severity__gte"}`): columns are names, callables and
-    Columns, or a mapping of the names that users see to these; the others are names, or mappings to lookups.
-    What was not declared is a 400 that lists what was.
+    `?format=csv` requests the export; other requests are left to the view. Users choose columns, order and filters
+    by `?columns=id,payer`, `?order_by=-severity,id` and `?severe=0.7`, but only from what is declared:
 
-    `permission` is what the user must have: by default that to export the model (`app.export_model`, which
-    `upstream.integrations` creates); None is an export for whoever reaches the view. `spool`, and `export_limits`
-    instead of the site's, are those of `upstream.integrations.downloads.download`.
+    - `columns`: names, callables and Columns, or a mapping of public names to these;
+    - `ordering_fields`: paths to fields, or a mapping of public names to these;
+    - `filter_fields`: paths with or without a lookup, or a mapping such as `{"severe": "severity__gte"}`.
+
+    Any other name is answered with 400 and the names to choose from.
+
+    `permission` is the permission that a user needs: by default the one to export the model (`app.export_model`,
+    which `upstream.integrations` creates); None lets everyone export who reaches the view. `spool` and
+    `export_limits`, which replace the site's limits, are passed to `upstream.integrations.downloads.download`.
     """
 
     columns: Columns | None = None
@@ -62,14 +64,14 @@ class ExportMixin(AccessMixin):
         return shown
 
     def export(self) -> HttpResponseBase:
-        """Return the export that the request asks for, or the answer that refuses it."""
+        """Return the export that the request asks for, or a response that refuses it."""
         if not self.has_export_permission():
             return self.handle_no_permission()
         try:
             export_format = self._format()
             if export_format is None:
                 known = ", ".join(one.media_type for one in by_name(self.formats).values())
-                return refusal(406, f"there is no format that Accept allows; there is {known}")
+                return refusal(406, f"the Accept header allows no format of this export; choose from: {known}")
             queryset = self.get_export_queryset()
             columns = self._columns(queryset)
             queryset = self._ordered(self._filtered(queryset))
@@ -89,45 +91,34 @@ class ExportMixin(AccessMixin):
         return response
 
     def has_export_permission(self) -> bool:
-        """Whether the request's user may have the export."""
-        if self.permission is None:
-            return True
-        user: Any = getattr(self.request, "user", None)
-        return user is not None and user.has_perm(self.get_export_permission())
+        """Whether the user may export."""
+        name = None if self.permission is None else self.get_export_permission()
+        return has_permission(getattr(self.request, "user", None), name)
 
     def get_export_permission(self) -> str:
-        """Return the name of the permission that is needed."""
-        if self.permission != ACTION:
-            return str(self.permission)
-        model = self._model()
-        if model is None:
-            raise ImproperlyConfigured(
-                f"{type(self).__name__} exports no model: permission = 'app.codename', or None for everyone"
-            )
-        return export_permission(model)
+        """Return the full name of the permission that a user needs."""
+        return str(required_permission(self.permission, self._model, f"{type(self).__name__}.permission"))
 
     def get_export_queryset(self) -> Any:
-        """Return what is exported: the filtered queryset of a FilterView, else that of the view."""
+        """Return the rows to export: the filtered queryset of a FilterView, or the view's own queryset."""
         if not hasattr(self, "get_filterset"):
             return self.get_queryset()  # type: ignore[attr-defined]
         filterset = self.get_filterset(self.get_filterset_class())  # type: ignore[attr-defined]
         if not filterset.is_valid():
             errors = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in filterset.errors.items())
-            raise ChoiceError(f"the filters cannot be read: {errors}")
+            raise ChoiceError(f"invalid filters: {errors}")
         return filterset.qs
 
     def get_export_columns(self) -> Columns | None:
-        """Return the columns that a user may choose from, all of which are exported by default."""
+        """Return the columns that users choose from; by default all of them are exported."""
         return self.columns
 
     def get_export_filename(self, queryset: Any, export_format: Format) -> str:
         """Return the name of the file: `export_filename` or the name of the model, with the format's suffix."""
-        model = getattr(queryset, "model", None)
-        stem = self.export_filename or (model._meta.model_name if model else "export")
-        return f"{stem}.{export_format.name}"
+        return export_format.filename(queryset, self.export_filename)
 
     def _model(self) -> Any:
-        """Return the model that is exported, as it is declared rather than as a user's filters make it."""
+        """Return the model of the export without running a user's filters, if the view declares it."""
         filterset = getattr(self, "filterset_class", None)
         declared = (self, getattr(self, "queryset", None), filterset and filterset._meta)
         models = (getattr(one, "model", None) for one in declared)
@@ -144,15 +135,15 @@ class ExportMixin(AccessMixin):
         columns = keyed_columns(queryset, self.get_export_columns())
         wanted = listed(self.request.GET.getlist("columns"))
         if wanted and columns is None:
-            raise ChoiceError("the columns of this export are not known beforehand: all of them are exported")
+            raise ChoiceError("the columns are not known beforehand; leave out the parameter 'columns'")
         if columns is None:
             return None
         return chosen("column", wanted or columns, columns)
 
     def _filtered(self, queryset: Any) -> Any:
-        for name, lookup in as_mapping(self.filter_fields).items():
+        for name, path in as_mapping(self.filter_fields).items():
             for text in self.request.GET.getlist(name):
-                queryset = queryset.filter(condition(queryset.model, lookup, text, called=name))
+                queryset = queryset.filter(condition(queryset.model, path, text, called=name))
         return queryset
 
     def _ordered(self, queryset: Any) -> Any:
@@ -161,10 +152,10 @@ class ExportMixin(AccessMixin):
 
 
 class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-arg]
-    """A view that only exports: `model` or `queryset`, or `get_queryset()` of any source, iterables too.
+    """A view that only exports: `model`, `queryset`, or `get_queryset()`, which may return any iterable of rows.
 
-    Without `?format=` the Accept header chooses the format, and the first of `formats` is the default. A
-    parameter that nothing was declared for is a 400, since a filter that is misspelt would export every row.
+    Without `?format=` the Accept header chooses the format; the first of `formats` is the default. An undeclared
+    parameter is answered with 400, because ignoring a misspelt filter would export every row.
     """
 
     http_method_names = ("get", "head", "options")

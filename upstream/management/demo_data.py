@@ -1,6 +1,6 @@
 """Demo data: unsaved instances of the Upstream models, the same for the same seed and number of rows.
 
-Keys come from arithmetic on the drift event's number, so no generator holds what another one made.
+Keys are computed from the number of the drift event, so no generator needs the rows of another.
 """
 
 import datetime as dt
@@ -82,7 +82,7 @@ ALERT_ERRORS = [
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a drift type measures: its share of the events, usual range, decimals, and whether more is worse."""
+    """A drift type's share of the events, its usual range and decimals, and whether a rise is bad."""
 
     share: int
     low: float
@@ -115,7 +115,7 @@ def customers(rows: int) -> Iterator[Customer]:
 
 
 def report_runs(seed: int, rows: int) -> Iterator[ReportRun]:
-    """Yield the runs that found the drift events, then one for each customer that found nothing yet."""
+    """Yield the runs that found the drift events, then one unsuccessful run per customer."""
     rng = _random(seed, "report runs")
     for number in range(1, _run_count(rows) + 1):
         yield _successful_run(number, rows, rng)
@@ -137,7 +137,7 @@ def alert_rules(rows: int) -> Iterator[AlertRule]:
 
 
 def drift_events(seed: int, rows: int) -> Iterator[tuple[DriftEvent, list[AlertEvent]]]:
-    """Yield every drift event together with the alerts it triggered."""
+    """Yield each drift event with the alerts that it triggered."""
     rng = _random(seed, "drift events")
     alert_ids = count(1)
     for run in range(1, _run_count(rows) + 1):

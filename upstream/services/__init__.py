@@ -1,4 +1,4 @@
-"""Stateless services over the engine, for callers who want a call and its result."""
+"""Stateless services on top of the engine, for callers who want a result from one call."""
 
 from upstream.services.data_export import DataExportService
 

@@ -1,4 +1,4 @@
-"""Exports of small data to a buffer or a file: a fixed contract over the streaming engine."""
+"""Exports of small data to a buffer or a file: a fixed contract on top of the streaming engine."""
 
 import logging
 import os
@@ -24,13 +24,11 @@ StrPath = str | os.PathLike[str]
 class DataExportService:
     """Export rows, querysets and HTML to an in-memory buffer or to a file.
 
-    Every method is static and keeps no state; nothing here needs configured settings, except querysets, which
-    need them themselves. Without `file_path` a method returns the whole export in memory: for large data give a
-    path, or use `upstream.streaming`, which these methods are a few lines over.
+    Every method is static and keeps no state. Only querysets need configured settings. Without `file_path` the
+    whole export is returned in memory; for large data pass a path, or use `upstream.streaming` directly.
 
-    Values are written as the table in `upstream.streaming.values` says, in every format the same way. A file
-    appears only when it is complete; where writing fails, OSError is logged and raised, nothing partial is left
-    and a file that stood at the path is kept.
+    Every format has the value forms in the table of `upstream.streaming.values`. A file appears only when it is
+    complete. If writing fails, OSError is logged and raised; no partial file is left, an existing file is kept.
     """
 
     @staticmethod
@@ -39,19 +37,19 @@ class DataExportService:
         headers: Sequence[str] | None = None,
         file_path: StrPath | None = None,
     ) -> StringIO | StrPath:
-        """Export dicts as CSV: what `csv.DictWriter` gives, with the value forms of this package.
+        """Export dicts as CSV, as `csv.DictWriter` writes them but with this package's value forms.
 
         Args:
             data: a list, or any iterable, of dicts.
-            headers: the keys to write, in this order; a key that a dict lacks is an empty cell, a key that is not
-                named is left out. By default the keys of the first dict.
+            headers: the keys to write, in this order; by default those of the first dict. A missing key is an
+                empty cell; other keys are left out.
             file_path: the file to write instead of a buffer.
 
         Returns:
-            A StringIO, rewound to 0, or `file_path` as it was given.
+            A StringIO, rewound to 0, or `file_path` unchanged.
 
         Raises:
-            ColumnError: without `headers`, a later dict has keys that the first has not: they would be lost.
+            ColumnError: without `headers`, a later dict has keys that the first lacks, which would be lost.
             OSError: the file cannot be written.
 
         Example:
@@ -62,20 +60,20 @@ class DataExportService:
         columns = None
         if headers is not None:
             columns = [Column(methodcaller("get", header), header=header) for header in headers]
-        return _as_text(stream(data, columns, Csv()), file_path)
+        return _as_csv(stream(data, columns, Csv()), file_path)
 
     @staticmethod
     def export_to_json(data: Any, file_path: StrPath | None = None, indent: int | None = 2) -> str | StrPath:
-        """Export rows or a document as JSON: what `json.dumps(data, indent=indent, ensure_ascii=False)` gives.
+        """Export rows or a document as JSON, as `json.dumps(data, indent=indent, ensure_ascii=False)` writes it.
 
         Args:
-            data: a list, or any iterable, of dicts or other values; or a dict, whose values may be nested data,
-                iterables and querysets.
+            data: a list, or any iterable, of dicts or other values; or a dict of nested data, iterables and
+                querysets.
             file_path: the file to write instead of returning the text.
-            indent: spaces to each level, or None for one line.
+            indent: spaces per level, or None for one line.
 
         Returns:
-            The JSON text, or `file_path` as it was given.
+            The JSON text, or `file_path` unchanged.
 
         Raises:
             SourceError: `data` is neither a dict nor an iterable of rows.
@@ -103,21 +101,21 @@ class DataExportService:
         *,
         asset_directories: Sequence[StrPath] = (),
     ) -> BytesIO | StrPath:
-        """Render HTML as PDF, by WeasyPrint.
+        """Render HTML as PDF with WeasyPrint.
 
         Args:
             html_content: the document.
             file_path: the file to write instead of a buffer.
             stylesheets: paths of CSS files.
-            asset_directories: directories whose files the document may use: images, fonts, imported CSS. Relative
-                URLs are resolved against the first.
+            asset_directories: the only directories from which the document may load images, fonts and CSS.
+                Relative URLs are resolved against the first.
 
         Returns:
-            A BytesIO, rewound to 0, or `file_path` as it was given.
+            A BytesIO, rewound to 0, or `file_path` unchanged.
 
         Raises:
-            BlockedURLError: the document asks for anything but `data:` URLs and files in `asset_directories`.
-            MissingDependencyError: WeasyPrint or Pango is not installed; the text says what to run.
+            BlockedURLError: the document loads something other than `data:` URLs and files in `asset_directories`.
+            MissingDependencyError: WeasyPrint or Pango is not installed; the text names the command to run.
             OSError: a stylesheet cannot be read or the file cannot be written.
 
         Example:
@@ -139,16 +137,16 @@ class DataExportService:
 
         Args:
             queryset: a queryset of any kind, of instances or `values()`.
-            fields: the names to write: fields, lookups through relations with `__`, properties, methods.
-            headers: the names of the columns, one for each field; by default the fields themselves.
+            fields: the names to write: fields, paths through relations with `__`, properties, methods.
+            headers: the names of the columns, one per field; by default the field names.
             file_path: the file to write instead of a buffer.
 
         Returns:
-            A StringIO, rewound to 0, or `file_path` as it was given.
+            A StringIO, rewound to 0, or `file_path` unchanged.
 
         Raises:
             ValueError: the numbers of headers and fields differ.
-            ColumnError: a field is unknown; the text lists the names that come close.
+            ColumnError: a field is unknown; the text lists similar names.
             OSError: the file cannot be written.
 
         Example:
@@ -158,9 +156,9 @@ class DataExportService:
             'Id,Name\\r\\n'
         """
         if headers is not None and len(headers) != len(fields):
-            raise ValueError(f"{len(headers)} headers for {len(fields)} fields: give one for each")
+            raise ValueError(f"{len(headers)} headers for {len(fields)} fields; give one header per field")
         columns = [Column(name, header=header) for name, header in zip(fields, headers or fields, strict=True)]
-        return _as_text(stream(queryset, columns, Csv()), file_path)
+        return _as_csv(stream(queryset, columns, Csv()), file_path)
 
     @staticmethod
     def queryset_to_json(
@@ -170,15 +168,15 @@ class DataExportService:
 
         Args:
             queryset: a queryset of any kind.
-            fields: the names to write, as in `queryset_to_csv`; by default the model's fields, less those that
-                hold secrets, or what `values()` selects.
+            fields: the names to write, as in `queryset_to_csv`; by default the model's fields except secrets, or
+                the names that `values()` selects.
             file_path: the file to write instead of returning the text.
 
         Returns:
-            The JSON text, or `file_path` as it was given.
+            The JSON text, or `file_path` unchanged.
 
         Raises:
-            ColumnError: a field is unknown; the text lists the names that come close.
+            ColumnError: a field is unknown; the text lists similar names.
             OSError: the file cannot be written.
 
         Example:
@@ -195,15 +193,15 @@ class DataExportService:
         directory: StrPath | None = None,
         timestamp: bool = True,
     ) -> str:
-        """Return a path for a new export, in a directory that exists when this returns.
+        """Return a path for a new export, and create its directory.
 
         Args:
-            base_name: what the file is called. Directories in it, control characters and what file systems reserve
-                are dropped, and it is cut to the 255 bytes that names may have: the path never leaves `directory`.
-            extension: with or without its dot.
+            base_name: the name of the file. It is made safe: directories and control characters are dropped,
+                reserved characters are replaced and it is cut to 255 bytes, so the path never leaves `directory`.
+            extension: the suffix, with or without its dot.
             directory: created if it is missing; by default `reports` in `settings.BASE_DIR`, or in the working
-                directory where settings are not configured.
-            timestamp: whether the local time goes into the name, to the second.
+                directory if settings are not configured.
+            timestamp: whether to add the local time, to the second, to the name.
 
         Returns:
             The path `{directory}/{base_name}_{YYYYmmdd_HHMMSS}.{extension}`.
@@ -228,16 +226,16 @@ def _json(indent: int | None) -> Json:
     return Json(indent=indent, separators=(", ", ": ") if indent is None else (",", ": "))
 
 
-def _as_text(chunks: Iterator[bytes], file_path: StrPath | None) -> StringIO | StrPath:
-    if file_path is None:
-        return StringIO(to_buffer(chunks).getvalue().decode(), newline="")
-    return _written(chunks, file_path)
+def _as_csv(chunks: Iterator[bytes], file_path: StrPath | None) -> StringIO | StrPath:
+    return StringIO(_text(chunks), newline="") if file_path is None else _written(chunks, file_path)
 
 
 def _as_json(chunks: Iterator[bytes], file_path: StrPath | None) -> str | StrPath:
-    if file_path is None:
-        return to_buffer(chunks).getvalue().decode()
-    return _written(chunks, file_path)
+    return _text(chunks) if file_path is None else _written(chunks, file_path)
+
+
+def _text(chunks: Iterator[bytes]) -> str:
+    return to_buffer(chunks).getvalue().decode()
 
 
 def _written(chunks: Iterable[bytes], file_path: StrPath) -> StrPath:

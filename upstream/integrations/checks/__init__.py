@@ -1,8 +1,8 @@
-"""System checks for deployments that break exports off, make them slow, or make others wait. Their ids stay.
+"""System checks for settings and servers that break exports, slow them down or block others. Their ids are stable.
 
-Databases are asked where one is named: `manage.py check --database default`, or any `migrate`. Whether limits are
-counted across processes is asked by `check --deploy`: in development there is one process. The others belong to
-every check, since they speak only where something was set that breaks exports; `check --tag exports` runs no more.
+Databases are checked only if they are named: `manage.py check --database default`, or any `migrate`. The check for
+limits counted across processes needs `check --deploy`, since development has one process. The others run with
+every `check`, and warn only about settings that break exports; `check --tag exports` runs these alone.
 """
 
 from django.core.checks import Tags, register

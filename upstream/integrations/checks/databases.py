@@ -1,4 +1,4 @@
-"""What databases, and the ways to them, do to exports."""
+"""Checks of databases and of the connections to them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from upstream.streaming.databases.postgresql import driver_note, has_copy
 
 
 def check_databases(databases: Sequence[str] | None = None, **_: Any) -> Iterable[CheckMessage]:
-    """Check the databases that are named; none is connected to otherwise."""
+    """Check the named databases; no other is connected to."""
     for alias in databases or ():
         connection = connections[alias]
         if connection.vendor in CHECKS:
@@ -21,7 +21,7 @@ def _check_sqlite(connection: Any) -> Iterable[CheckMessage]:
     if connection.is_in_memory_db() or _value(connection, "PRAGMA journal_mode") == "wal":
         return
     yield Warning(
-        f"While an export reads {connection.alias!r}, whoever writes to it has to wait: it is not in WAL mode.",
+        f"{connection.alias!r} is not in WAL mode: while an export reads it, all writers have to wait.",
         hint='DATABASES: "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL;"}',
         id="upstream_integrations.W001",
     )
@@ -32,8 +32,8 @@ def _check_postgresql(connection: Any) -> Iterable[CheckMessage]:
         yield Warning(f"{connection.alias!r}: {note}.", id="upstream_integrations.W002")
     if not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS") and _is_pooled(connection):
         yield Warning(
-            f"A pooler, such as PgBouncer, stands before {connection.alias!r}. If it pools transactions, Django's"
-            " own .iterator() loses its cursor between two batches; exports do not.",
+            f"{connection.alias!r} is behind a pooler such as PgBouncer. In transaction mode Django's .iterator()"
+            " loses its cursor between two batches; exports do not.",
             hint='DATABASES: "DISABLE_SERVER_SIDE_CURSORS": True',
             id="upstream_integrations.W008",
         )
@@ -43,7 +43,7 @@ def _check_mysql(connection: Any) -> Iterable[CheckMessage]:
     if _value(connection, "SELECT @@default_storage_engine").lower() == "innodb":
         return
     yield Warning(
-        f"New tables of {connection.alias!r} have no transactions: an export there may see half of a change.",
+        f"New tables in {connection.alias!r} have no transactions: an export may contain half of a change.",
         hint="default_storage_engine = InnoDB",
         id="upstream_integrations.W003",
     )
@@ -57,7 +57,7 @@ CHECKS: dict[str, Callable[[Any], Iterable[CheckMessage]]] = {
 
 
 def _is_pooled(connection: Any) -> bool:
-    """Whether the process that answers is another than the client was told: PgBouncer makes a number up."""
+    """Whether another server process answers than the one announced: PgBouncer announces an invented one."""
     if not has_copy(connection):
         return False
     process = _value(connection, "SELECT pg_backend_pid()")

@@ -1,4 +1,4 @@
-"""What gunicorn does to long downloads, by its version and by what it is told where it starts."""
+"""Checks of gunicorn: the version that is installed, and the settings that it finds where it starts."""
 
 import argparse
 import ast
@@ -19,51 +19,51 @@ FIRST_WITHOUT_ERROR_PAGE = 27
 
 
 def check_worker(**_: Any) -> Iterable[CheckMessage]:
-    """Check that no worker is killed in a download, as far as files and the environment tell."""
+    """Check that no worker is killed during a download, as far as the conf file and the environment show."""
     if not os.environ.get(VARIABLE) and not Path(CONF).exists():
         return
-    if seconds := _patience():
+    if seconds := _seconds_until_killed():
         yield Warning(
             f"By {CONF} or {VARIABLE}, gunicorn's sync worker cuts downloads that take longer than {seconds} s.",
-            hint="--worker-class gthread, whose workers show signs of life as they send; or --timeout 0."
-            " What gunicorn's command line says is not seen here.",
+            hint="Use --worker-class gthread, which a long download does not block, or --timeout 0."
+            " This check does not see gunicorn's command line.",
             id="upstream_integrations.W005",
         )
 
 
 def check_version(**_: Any) -> Iterable[CheckMessage]:
-    """Check that gunicorn, where it is installed, leaves downloads that break off as they are."""
+    """Check that gunicorn, if it is installed, adds nothing to downloads that break off."""
     try:
         installed = version("gunicorn")
     except PackageNotFoundError:
         return
     if get_version_tuple(installed) < (FIRST_WITHOUT_ERROR_PAGE,):
         yield Warning(
-            f"gunicorn {installed} ends a download that breaks off with an error page, as if it were data.",
-            hint=f"pip install 'gunicorn>={FIRST_WITHOUT_ERROR_PAGE}'",
+            f"gunicorn {installed} appends an error page to a download that breaks off, as if it were data.",
+            hint=f"Run: pip install 'gunicorn>={FIRST_WITHOUT_ERROR_PAGE}'",
             id="upstream_integrations.W006",
         )
 
 
-def _patience() -> int:
-    """Return the seconds after which a sync worker is killed; 0 where none is, or where that cannot be told."""
+def _seconds_until_killed() -> int:
+    """Return the seconds after which a sync worker is killed; 0 if none is killed, or if it is unknown."""
     try:
-        told = {**DEFAULTS, **_told()}
-        threads, timeout = (int(str(told[name]), 0) for name in ("threads", "timeout"))
+        settings = {**DEFAULTS, **_settings()}
+        threads, timeout = (int(str(settings[name]), 0) for name in ("threads", "timeout"))
     except (OSError, SyntaxError, ValueError, argparse.ArgumentError):
-        return 0  # a value that only gunicorn finds out, or one that it would not start with
-    worker = str(told["worker_class"])
+        return 0  # only gunicorn can resolve the value, or it does not start with it
+    worker = str(settings["worker_class"])
     is_sync = worker == "sync" or worker.endswith("SyncWorker")
-    return timeout if is_sync and threads <= 1 else 0  # gunicorn makes gthread of sync with threads
+    return timeout if is_sync and threads <= 1 else 0  # with threads, gunicorn turns sync into gthread
 
 
-def _told() -> dict[str, Any]:
-    """Return what the conf file says, and above it the environment."""
+def _settings() -> dict[str, Any]:
+    """Return the settings of the conf file, overridden by those of the environment."""
     arguments = _arguments()
     named = arguments.pop("config", None)
     if named is None and not Path(CONF).exists():
         return arguments
-    return {**_assigned(Path((named or CONF).removeprefix("file:"))), **arguments}
+    return {**_literals(Path((named or CONF).removeprefix("file:"))), **arguments}
 
 
 def _arguments() -> dict[str, str]:
@@ -76,8 +76,8 @@ def _arguments() -> dict[str, str]:
     return {name: value for name, value in vars(known).items() if value is not None}
 
 
-def _assigned(path: Path) -> dict[str, Any]:
-    """Return the literals that a Python file gives to names, without running it; None is any other value."""
+def _literals(path: Path) -> dict[str, Any]:
+    """Return the literals that a Python file assigns to names, without running it; other values are None."""
     statements = ast.parse(path.read_bytes()).body
     return {name: _literal(statement) for statement in statements for name in _bound(statement)}
 

@@ -1,4 +1,4 @@
-"""What Django's settings do to exports."""
+"""Checks of Django's settings."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from upstream.integrations.limits import SETTING, Limits
 
 GZIP = "django.middleware.gzip.GZipMiddleware"
-# What may stand before it: they answer by themselves, set headers only, or store what was compressed.
+# Middleware that may come before it: it answers by itself, sets only headers, or stores compressed bodies.
 OUTER = (
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.cache.UpdateCacheMiddleware",
@@ -27,36 +27,36 @@ LONE_CACHES = {LocMemCache: "each process counts alone", DummyCache: "nothing is
 
 
 def check_compression(**_: Any) -> Iterable[CheckMessage]:
-    """Check that GZipMiddleware stands where Django's documents put it: before whatever uses or changes bodies."""
+    """Check that GZipMiddleware comes before all middleware that uses or changes bodies, as Django documents."""
     entries = [(entry, _names(entry)) for entry in settings.MIDDLEWARE]
     for position, (entry, names) in enumerate(entries):
         before = [other for other, its_names in entries[:position] if not _is_outer(its_names)]
         if GZIP in names and before:
             yield Warning(
-                f"{entry} stands after {', '.join(before)}: these get what is compressed already.",
-                hint="Put it after SecurityMiddleware and UpdateCacheMiddleware, before all others. Exports are "
-                'better compressed by the engine, stream(..., compression="gzip"), which it lets pass.',
+                f"{entry} comes after {', '.join(before)}, which therefore get compressed bodies.",
+                hint="Put it after SecurityMiddleware and UpdateCacheMiddleware, and before all others."
+                ' For exports prefer stream(..., compression="gzip"), which it leaves unchanged.',
                 id="upstream_integrations.W004",
             )
 
 
 def check_persistent_connections(**_: Any) -> Iterable[CheckMessage]:
-    """Check that no database keeps its connections where ASGI_APPLICATION is set: the sign of an ASGI server."""
+    """Check that no connection is persistent if ASGI_APPLICATION is set, which suggests an ASGI server."""
     if not getattr(settings, "ASGI_APPLICATION", None):
         return
     for alias in connections:
         age = connections[alias].settings_dict["CONN_MAX_AGE"]
         if age != 0:
             yield Warning(
-                f"{alias!r} has CONN_MAX_AGE = {age} and ASGI_APPLICATION is set. Under ASGI each request has a"
-                " thread of its own: connections that are kept are never used again, and pile up.",
-                hint='CONN_MAX_AGE = 0; on PostgreSQL threads can share a pool: "OPTIONS": {"pool": True}',
+                f"{alias!r} has CONN_MAX_AGE = {age} and ASGI_APPLICATION is set. Under ASGI each request has its"
+                " own thread, so persistent connections are never reused and pile up.",
+                hint='Set CONN_MAX_AGE = 0. On PostgreSQL threads can share a pool: "OPTIONS": {"pool": True}',
                 id="upstream_integrations.W007",
             )
 
 
 def check_limits(**_: Any) -> Sequence[CheckMessage]:
-    """Check that the limits of the site can be read, and have their cache."""
+    """Check that the limits of the site are valid and their cache exists."""
     try:
         _counting()
     except (ImproperlyConfigured, TypeError) as error:
@@ -65,8 +65,8 @@ def check_limits(**_: Any) -> Sequence[CheckMessage]:
 
 
 def check_counting(**_: Any) -> Iterable[CheckMessage]:
-    """Check that the processes of a site count the exports that run together."""
-    with suppress(ImproperlyConfigured, TypeError):  # check_limits tells
+    """Check that the processes of the site count running exports together."""
+    with suppress(ImproperlyConfigured, TypeError):  # check_limits reports it
         limits, cache = _counting()
         counted = [name for name in ("per_user", "total") if getattr(limits, name) is not None]
         for kind, effect in LONE_CACHES.items():
@@ -74,14 +74,14 @@ def check_counting(**_: Any) -> Iterable[CheckMessage]:
                 yield Warning(
                     f"{SETTING} has {' and '.join(counted)}, but in the cache {limits.cache!r}, a {kind.__name__},"
                     f" {effect}.",
-                    hint='Name a cache that the processes share: Redis, Memcached, a database; "cache": "<alias>"',
+                    hint='Name a cache that all processes share, such as Redis or Memcached: "cache": "<alias>"',
                     id="upstream_integrations.W009",
                 )
 
 
 def _names(entry: str) -> set[str]:
-    """Return the dotted names of a middleware and its bases; of one that cannot be imported only its own."""
-    with suppress(Exception):  # Django tells when it loads it
+    """Return the dotted names of a middleware and its base classes, or only its own if the import fails."""
+    with suppress(Exception):  # Django reports it when it loads the middleware
         bases = getattr(import_string(entry), "__mro__", ())
         return {entry, *(f"{base.__module__}.{base.__qualname__}" for base in bases)}
     return {entry}
@@ -92,6 +92,6 @@ def _is_outer(names: Iterable[str]) -> bool:
 
 
 def _counting() -> tuple[Limits, BaseCache]:
-    """Return the limits of the site and the cache in which they are counted."""
+    """Return the limits of the site and the cache that counts running exports."""
     limits = Limits.of_site()
     return limits, caches[limits.cache]

@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 
 class Command(BaseCommand):
-    help = "Fill the Upstream tables with demo data, the same for the same --rows and --seed."
+    help = "Fill the Upstream tables with demo data; the same --rows and --seed give the same data."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--rows", type=int, required=True, help="Drift events; the other tables are sized to match."
+            "--rows", type=int, required=True, help="Number of drift events; the other tables are sized to match."
         )
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
-        parser.add_argument("--batch-size", type=int, default=1000, help="Rows in memory at a time.")
-        parser.add_argument("--replace", action="store_true", help="Delete what the tables hold first.")
+        parser.add_argument("--batch-size", type=int, default=1000, help="Number of rows in memory at a time.")
+        parser.add_argument("--replace", action="store_true", help="First delete all rows of the Upstream tables.")
 
     def handle(self, *, rows: int, seed: int, database: str, batch_size: int, replace: bool, **_: Any) -> None:
         if rows < 0:
@@ -38,7 +38,7 @@ class Command(BaseCommand):
             _require_empty_tables(database)
             _fill_tables(rows, seed, database, batch_size)
             _reset_sequences(database)
-        self.stdout.write(self.style.SUCCESS(f"{rows:,} drift events in database {database!r}."))
+        self.stdout.write(self.style.SUCCESS(f"Created {rows:,} drift events in database {database!r}."))
 
 
 def _tables(database: str) -> list[QuerySet[Any]]:
@@ -60,7 +60,7 @@ def _require_empty_tables(database: str) -> None:
         if table.exists():
             raise CommandError(
                 f"Database {database!r} already holds {table.model.__name__} rows. "
-                "Pass --replace to delete what the Upstream tables hold."
+                "Pass --replace to delete all rows of the Upstream tables."
             )
 
 

@@ -159,8 +159,9 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
     relations: list[str] = []
     for position, part in enumerate(parts, 1):
         keys = tuple(parts[position:])
-        field = _field(model, part)
-        if field is None:
+        field = field_named(model, part)
+        # Queries cannot follow a generic relation, which leads to rows of any model: it is read as an attribute.
+        if field is None or (field.is_relation and field.related_model is None):
             _check_attribute(model, part, column)
             return ModelColumn(column, tuple(relations), part, keys)
         if field.one_to_many or field.many_to_many:
@@ -181,15 +182,14 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
     raise AssertionError(parts)
 
 
-def _field(model: type[Model], name: str) -> Any:
-    """Return the field or relation of that name, or None; what no query can follow counts as an attribute."""
+def field_named(model: type[Model], name: str) -> Any:
+    """Return the field or relation of that name, `pk` included, or None."""
     if name == "pk":
         return model._meta.pk
     try:
-        field: Any = model._meta.get_field(name)
+        return model._meta.get_field(name)
     except FieldDoesNotExist:
         return None
-    return None if field.is_relation and field.related_model is None else field
 
 
 def _check_attribute(model: type[Model], name: str, column: Column) -> None:

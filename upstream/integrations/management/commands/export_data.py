@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -15,68 +15,61 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model, QuerySet
 
+from upstream.integrations.choices import listed
 from upstream.integrations.filters import parse_filter, parse_ordering
-from upstream.integrations.formats import FORMATS, PROFILES
+from upstream.integrations.formats import FORMATS, PROFILES, Format, format_of
 from upstream.integrations.progress import metered
-from upstream.streaming import ByteStream, Csv, ExportError, plan, stream, to_file
+from upstream.streaming import ByteStream, ExportError, plan, stream, to_file
 from upstream.streaming.compression import SUFFIXES
 from upstream.streaming.encoders.protocol import Encoder
 
-FORMAT_OF_SUFFIX = {f".{name}": name for name in FORMATS} | {".jsonl": "ndjson"}
 STDOUT = "-"
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: everything open is closed on the way out."""
+    """SIGTERM as an exception, so that everything open is closed."""
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds over 0."""
+    """Parse a number of seconds greater than 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0
     if not number > 0:
-        raise ArgumentTypeError(f"{text!r} is no timeout: a number of seconds over 0")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
     return number
 
 
 def rows(text: str) -> int:
-    """Read a number of rows from 1."""
+    """Parse a number of rows, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no number of rows from 1")
+        raise ArgumentTypeError(f"{text!r} is not a number of rows, 1 or more")
     return int(text)
 
 
 class Command(BaseCommand):
-    help = "Export the rows of a model to a file or to standard output, in memory that does not grow with them."
+    help = "Export the rows of a model to a file or standard output; memory does not grow with their number."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
         add("model", metavar="app_label.Model")
-        add(
-            "-o", "--output", default=STDOUT, metavar="PATH", help="a file, compressed if it ends with .gz or .zst"
-        )
-        add("--format", choices=list(FORMATS), help="by default what the file's suffix says, else csv")
+        conditions: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+        add("-o", "--output", default=STDOUT, metavar="PATH", help="file, compressed if it ends with .gz or .zst")
+        add("--format", choices=list(FORMATS), help="default: by the suffix of the file, else csv")
         add("--columns", action="append", metavar="NAMES", help="such as id,customer__name")
-        add(
-            "--filter",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="severity__gte=0.7: rows that match",
-        )
-        add("--exclude", action="append", default=[], metavar="NAME=VALUE", help="but those that match this")
-        add("--order-by", action="append", metavar="NAMES", help="--order-by=-severity,id")
-        add("--limit", type=rows, metavar="N", help="at most so many rows")
-        add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="which database to read")
-        add("--windows", action="store_true", help="many short statements, with nothing held open between them")
-        add("--timeout", type=seconds, metavar="SECONDS", help="end an export that takes longer")
-        add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows in a batch")
-        add("--profile", choices=PROFILES, default="data", help="excel: CSV for people, formulas disarmed")
-        add("--no-header", action="store_true", help="CSV without the row of names")
-        add("--explain", action="store_true", help="print how the export would run, and export nothing")
-        add("--no-progress", action="store_true", help="no progress on the terminal")
+        add("--filter", **conditions, help="export only rows that match, such as severity__gte=0.7")
+        add("--exclude", **conditions, help="leave out rows that match")
+        add("--order-by", action="append", metavar="NAMES", help="such as --order-by=-severity,id")
+        add("--limit", type=rows, metavar="N", help="export at most N rows")
+        add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="database to read")
+        add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
+        add("--timeout", type=seconds, metavar="SECONDS", help="stop an export that takes longer")
+        add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows per batch")
+        add("--profile", choices=PROFILES, default="data", help="excel: for spreadsheets, with formulas disarmed")
+        add("--no-header", action="store_true", help="leave out the header row")
+        add("--explain", action="store_true", help="print how the export would run, without running it")
+        add("--no-progress", action="store_true", help="show no progress on the terminal")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
@@ -86,7 +79,7 @@ class Command(BaseCommand):
         except Terminated:
             sys.exit(128 + signal.SIGTERM)
         except BrokenPipeError:
-            # The reader has gone: not even Python's own flush at exit may write there any more.
+            # The reader is gone, and Python's flush at exit would fail on the pipe again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         except (ExportError, OSError, DatabaseError) as error:
@@ -94,7 +87,7 @@ class Command(BaseCommand):
 
     def _export(self, options: dict[str, Any]) -> None:
         queryset = _queryset(options)
-        columns = _names(options["columns"])
+        columns = listed(options["columns"] or ()) or None
         path = Path(options["output"])
         compression = SUFFIXES.get(path.suffix)
         encoder = _encoder(options, path.with_suffix("") if compression else path)
@@ -136,7 +129,7 @@ def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
         queryset = queryset.filter(parse_filter(model, text))
     for text in options["exclude"]:
         queryset = queryset.exclude(parse_filter(model, text))
-    if ordering := _names(options["order_by"]):
+    if ordering := listed(options["order_by"] or ()):
         queryset = queryset.order_by(*(parse_ordering(model, name) for name in ordering))
     return queryset[: options["limit"]]
 
@@ -147,24 +140,35 @@ def _model(label: str) -> type[Model]:
     except (LookupError, ValueError):
         labels = [model._meta.label for model in apps.get_models()]
         close = get_close_matches(label, labels, n=3) or sorted(labels)
-        raise CommandError(f"there is no model {label!r}; there is {', '.join(close)}") from None
-
-
-def _names(lists: list[str] | None) -> list[str] | None:
-    names = [name.strip() for text in lists or () for name in text.split(",") if name.strip()]
-    return names or None
+        raise CommandError(f"unknown model {label!r}; choose from: {', '.join(close)}") from None
 
 
 def _encoder(options: dict[str, Any], path: Path) -> Encoder:
-    name = options["format"] or FORMAT_OF_SUFFIX.get(path.suffix)
-    if name is None and options["output"] != STDOUT:
-        raise CommandError(f"{options['output']!r} does not tell the format: --format {'|'.join(FORMATS)}")
-    encoder = FORMATS[name or "csv"].encoder
-    if isinstance(encoder, Csv):
-        return replace(encoder, header=not options["no_header"], profile=options["profile"])
-    if options["no_header"] or options["profile"] != "data":
-        raise CommandError(f"--no-header and --profile are for csv and tsv, not {name}")
-    return encoder
+    chosen, profile = _format(options, path), options["profile"]
+    if profile != "data" and chosen.for_people is None:
+        able = ", ".join(known.name for known in FORMATS.values() if known.for_people)
+        raise CommandError(f"--profile {profile} is only for {able}, not for {chosen.name}")
+    encoder = chosen.encoder_for(profile)
+    return _without_header(chosen.name, encoder) if options["no_header"] else encoder
+
+
+def _without_header(name: str, encoder: Any) -> Encoder:
+    option_names = {option.name for option in fields(encoder)} if is_dataclass(encoder) else ()
+    if "header" not in option_names:
+        raise CommandError(f"--no-header is only for formats with a header row, not for {name}")
+    without: Encoder = replace(encoder, header=False)
+    return without
+
+
+def _format(options: dict[str, Any], path: Path) -> Format:
+    if name := options["format"]:
+        return FORMATS[name]
+    if options["output"] == STDOUT:
+        return FORMATS["csv"]
+    known = format_of(path)
+    if known is None:
+        raise CommandError(f"no format for {options['output']!r}; choose one with --format {'|'.join(FORMATS)}")
+    return known
 
 
 @contextmanager
@@ -172,7 +176,7 @@ def _terminable() -> Iterator[None]:
     def end(*_: object) -> None:
         raise Terminated
 
-    if current_thread() is not main_thread():  # only that one receives signals
+    if current_thread() is not main_thread():  # only the main thread can set handlers
         yield
         return
     previous = signal.signal(signal.SIGTERM, end)
