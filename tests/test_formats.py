@@ -28,11 +28,6 @@ class Pipes:
 
     content_type = "text/markdown; charset=utf-8"
     suffix = ".md"
-    takes_records = False
-    takes_positions = False
-
-    def check(self, columns):
-        pass
 
     def encode(self, columns, batches):
         yield self.line(column.header for column in columns)

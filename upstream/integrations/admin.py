@@ -25,6 +25,7 @@ from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, list_columns
 from upstream.integrations.permissions import export_permission, has_permission
+from upstream.streaming.sources.orm import follows_all_relations
 
 # The changelist's parameters that change how rows are shown, not which rows.
 DISPLAY_PARAMETERS = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
@@ -216,6 +217,6 @@ def _without_pages(changelist: Any) -> type:
 
 def _with_relations(queryset: QuerySet[Any], names: Sequence[str]) -> QuerySet[Any]:
     """Return the queryset with these relations fetched along with its rows."""
-    if queryset.query.select_related is True:  # it does not follow nullable keys
+    if follows_all_relations(queryset.query):  # but nullable ones
         return queryset.prefetch_related(*names)
     return queryset.select_related(*names) if names else queryset

@@ -6,12 +6,12 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import QuerySet
-from django.db.models.query import ModelIterable
 
 from upstream.integrations.choices import chosen
 from upstream.streaming import Column, ColumnError
 from upstream.streaming._optional import optional
 from upstream.streaming.sources.model_columns import field_named
+from upstream.streaming.sources.orm import gives_instances
 
 ISO_8601 = optional("rest_framework", "drf").ISO_8601
 serializers = optional("rest_framework.serializers", "drf")
@@ -39,7 +39,7 @@ def columns_of(serializer: Any, queryset: Any, names: Sequence[str], *, check: b
     is_read_by_field = (
         isinstance(serializer, serializers.ModelSerializer)
         and isinstance(queryset, QuerySet)
-        and issubclass(queryset._iterable_class, ModelIterable)
+        and gives_instances(queryset)
     )
     fields = chosen("field", names, {field.field_name: field for field in _readable(serializer)})
     return [

@@ -105,8 +105,8 @@ class RenderedLane:
             if batches is not None:
                 yield OpenLane(self.name, self.frame(self.columns, count(batches)))
                 return
-        with self.otherwise.open(limits, count) as opened:
-            yield opened
+        with self.otherwise.open(limits, count) as lane:
+            yield lane
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from django.utils.functional import Promise
 
 Text = Callable[[Any], str]
 WriteColumn = Callable[[Sequence[Any]], list[str]]
-ColumnTexts = Callable[[Sequence[Any]], list[str] | None]
+PrintColumn = Callable[[Sequence[Any]], list[str] | None]
 
 # From so many letters on orjson quotes a text faster than json.
 LONG_TEXT = 40
@@ -54,20 +54,20 @@ class Forms(dict[type, Text]):
     """The text of each type in one format; a type that is not in the table takes its nearest base's form.
 
     `columns` write a whole column of one type. They are asked for columns with None among the values only where
-    `columns_take_none`. `framed` turn a column of a type's finished texts, as delimited text has them, into this
+    `columns_take_none`. `finished` turn a column of a type's finished texts, as delimited text has them, into this
     format's.
     """
 
     def __init__(
         self,
         table: Mapping[type, Text],
-        columns: Mapping[type, ColumnTexts],
+        columns: Mapping[type, PrintColumn],
         *,
         columns_take_none: bool,
-        framed: Mapping[type, WriteColumn] | None = None,
+        finished: Mapping[type, WriteColumn] | None = None,
     ) -> None:
         super().__init__(table)
-        self._framed = framed or {}
+        self._finished = finished or {}
         self._columns = columns
         self._columns_take_none = columns_take_none
 
@@ -84,7 +84,7 @@ class Forms(dict[type, Text]):
     def column(self, values: Sequence[Any], texts_of: type | None = None) -> list[str]:
         """Return the text of each value of one column, whose bare text is given where it is `texts_of` a type."""
         if texts_of is not None:
-            return self._framed[texts_of](values)
+            return self._finished[texts_of](values)
         types = set(map(type, values))
         if self._columns_take_none:
             types.discard(NoneType)
@@ -121,7 +121,7 @@ def text_forms(
         **dict.fromkeys(CONTAINERS, as_json),
         NoneType: lambda _: "",
     }
-    columns: dict[type, ColumnTexts] = {
+    columns: dict[type, PrintColumn] = {
         str: list,
         int: _printed,
         float: _printed_floats,
@@ -180,7 +180,7 @@ def json_forms(
         NoneType: lambda _: "null",
         RawJson: str,
     }
-    columns: dict[type, ColumnTexts] = {
+    columns: dict[type, PrintColumn] = {
         str: _quoted_strings,
         bool: lambda values: list(map(JSON_CONSTANTS.__getitem__, values)),
         int: _printed,
@@ -190,8 +190,8 @@ def json_forms(
     }
     if not time_zone:
         columns[datetime] = _printed_datetimes
-    framed = {UUID: _in_quotes, Decimal: _numbers_or_names if decimals == "number" else _in_quotes}
-    forms = Forms(table, columns, columns_take_none=True, framed=framed)
+    finished = {UUID: _in_quotes, Decimal: _numbers_or_names if decimals == "number" else _in_quotes}
+    forms = Forms(table, columns, columns_take_none=True, finished=finished)
     return forms
 
 
@@ -223,9 +223,9 @@ class _JsonContainers:
     def text(self, value: Any, level: int = 0) -> str:
         if isinstance(value, Mapping):
             items = [f"{self._key(key)}{self.colon}{self._item(item, level)}" for key, item in value.items()]
-            return self._framed("{", items, "}", level)
+            return self._enclosed("{", items, "}", level)
         texts = [self._item(item, level) for item in value]
-        return self._framed("[", sorted(texts) if isinstance(value, AbstractSet) else texts, "]", level)
+        return self._enclosed("[", sorted(texts) if isinstance(value, AbstractSet) else texts, "]", level)
 
     def _item(self, value: Any, level: int) -> str:
         return self.text(value, level + 1) if _is_container(value) else self.scalar(value)
@@ -235,7 +235,7 @@ class _JsonContainers:
         text = key if is_name else self.scalar(key)
         return text if not is_name and text.startswith('"') else quote_json(text)
 
-    def _framed(self, opening: str, items: list[str], closing: str, level: int) -> str:
+    def _enclosed(self, opening: str, items: list[str], closing: str, level: int) -> str:
         if not items or self.indent is None:
             return opening + self.comma.join(items) + closing
         line = "\n" + self.indent * level

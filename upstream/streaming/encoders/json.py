@@ -97,12 +97,12 @@ class Json:
             frames = _object_frames(comma + line + "{", keys, comma, line + "}")
             forms = self._forms(level + 2)
         chunks = encode_text(columns, batches, _writers(columns, forms), frames)
-        opened = False
+        started = False
         with closing(chunks):
             for chunk in chunks:
-                yield chunk if opened else b"[" + chunk.removeprefix(comma.encode())
-                opened = True
-        yield (self._line(level) + "]").encode() if opened else b"[]"
+                yield chunk if started else b"[" + chunk.removeprefix(comma.encode())
+                started = True
+        yield (self._line(level) + "]").encode() if started else b"[]"
 
     def _marks(self) -> tuple[str, str]:
         return self.separators or (",", ":" if self.indent is None else ": ")
