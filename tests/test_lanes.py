@@ -91,6 +91,7 @@ from tests.strategies import (
     json_null,
     store,
 )
+from upstream import streaming
 from upstream.streaming import Column, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.databases import mysql, postgresql, sqlite
@@ -215,7 +216,11 @@ class Export:
         return [column.source if isinstance(column, Column) else column for column in self.columns]
 
     def written(self, encoder, **options):
-        return b"".join(stream(self.queryset, self.columns, encoder, **options))
+        chunks = stream(self.queryset, self.columns, encoder, **options)
+        written = b"".join(chunks)
+        # Only the server knows whether an expression is of the type that it says it is.
+        assert (chunks.plan.lane, chunks.lane) in (("copy", "text"), (chunks.lane, chunks.lane))
+        return written
 
     def by_instances(self):
         """Return the same export with a column that only Python can read; None if there is no such way."""
@@ -289,41 +294,66 @@ def _outcome(using, make):
         return type(error)
 
 
-DELIMITERS = ",;\t|e1'\\ é"
+ZONES = (None, UTC, ROME)
+# The values of every option of every encoder; `test_every_option_of_every_encoder_is_tried` holds them complete.
+OPTIONS = {
+    Csv: {
+        "delimiter": tuple(",;\t|e1'\\ é"),
+        "quoting": ("minimal", "all", "nonnumeric"),
+        "null_marker": ("", "", "NULL", "\\N", "-", "True"),
+        "quote_empty": (False, True),
+        "header": (True, False),
+        "bom": (None, True, False),
+        "profile": ("data", "excel"),
+        "time_zone": ZONES,
+        "decimal_separator": (".", ","),
+        "date_format": ("", "%d/%m/%Y"),
+        "datetime_format": ("", "%d.%m.%Y %H:%M:%S.%f%z"),
+    },
+    Json: {
+        "indent": (None, 0, 2, "\t"),
+        "separators": (None, (", ", ": ")),
+        "decimals": ("string", "number"),
+        "time_zone": ZONES,
+    },
+    JsonLines: {"decimals": ("string", "number"), "time_zone": ZONES},
+}
 
 
 def encoders(names):
-    """Draw encoders with all their options, fit for columns of those names."""
-    zones = st.sampled_from([None, UTC, ROME])
-    marked = {
-        "delimiter": st.sampled_from(DELIMITERS),
-        "quoting": st.sampled_from(["minimal", "all", "nonnumeric"]),
-        "null_marker": st.sampled_from(["", "", "NULL", "\\N", "-", "True"]),
-        "quote_empty": st.booleans() if len(names) > 1 else st.just(False),
-        "header": st.booleans(),
-        "bom": st.sampled_from([None, True, False]),
-        "time_zone": zones,
-    }
-    local = {
-        "profile": st.just("excel"),
-        "decimal_separator": st.sampled_from(".,"),
-        "date_format": st.sampled_from(["", "%d/%m/%Y"]),
-        "datetime_format": st.sampled_from(["", "%d.%m.%Y %H:%M:%S.%f%z"]),
-    }
-    copied = {"delimiter": st.sampled_from(DELIMITERS), "header": st.booleans(), "bom": marked["bom"]}
-    copied["profile"] = st.sampled_from(["data", "excel"])
-    decimals = st.sampled_from(["string", "number"])
-    layouts = {"indent": st.sampled_from([None, 0, 2, "\t"]), "separators": st.sampled_from([None, (", ", ": ")])}
-    csv = st.one_of(map(st.fixed_dictionaries, (marked, marked | local, copied))).filter(
-        lambda options: options["delimiter"] not in options.get("null_marker", "")
-    )
+    """Draw encoders with all their options, or with those that COPY takes, fit for columns of those names."""
     return st.one_of(
-        csv.map(lambda options: Csv(**options)),
-        st.builds(JsonLines, decimals=decimals),
-        st.builds(Json, decimals=decimals),
-        st.builds(JsonLines, decimals=decimals, time_zone=zones),
-        st.builds(Json, decimals=decimals, time_zone=zones, **layouts),
+        *(drawn_encoder(kind, names, OPTIONS[kind]) for kind in OPTIONS),
+        *(drawn_encoder(kind, names, kind.lane_options["copy"]) for kind in OPTIONS),
     )
+
+
+def drawn_encoder(kind, names, options):
+    values = st.fixed_dictionaries({name: st.sampled_from(OPTIONS[kind][name]) for name in options})
+    return values.map(lambda chosen: kind(**fitting(chosen, names)))
+
+
+def fitting(options, names):
+    """Return the options without those that the others, or a single column, rule out."""
+    options = dict(options)
+    if options.get("profile") != "excel":
+        for name in ("decimal_separator", "date_format", "datetime_format"):
+            options.pop(name, None)
+    if options.get("delimiter", ",") in options.get("null_marker", ""):
+        del options["null_marker"]
+    if len(names) == 1:
+        options.pop("quote_empty", None)
+    return options
+
+
+def single_options():
+    """Yield every encoder that differs from its default in one option."""
+    for kind, options in OPTIONS.items():
+        for option in fields(kind):
+            for value in dict.fromkeys(options[option.name]):
+                chosen = {"profile": "excel"} if option.name in Csv.lane_options["text"][-3:] else {}
+                if value != option.default:
+                    yield kind(**chosen, **{option.name: value})
 
 
 def _alike(expected, got):
@@ -896,6 +926,20 @@ def copies():
 
 
 class TestOptions:
+    def test_every_option_of_every_encoder_is_tried(self):
+        public = [getattr(streaming, name) for name in streaming.__all__]
+        assert OPTIONS.keys() == {kind for kind in public if hasattr(kind, "encode")}
+        for kind, options in OPTIONS.items():
+            assert options.keys() == {option.name for option in fields(kind)}
+            for option in fields(kind):
+                assert {option.default} < set(options[option.name])
+
+    def test_one_at_a_time(self, database):
+        with stored(edge_rows(connections[database].vendor, 4), database) as rows:
+            export = Export(rows.only(*PLAIN))
+            for encoder in single_options():
+                export.check(encoder, may_fail=True)
+
     @pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: type(encoder).__name__)
     def test_over_the_edges_of_every_field(self, database, encoder):
         with stored(edge_rows(connections[database].vendor), database) as rows:
