@@ -1,11 +1,16 @@
 """Imports point in one direction, and the engine stands alone."""
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from upstream.models import Customer
+from upstream.streaming import Column, Csv, JsonLines, stream
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -136,6 +141,68 @@ assert not apps.ready
 """
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment, cwd=ROOT)
+
+
+ENGINE = ROOT / "upstream" / "streaming"
+MOST_MODULES = 12
+
+
+def modules_of(run):
+    """Return the engine's modules whose functions are called while `run` runs."""
+    called = set()
+
+    def note(frame, event, _):
+        if event == "call":
+            called.add(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return {str(Path(name).relative_to(ENGINE)) for name in called if name.startswith(f"{ENGINE}{os.sep}")}
+
+
+@pytest.mark.parametrize("encoder", [Csv(), JsonLines(), Csv(quoting="all")], ids=["csv", "ndjson", "quoted"])
+@pytest.mark.parametrize(
+    "columns",
+    [["id", "name"], ["id", Column("name", value=str.upper)], ["id", Column(lambda row: row.name, header="name")]],
+    ids=["fields", "a function", "computed"],
+)
+def test_a_row_passes_few_modules_once_its_way_is_planned(database, encoder, columns):
+    Customer.objects.using(database).bulk_create(Customer(name=name) for name in "abc")
+    rows = Customer.objects.using(database).order_by("pk")
+    b"".join(stream(rows, columns, encoder))  # what happens once in a process is no row's way
+    chunks = stream(rows, columns, encoder)
+    passed = modules_of(lambda: b"".join(chunks))
+    assert chunks.rows == 3
+    assert len(passed) <= MOST_MODULES, sorted(passed)
+
+
+def test_the_engine_knows_no_vendor_and_no_encoder_by_name():
+    vendors = re.compile(r"\bvendor\b|\b(sqlite|mysql|mariadb|postgres(ql)?|oracle)\b")
+    encoders = re.compile(r"(isinstance|getattr|hasattr|type)\((self\.)?encoder\b|import (Csv|Json|JsonLines)\b")
+    found = []
+    for path in sorted(ENGINE.rglob("*.py")):
+        inner = path.relative_to(ENGINE)
+        code = _without_docstrings(path)
+        if inner.parts[0] != "databases" and vendors.search(code):
+            found.append(f"{inner} knows a database")
+        if inner.parts[0] != "encoders" and encoders.search(code) and inner.name not in DEFAULT_ENCODER:
+            found.append(f"{inner} knows an encoder")
+    assert found == []
+
+
+# Where Csv() is the default of an argument, and where the public names are gathered.
+DEFAULT_ENCODER = {"__init__.py", "pipeline.py", "plans.py"}
+
+
+def _without_docstrings(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
 
 
 class TestTheCheckItself:
