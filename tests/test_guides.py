@@ -23,6 +23,7 @@ from benchmarks.__main__ import main as run_benchmarks
 from tests import processes, services
 from tests.serving.running import get, running
 from upstream.models import DriftEvent
+from upstream.streaming import databases
 
 ROOT = Path(__file__).resolve().parent.parent
 DOOR = "README.md"
@@ -69,6 +70,7 @@ def commands(*starts: str) -> pytest.MarkDecorator:
 def demo_rows(db, tmp_path, monkeypatch, settings):
     monkeypatch.chdir(tmp_path)
     settings.MEDIA_ROOT = tmp_path / "media"
+    monkeypatch.setattr(databases, "DATABASES", dict(databases.DATABASES))  # a guide adds one
     call_command("seed_demo", rows=300, verbosity=0)
 
 
