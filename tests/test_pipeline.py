@@ -31,6 +31,7 @@ from upstream.streaming import (
     plan,
     stream,
 )
+from upstream.streaming.databases.guards import guard_of
 from upstream.streaming.encoders.protocol import capabilities_of
 
 ENCODERS = [
@@ -210,7 +211,7 @@ def is_held(alias, watching):
                 "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id NOT IN (%s, %s)",
                 known,
             )
-            return cursor.fetchone() != (0,) or not connections[alias].connection.get_autocommit()
+            return cursor.fetchone() != (0,) or bool(guard_of(connections[alias]).readers)
         if watching.vendor == "postgresql":
             pid = connections[alias].connection.info.backend_pid
             cursor.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid])

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from tests.fieldtypes.models import Everything, Parent, Secretive, Ticket
 from tests.strategies import everything, json_null, store
 from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, plan, stream
+from upstream.streaming.databases.guards import exporting
 from upstream.streaming.databases.postgresql import snapshot
 from upstream.streaming.databases.sqlite import PIN
 
@@ -620,7 +621,7 @@ def test_the_snapshot_is_read_only_and_ends():
     if "postgresql" not in connections.databases:
         pytest.skip("there is no PostgreSQL")
     connection = connections["postgresql"]
-    with snapshot("postgresql"), connection.cursor() as cursor:
+    with exporting(), snapshot("postgresql"), connection.cursor() as cursor:
         for name, value in (("transaction_isolation", "repeatable read"), ("transaction_read_only", "on")):
             cursor.execute(f"SHOW {name}")
             assert cursor.fetchone() == (value,)

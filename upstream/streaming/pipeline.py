@@ -6,18 +6,26 @@ source --> batches of rows --> encoder --> compressor --> target
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from time import monotonic
 from typing import Any, Self, TypeVar
 
+from django.conf import settings
 from django.db import DatabaseError
+from django.utils.timezone import activate as activate_zone
+from django.utils.timezone import get_current_timezone
+from django.utils.translation import activate as activate_language
+from django.utils.translation import get_language
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import ends_with_caller
+from upstream.streaming.databases.guards import exporting
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
-from upstream.streaming.errors import LimitError
+from upstream.streaming.errors import ExportError, LimitError
 from upstream.streaming.lanes import LaneName
 from upstream.streaming.plans import Names, Plan, check_size, plan
 
@@ -25,12 +33,15 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 Row = TypeVar("Row")
+Result = TypeVar("Result")
 
 PROGRESS_SECONDS = 0.25
 
 
 class ByteStream(Iterator[bytes]):
     """The bytes of one export, made while they are read; it can be read once.
+
+    It runs in the context of the call that made it: language, time zone and context variables.
 
     `close()` releases the cursor and the transaction at once, as the end, an error and leaving a `with` do.
     Nothing is acquired before the first chunk is asked for.
@@ -41,6 +52,8 @@ class ByteStream(Iterator[bytes]):
         self.compression = compression
         self._tally = tally
         self._chunks = _run(plan, compression, tally)
+        self._call = _Call()
+        self._is_over = False
 
     @property
     def content_type(self) -> str:
@@ -67,8 +80,18 @@ class ByteStream(Iterator[bytes]):
         """Whether its cursor, opened now, would die with a transaction of the caller's."""
         return any(map(ends_with_caller, self.plan.databases))
 
+    def __iter__(self) -> Self:
+        if self._is_over:
+            raise ExportError("this stream was read to its end, broke off or was closed: call stream() again")
+        return self
+
     def __next__(self) -> bytes:
-        return next(self._chunks)
+        try:
+            with exporting():
+                return self._call.run(next, self._chunks)
+        except BaseException:
+            self._is_over = True
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +100,32 @@ class ByteStream(Iterator[bytes]):
         self.close()
 
     def close(self) -> None:
-        self._chunks.close()
+        self._is_over = True
+        with exporting():
+            self._call.run(self._chunks.close)
+
+
+class _Call:
+    """The context of a call, which holds to the last row: its variables, and Django's language and time zone."""
+
+    def __init__(self) -> None:
+        self._context = copy_context()
+        self._thread = get_ident()
+        self._language = get_language() if settings.configured else None
+        self._zone = get_current_timezone() if settings.configured else None
+
+    def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        if self._thread != get_ident():
+            self._thread = get_ident()
+            self._context.run(self._activate)
+        return self._context.run(function, *arguments)
+
+    def _activate(self) -> None:
+        """Activate language and zone in another thread, where Django does not look for those of the first."""
+        if self._zone:
+            activate_zone(self._zone)
+        if self._language:
+            activate_language(self._language)
 
 
 def stream(
@@ -147,8 +195,10 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
     try:
         with closing(tally.counting_bytes(compressed(encoded, compression) if compression else encoded)) as chunks:
             yield from chunks
-    except DatabaseError:
+    except DatabaseError as error:
         limits.seconds_left()  # a statement that the database ended for its length is out of time, and no failure
+        if "timeout" in str(error):
+            error.add_note("for a slow reader export with windows=True, or send it with spool=True")
         raise
 
 

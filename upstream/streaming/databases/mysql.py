@@ -24,7 +24,7 @@ from upstream.streaming.databases.spool import SpooledCursor
 # The server gives up on a client that takes nothing for 60 seconds; a download may stall for longer.
 WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
 # Django's own level is READ COMMITTED, where each statement sees its own state.
-SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+SNAPSHOT = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY")
 # Types of MySQLdb.constants.FIELD_TYPE that the driver converts in Python, and loaders read as text.
 TEXT_TYPES = ("DECIMAL", "NEWDECIMAL", "DATE", "DATETIME", "TIMESTAMP")
 # The driver reads a zero date as NULL, and only six digits of a single-precision number.
@@ -77,7 +77,7 @@ class MySQL(Database):
         )
 
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
-        return snapshots.snapshot(alias, SNAPSHOT) if several else nullcontext()
+        return snapshots.snapshot(alias, *SNAPSHOT) if several else nullcontext()
 
     def open_cursor(
         self,
@@ -114,7 +114,8 @@ class UnbufferedCursor:
         self.texts = texts
         if texts:
             self._own.settings_dict["OPTIONS"]["conv"] = _text_conversions(connection)
-        for name in ("execute_wrappers", "queries_log", "force_debug_cursor"):
+        self._own.execute_wrappers = list(connection.execute_wrappers)
+        for name in ("queries_log", "force_debug_cursor"):
             setattr(self._own, name, getattr(connection, name))
         self._own.inc_thread_sharing()  # whichever thread ends an export closes it
         try:
@@ -145,7 +146,8 @@ def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds:
     Inside a transaction only its own connection sees its state; there the rows go to disk before the first one is
     given, since that connection is free for nothing else while they come.
     """
-    if connection.in_atomic_block or not connection.get_autocommit():
+    connection.ensure_connection()
+    if snapshots.is_in_transaction(connection):
         if seconds is not None and connection.mysql_is_mariadb:  # MySQL has limits for sessions only
             sql = f"SET STATEMENT max_statement_time = {seconds:.6f} FOR {sql}"
         return SpooledCursor(_unbuffered(connection, sql, params))

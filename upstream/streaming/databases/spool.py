@@ -1,7 +1,7 @@
 """Spools unread rows to disk when their connection is needed elsewhere."""
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import Any
@@ -64,40 +64,3 @@ class SpooledCursor:
 def _fetched(cursor: Cursor, rows: int) -> Fetched[Any]:
     records = cursor.fetchmany(rows)
     return Fetched(list(records), weigh(records), seconds=0)
-
-
-class Guard:
-    """Calls `make_way` before the first statement that anybody else executes on a connection.
-
-    `harmless` tells the statements that disturb nobody. `commits` says that a commit counts as a statement too;
-    Django has no wrappers for it. What bypasses Django's cursors is not seen.
-    """
-
-    def __init__(
-        self,
-        connection: Any,
-        make_way: Callable[[], None],
-        harmless: Callable[[str], bool] = lambda _: False,
-        *,
-        commits: bool = False,
-    ) -> None:
-        self.connection, self.make_way, self.harmless = connection, make_way, harmless
-        connection.execute_wrappers.append(self)
-        if commits:
-            connection.commit = self._commit
-
-    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if not self.harmless(str(sql)):
-            self.make_way()
-        return execute(sql, params, many, context)
-
-    def _commit(self) -> None:
-        self.make_way()
-        type(self.connection).commit(self.connection)
-
-    def end(self) -> None:
-        """Let every statement pass; it may be called again."""
-        with suppress(ValueError):
-            self.connection.execute_wrappers.remove(self)
-        if vars(self.connection).get("commit") == self._commit:
-            del self.connection.commit
