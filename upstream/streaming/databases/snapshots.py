@@ -1,4 +1,4 @@
-"""Snapshots: read-only transactions, in which all statements of an export see one state of the database."""
+"""Snapshots: read-only transactions in which all statements of an export see one state of the database."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Snapshot:
-    """A transaction of ours, and how many exports are inside it."""
+    """A transaction opened by the engine, and the number of exports that use it."""
 
     transaction: transaction.Atomic
     exports: int = 0
@@ -27,9 +27,9 @@ _snapshots: WeakKeyDictionary[BaseDatabaseWrapper, Snapshot] = WeakKeyDictionary
 
 @contextmanager
 def snapshot(alias: str, beginning: str) -> Iterator[None]:
-    """Open a transaction that begins with `beginning`, unless the caller has one open, which then is used.
+    """Open a transaction that starts with the SQL `beginning`; if the caller has one open, use that.
 
-    Exports that are read in turn on one connection share it, and the last one to end ends it.
+    Interleaved exports on one connection share the transaction; the last one to end ends it.
     """
     connection = connections[alias]
     if connection not in _snapshots:
@@ -49,22 +49,22 @@ def snapshot(alias: str, beginning: str) -> Iterator[None]:
 
 
 def is_open(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction on the connection is one of ours."""
+    """Return whether the engine opened the transaction of a connection."""
     return connection in _snapshots
 
 
 def is_in_transaction(connection: Any) -> bool:
-    """Whether a transaction is open on the connection, ours or the caller's."""
+    """Return whether a connection has an open transaction, the engine's or the caller's."""
     return bool(connection.in_atomic_block or (connection.connection and not connection.autocommit))
 
 
 def is_in_callers_transaction(connection: Any) -> bool:
-    """Whether the caller has a transaction open on the connection."""
+    """Return whether the caller has a transaction open on a connection."""
     return is_in_transaction(connection) and not is_open(connection)
 
 
-def ends_with_a_block(connection: Any) -> bool:
-    """Whether the caller's transaction ends with an `atomic` block of the caller's, rather than with a test."""
+def ends_with_atomic_block(connection: Any) -> bool:
+    """Return whether the caller's transaction ends with an `atomic` block, not with a TestCase."""
     blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001
     return bool(blocks) and not is_open(connection)
 
@@ -87,13 +87,13 @@ def _end(connection: BaseDatabaseWrapper, atomic: transaction.Atomic) -> None:
         _abandon(connection)
     elif isinstance(error, DatabaseError):
         atomic.__exit__(type(error), error, error.__traceback__)
-    else:  # nothing was written, and what the caller left for on_commit is to run
+    else:  # nothing was written; commit, so that the caller's on_commit callbacks run
         atomic.__exit__(None, None, None)
 
 
 def _abandon(connection: BaseDatabaseWrapper) -> None:
-    """End a transaction from another thread, whose own connection an Atomic would end: drop the connection."""
-    logger.warning("an export on %r was closed in another thread: its connection is dropped", connection.alias)
+    """End a transaction from another thread by closing its connection; Atomic would end that of this thread."""
+    logger.warning("an export on %r was closed in another thread: closing its connection", connection.alias)
     raw, connection.connection = connection.connection, None
     connection.in_atomic_block = False
     if raw is not None:

@@ -15,7 +15,7 @@ SPOOLED = BatchLimits(rows=256, bytes=1024 * 1024)
 
 
 class Spool:
-    """Batches of rows in an unnamed file on disk, filled when it is made, and given back in their order."""
+    """Batches of rows in an unnamed file on disk, written on creation and yielded in order."""
 
     def __init__(self, batches: Iterable[list[Any]]) -> None:
         self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed by close)
@@ -37,14 +37,14 @@ class Spool:
 
 
 class SpooledCursor:
-    """The rest of a cursor's rows, taken off its connection; the cursor is closed."""
+    """The remaining rows of a cursor, spooled to disk; closes that cursor."""
 
     def __init__(self, cursor: Any) -> None:
         self.description = cursor.description
         try:
             self._spool = Spool(batched(lambda rows: _fetched(cursor, rows), SPOOLED, SPOOLED.rows))
         except BaseException:
-            with suppress(Exception):  # the driver's own way to say once more what failed
+            with suppress(Exception):  # the driver may raise the same error again
                 cursor.close()
             raise
         cursor.close()
@@ -67,36 +67,36 @@ def _fetched(cursor: Cursor, rows: int) -> Fetched[Any]:
 
 
 class Guard:
-    """Calls `make_way` before the first statement that anybody else executes on a connection.
+    """Calls `before_statement` before every other statement on a connection, until `end()`.
 
-    `harmless` tells the statements that disturb nobody. `commits` says that a commit counts as a statement too;
-    Django has no wrappers for it. What bypasses Django's cursors is not seen.
+    Statements for which `is_harmless` is true are ignored. With `commits`, a commit counts as a statement too;
+    Django has no wrappers for it. Statements that bypass Django's cursors are not seen.
     """
 
     def __init__(
         self,
         connection: Any,
-        make_way: Callable[[], None],
-        harmless: Callable[[str], bool] = lambda _: False,
+        before_statement: Callable[[], None],
+        is_harmless: Callable[[str], bool] = lambda _: False,
         *,
         commits: bool = False,
     ) -> None:
-        self.connection, self.make_way, self.harmless = connection, make_way, harmless
+        self.connection, self.before_statement, self.is_harmless = connection, before_statement, is_harmless
         connection.execute_wrappers.append(self)
         if commits:
             connection.commit = self._commit
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if not self.harmless(str(sql)):
-            self.make_way()
+        if not self.is_harmless(str(sql)):
+            self.before_statement()
         return execute(sql, params, many, context)
 
     def _commit(self) -> None:
-        self.make_way()
+        self.before_statement()
         type(self.connection).commit(self.connection)
 
     def end(self) -> None:
-        """Let every statement pass; it may be called again."""
+        """Remove the guard; may be called repeatedly."""
         with suppress(ValueError):
             self.connection.execute_wrappers.remove(self)
         if vars(self.connection).get("commit") == self._commit:

@@ -1,4 +1,4 @@
-"""SQLite: a cursor that reads one state of the database, whoever writes meanwhile."""
+"""SQLite: a cursor that reads one state of the database despite concurrent writes."""
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,18 +24,18 @@ from upstream.streaming.databases.loaders import (
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
 from upstream.streaming.databases.spool import Guard, SpooledCursor
 
-# Instructions of SQLite's machine between two looks at the clock: about a millisecond.
+# Instructions of SQLite's virtual machine between two checks of the clock: about a millisecond.
 STEPS_BETWEEN_CLOCKS = 100_000
-# A statement that, left unfinished, keeps its connection at the state of the database that it began with.
+# An unfinished statement, which keeps its connection at the state of the database at its start.
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
-# What a statement of an export is called inside the statement around it.
+# The name of an export's statement in the statement that wraps it.
 STATEMENT = "upstream_rows"
 
 
 def _declared(kind: str, *, is_column: bool) -> dict[str, Any]:
-    """Return how the driver converts columns declared as `kind`, by the text of whatever they hold.
+    """Return how the driver converts columns declared as `kind`: it takes any stored value as text.
 
-    What an expression is declared as only SQLite knows: its driver is left to convert it.
+    The driver keeps converting expressions, since only SQLite knows their declared type.
     """
     if not is_column:
         return {}
@@ -70,7 +70,7 @@ def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 
 
 class SQLite(Database):
-    """SQLite, by the driver that comes with Python."""
+    """SQLite, with Python's sqlite3."""
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {
         "BooleanField": _boolean,
@@ -79,7 +79,7 @@ class SQLite(Database):
         "DecimalField": _decimal,
         "UUIDField": _uuid,
     }
-    fetch_rows: ClassVar[int | None] = 64  # in our own process they cost next to nothing, and meet wide rows early
+    fetch_rows: ClassVar[int | None] = 64  # small fetches cost little in-process, and notice wide rows early
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
         return Reading(bounded=True, consistency="snapshot" if several else "statement")
@@ -98,24 +98,22 @@ class SQLite(Database):
         seconds: float | None,
     ) -> OpenCursor:
         if raw_types:
-            sql = undeclared(sql, width, raw_types)
-        return OpenCursor(SteadyCursor(connection, sql, params, seconds), raw_types)
+            sql = without_declared_types(sql, width, raw_types)
+        return OpenCursor(IsolatedCursor(connection, sql, params, seconds), raw_types)
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
-        return (
-            f"+({sql})"  # as it is stored: an expression has no declared type, by which the driver would convert
-        )
+        return f"+({sql})"  # the stored value: the driver converts by declared type, and an expression has none
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
 
 
-class SteadyCursor:
-    """A cursor that other statements of its connection cannot disturb.
+class IsolatedCursor:
+    """A cursor that other statements on its connection cannot disturb.
 
-    What the connection writes while it reads a table may show up in it, repeat rows or leave them out
-    (https://sqlite.org/isolation.html): before such a statement the rows that are left go to disk. What other
-    connections write is never seen; unless the database is in WAL mode they wait until the cursor is closed.
+    Writes on the same connection may show up in an open cursor, repeat rows or skip them
+    (https://sqlite.org/isolation.html): before such a statement, the remaining rows are spooled to disk. Writes on
+    other connections are never seen; except in WAL mode, they wait until the cursor is closed.
     """
 
     def __init__(self, connection: Any, sql: str, params: Any, seconds: float | None = None) -> None:
@@ -131,7 +129,7 @@ class SteadyCursor:
         except BaseException:
             self._close_rows()
             raise
-        self._guard = Guard(connection, self._make_way, _only_reads)
+        self._guard = Guard(connection, self._spool_rest, _only_reads)
 
     @property
     def description(self) -> Any:
@@ -149,14 +147,14 @@ class SteadyCursor:
             self._raw.set_progress_handler(None, 0)
         self._rows.close()
 
-    def _make_way(self) -> None:
+    def _spool_rest(self) -> None:
         self._guard.end()
         self._rows = SpooledCursor(self._rows)
 
 
 @contextmanager
 def pinned(connection: Any) -> Iterator[None]:
-    """Let the connection's statements see one state of the database, until it writes itself."""
+    """Make the connection's statements see one state of the database, until it writes itself."""
     cursor = connection.cursor()
     guard = Guard(connection, cursor.close, _only_reads)
     try:
@@ -172,10 +170,10 @@ def _only_reads(sql: str) -> bool:
     return sql.lstrip()[:6].upper() == "SELECT" or sql.startswith(f"WITH {STATEMENT}(")
 
 
-def undeclared(sql: str, width: int, positions: Container[int]) -> str:
+def without_declared_types(sql: str, width: int, positions: Container[int]) -> str:
     """Return the statement with the columns at `positions` as expressions, which the driver does not convert.
 
-    SQLite keeps the order of a subquery that is all its outer query reads from.
+    SQLite keeps the order of a subquery if the outer query reads from nothing else.
     """
     names = [f"c{position}" for position in range(width)]
     selected = (f"+{name}" if position in positions else name for position, name in enumerate(names))

@@ -1,6 +1,6 @@
-"""COPY ... TO STDOUT: rows as the server frames them, read past psycopg's own Copy object.
+"""COPY ... TO STDOUT: rows as the server frames them, read without psycopg's Copy object.
 
-What depends on the inside of psycopg stands here and in `__init__.py`, pinned by `tests/test_drivers.py`.
+What depends on psycopg's internals is here and in `__init__.py`, pinned by `tests/test_drivers.py`.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -12,11 +12,11 @@ from django.db import DatabaseError
 
 from upstream.streaming.databases.spool import Guard, Spool
 
-# What COPY hands over at a time: below 64 KiB the calls begin to show, above it nothing is gained.
+# The bytes of a list of rows: below 64 KiB the cost of calls shows, above it nothing is gained.
 COPY_BYTES = 128 * 1024
 FIRST_COPY_BYTES = 8 * 1024
 
-# What the text of values depends on. Roles, databases and sessions may have set it otherwise.
+# Settings that the text of values depends on; roles, databases and sessions may have changed them.
 SETTINGS = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
@@ -29,12 +29,12 @@ WAIT_TO_READ = 1  # psycopg.waiting.Wait.R
 
 
 class CopyReader:
-    """The rows that a COPY ... TO STDOUT statement sends, each as the server framed it, without its line end.
+    """The rows of a COPY ... TO STDOUT statement, each as the server framed it, without its line end.
 
-    They come in lists of at most `rows` rows, and of about `size` bytes or less.
+    They are yielded in lists of at most `rows` rows, and of about `size` bytes or less.
 
-    While it runs its connection is free for nothing else: before any other statement of Django's there, the rows
-    that are left go to disk. It runs inside a savepoint, so that to end it early leaves the transaction whole.
+    While it runs, its connection can do nothing else: before any other statement of Django there, the remaining
+    rows are spooled to disk. It runs in a savepoint, so that ending it early leaves the transaction usable.
     """
 
     def __init__(self, connection: Any, sql: str, *, rows: int, size: int) -> None:
@@ -52,7 +52,7 @@ class CopyReader:
                 self._roll_back()
                 raise
         self._running = True
-        self._guard = Guard(connection, self._make_way, commits=True)
+        self._guard = Guard(connection, self._spool_rest, commits=True)
 
     def __iter__(self) -> Iterator[list[Any]]:
         while self._running:
@@ -62,10 +62,10 @@ class CopyReader:
             yield from self._spool
 
     def close(self) -> None:
-        """End the statement at once, however many rows are left."""
+        """End the statement at once, however many rows remain."""
         self._guard.end()
         if self._running:
-            with suppress(DatabaseError):  # the server may have gone
+            with suppress(DatabaseError):  # the connection may be lost
                 self._cancel()
         if self._spool:
             self._spool.close()
@@ -82,10 +82,10 @@ class CopyReader:
                 self._ended()
         return rows  # type: ignore[no-any-return]
 
-    def _make_way(self) -> None:
+    def _spool_rest(self) -> None:
         self._guard.end()
-        if self._running and not self._raw.closed:  # a lost connection concerns whoever reads on
-            self._spool = Spool(filter(None, iter(self._read_while_running, None)))  # the last may have no rows
+        if self._running and not self._raw.closed:  # the next read reports a lost connection
+            self._spool = Spool(filter(None, iter(self._read_while_running, None)))  # the last list may be empty
 
     def _read_while_running(self) -> list[Any] | None:
         return self._read() if self._running else None
@@ -93,7 +93,7 @@ class CopyReader:
     def _cancel(self) -> None:
         with self._connection.wrap_database_errors:
             self._raw.cancel_safe()
-        while self._running:  # until the server says that it was cancelled
+        while self._running:  # until the server confirms the cancellation
             self._read()
 
     def _ended(self) -> None:
@@ -102,8 +102,8 @@ class CopyReader:
         self._roll_back()
 
     def _roll_back(self) -> None:
-        """Leave the savepoint, and with it the settings; the connection is locked and the statement ended."""
-        with suppress(import_module("psycopg").Error):  # a lost connection has lost them too
+        """Leave the savepoint, which resets the settings; the connection must be locked, the statement ended."""
+        with suppress(import_module("psycopg").Error):  # a lost connection has lost them anyway
             self._command("ROLLBACK TO SAVEPOINT upstream_copy; RELEASE SAVEPOINT upstream_copy")
 
     def _command(self, sql: str) -> None:
@@ -111,17 +111,17 @@ class CopyReader:
 
 
 def _executed(pgconn: Any, sql: str) -> Generator[Any, Any, None]:
-    """Send statements and wait for their results, as psycopg's own generators do."""
+    """Send statements and wait for their results, as psycopg's generators do."""
     pgconn.send_query(sql.encode())
     _check((yield from import_module("psycopg.generators").execute(pgconn)))
 
 
 def _copied(pgconn: Any, most: int, size: int) -> Generator[Any, Any, tuple[list[bytes], bool]]:
-    """Take rows from the running COPY, at most so many and about `size` bytes; say whether they were the last.
+    """Read at most `most` rows and about `size` bytes from the running COPY; return whether they were the last.
 
-    One call a row and no more, where psycopg's own Copy.read() has two generators and a wait: a quarter of its
-    time. Waits only when nothing has come yet. Kept as they come, as memoryviews, rows would be objects that the
-    garbage collector goes through: a third of our processor time.
+    One call per row takes a quarter of the time of psycopg's Copy.read(), which has two generators and a wait.
+    Waits only if no data has arrived. Rows are copied to bytes: as memoryviews they would be traversed by the
+    garbage collector, for a third of the processor time.
     """
     take = pgconn.get_copy_data
     rows: list[bytes] = []
