@@ -557,7 +557,7 @@ class TestPlan:
     def test_of_an_iterable_only_the_first_record_tells(self):
         decided = plan(iter([{"n": 1}]))
         assert (decided.headers, decided.database, decided.sql, decided.consistency) == (None, None, "", "source")
-        assert "told by the first record" in str(decided)
+        assert "taken from the first record" in str(decided)
 
     def test_it_reads_nothing_of_an_iterable(self):
         events = []
@@ -615,7 +615,7 @@ class TestArguments:
 
     @pytest.mark.parametrize("encoder", [Csv, "csv", None])
     def test_an_encoder_is_an_instance(self, encoder):
-        with pytest.raises(ValueError, match=r"encoder is an instance with .*, such as Csv\(\), not"):
+        with pytest.raises(ValueError, match=r"encoder must be an instance with .*, such as Csv\(\), not"):
             stream(Parent.objects.all(), ["name"], encoder)
 
     def test_its_own_errors_are_export_errors_and_builtins(self):
