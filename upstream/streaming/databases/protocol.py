@@ -115,7 +115,8 @@ class Hold(Protocol):
 class Database(Protocol):
     """How a kind of database is read, and what it can do for an export.
 
-    `connection` is Django's. Only `hold` and `open_cursor` connect: planning an export runs no statement.
+    `connection` is Django's. Only `hold` and `open_cursor` may execute statements, so that planning executes none;
+    Django itself may connect to read the server's version.
     """
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {}

@@ -73,7 +73,7 @@ class Capabilities:
     """Lane "copy": yield rows rendered by a database, with the framing that `encode` gives them."""
 
     lane_options: Mapping[FastLane, Collection[str]] = field(default_factory=dict)
-    """For each lane, the options that it supports: with them it still gives the bytes of `encode`."""
+    """For each lane, the options with which it still gives the bytes of `encode`."""
 
     refusals: Mapping[FastLane, str] = field(default_factory=dict)
     """For each lane, why the encoder cannot use it; computed, never declared."""
