@@ -71,10 +71,10 @@ class TestColumns:
 class TestUnknownColumn:
     def test_close_names_are_proposed(self):
         error = unknown_column("nmae", ["name", "size", "names"], "Parent")
-        assert str(error) == "Parent has no 'nmae'; did you mean 'name' or 'names'?"
+        assert str(error) == "unknown column 'nmae' on Parent: did you mean 'name' or 'names'?"
 
     def test_without_close_ones_all_are_named_but_no_more_than_forty(self):
-        assert str(unknown_column("zzz", ["b", "a"], "it")) == "it has no 'zzz'; known: a, b"
+        assert str(unknown_column("zzz", ["b", "a"], "it")) == "unknown column 'zzz' on it; choose from: a, b"
         assert str(unknown_column("zzz", [f"{n:03}" for n in range(99)], "it")).endswith("038, 039")
 
 

@@ -73,16 +73,16 @@ class TestAFormat:
         assert response.getvalue() == path.read_bytes()
 
     def test_takes_no_mapping(self):
-        with pytest.raises(SourceError, match="a mapping is one JSON object"):
+        with pytest.raises(SourceError, match="a mapping is written as one JSON object"):
             stream({"rows": []}, encoder=Lines())
 
     def test_is_told_of_in_the_plan(self, database):
         decided = plan(Parent.objects.using(database), ["name"], Lines())
         assert decided.lane == "python"
-        assert "Lines is written in Python" in decided.reason
+        assert "Lines is rendered in Python" in decided.reason
 
     def test_given_as_a_class_is_refused(self):
-        with pytest.raises(ValueError, match="encoder is an instance"):
+        with pytest.raises(ValueError, match="encoder must be an instance"):
             stream([{"a": 1}], None, Lines)
 
 
@@ -126,7 +126,7 @@ class TestFastLanesAreRefusedByDefault:
         assert plan(rows, ["id", "char"], Ended()).lane == usual != "python"
         decided = plan(rows, ["id", "char"], Ended(end="# end"))
         assert decided.lane == "python"
-        assert "Ended(end=...) is written in Python" in decided.reason
+        assert "Ended(end=...) is rendered in Python" in decided.reason
         assert b"".join(stream(rows, ["id", "char"], Ended(end="# end"))) == b"id,char\r\n# end"
 
     def test_to_options_of_a_class_that_is_no_dataclass(self, database):
@@ -205,7 +205,7 @@ class TestADatabaseOfAnUnknownVendor:
 
     @pytest.mark.parametrize("name", ["text", "json", "binary"])
     def test_is_not_read_in_windows_by_what_it_may_sort_in_another_order(self, unknown, name):
-        with pytest.raises(SourceError, match="in another order than it compares them"):
+        with pytest.raises(SourceError, match="differently than it compares them"):
             stream(Everything.objects.using(unknown).order_by(name), windows=True)
 
 
@@ -268,7 +268,7 @@ class TestADatabase:
         rows = Everything.objects.using(unknown).order_by("pk")
         decided = plan(rows, NAMES)
         assert (decided.bounded, decided.lane) == (True, "text")
-        assert "Made-Up SQL renders no rows" in decided.reason
+        assert "Made-Up SQL does not render rows" in decided.reason
         expected = b"".join(stream(Everything.objects.order_by("pk"), NAMES))
         assert b"".join(stream(rows, NAMES)) == expected
 

@@ -15,7 +15,7 @@ from django.utils import timezone, translation
 from tests.fieldtypes.models import Parent
 from tests.strategies import POSTGRESQL
 from upstream.streaming import Column, Csv, ExportError, Json, plan, stream, to_file, to_response
-from upstream.streaming.databases.guards import guard_of
+from upstream.streaming.databases.sharing import guard_of
 
 ROWS = 500
 COLUMNS = {

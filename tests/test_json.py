@@ -280,7 +280,7 @@ class TestZones:
 class TestBadOptions:
     @pytest.mark.parametrize("encoder", [Json, JsonLines])
     def test_decimals_are_strings_or_numbers(self, encoder):
-        with pytest.raises(ValueError, match='decimals is "string" or "number"'):
+        with pytest.raises(ValueError, match='decimals must be "string" or "number"'):
             encoder(decimals="float")
 
     @pytest.mark.parametrize(

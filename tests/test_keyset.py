@@ -343,7 +343,7 @@ class TestOrder:
     def test_extra_terms_are_some(self, rows):
         extra = rows.extra(select={"twice": "small_integer * 2"})
         if connections[rows.db].vendor == "mysql":
-            assert "no declared type" in why_not(extra.extra(order_by=["-twice"]))
+            assert "values of unknown type" in why_not(extra.extra(order_by=["-twice"]))
             return
         check(extra.extra(order_by=["-twice"]), extra.order_by("-small_integer", "-id"))
         check(rows.extra(order_by=["-fieldtypes_everything.integer"]), rows.order_by("-integer", "-id"))
@@ -618,7 +618,7 @@ class TestRefusals:
     def test_it_says_why_a_query_cannot_be_read_so(self, database, text):
         queryset = REFUSALS[text](Everything.objects.using(database), Parent.objects.using(database))
         assert text in why_not(queryset)
-        with pytest.raises(ExportError, match=r"cannot be read in windows, because .*: change"):
+        with pytest.raises(ExportError, match=r"cannot be read in windows because .*: change"):
             keyset_of(queryset)
 
     @pytest.mark.parametrize("name", sorted(ATTRIBUTES))
@@ -626,7 +626,7 @@ class TestRefusals:
         key = EXPRESSIONS[name][1] if name in EXPRESSIONS else name
         reason = why_not(Everything.objects.using(database).order_by(key))
         if connections[database].vendor == "mysql" and name in JSON | LONG:
-            assert "in another order than it compares them" in reason
+            assert "differently than it compares them" in reason
         else:
             assert reason is None
 

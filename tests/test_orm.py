@@ -133,15 +133,15 @@ class TestFacts:
         assert orm.prefetches(rows) == ("children",)
         assert orm.pinned(rows).db == DEFAULT_DB_ALIAS
 
-    def test_of_the_nature_of_queries(self):
+    def test_of_the_features_of_queries(self):
         rows = Parent.objects.all()
-        assert orm.nature(rows.query) == orm.Nature(None, False, False, False, False, 0, None)
-        assert orm.nature(rows[2:5].query)[-2:] == (2, 5)
-        assert orm.nature(rows.union(rows).query).combinator == "union"
-        assert orm.nature(rows.distinct().query).is_distinct
-        assert orm.nature(rows.values("name").annotate(n=Count("id")).query).is_grouped
-        assert orm.nature(rows.select_for_update().query).locks_rows
-        assert orm.nature(rows.extra(tables=["fieldtypes_ticket"]).query).has_extra_tables
+        assert orm.query_features(rows.query) == orm.QueryFeatures(None, False, False, False, False, 0, None)
+        assert orm.query_features(rows[2:5].query)[-2:] == (2, 5)
+        assert orm.query_features(rows.union(rows).query).combinator == "union"
+        assert orm.query_features(rows.distinct().query).is_distinct
+        assert orm.query_features(rows.values("name").annotate(n=Count("id")).query).is_grouped
+        assert orm.query_features(rows.select_for_update().query).locks_rows
+        assert orm.query_features(rows.extra(tables=["fieldtypes_ticket"]).query).has_extra_tables
 
     @pytest.mark.parametrize(
         ("rows", "names"),
@@ -251,17 +251,17 @@ class TestSteering:
         queryset = SHAPES[shape](Everything.objects.using(database).order_by("pk"))
         expected = list(queryset)
         runner = Seen(database)
-        steered = orm.steered(queryset)
-        assert list(orm.iterate(steered, runner, 100)) == expected
-        assert runner.statements == [orm.steered_sql(steered)] or isinstance(steered.query, RawQuery)
+        delegating = orm.delegating(queryset)
+        assert list(orm.iterate(delegating, runner, 100)) == expected
+        assert runner.statements == [orm.delegated_sql(delegating)] or isinstance(delegating.query, RawQuery)
         assert runner.fetched == len(expected) > 0
         assert type(queryset.query) in (Query, RawQuery)
 
     def test_a_query_that_matches_nothing_is_not_executed(self, database):
         runner = Seen(database)
-        steered = orm.steered(Parent.objects.using(database).none())
-        assert orm.steered_sql(steered) == ""
-        assert list(orm.iterate(steered, runner, 100)) == []
+        delegating = orm.delegating(Parent.objects.using(database).none())
+        assert orm.delegated_sql(delegating) == ""
+        assert list(orm.iterate(delegating, runner, 100)) == []
         assert runner.statements == []
 
     def test_the_sizes_of_fetches_are_those_asked_for(self, database):
@@ -276,17 +276,17 @@ class TestSteering:
                 cursor_like.fetchmany = lambda size: asked.append(size) or fetchmany(size)
                 return cursor_like
 
-        steered = orm.steered(Everything.objects.using(database).order_by("pk"))
-        with closing(IteratorFetch(steered, Recording(database).execute, 100)) as fetch:
+        delegating = orm.delegating(Everything.objects.using(database).order_by("pk"))
+        with closing(IteratorFetch(delegating, Recording(database).execute, 100)) as fetch:
             sizes = [len(fetch(size).records) for size in (1, 8, 20, 1)]
         assert (asked[:3], sizes) == ([1, 8, 20], [1, 8, 11, 0])
 
-    def test_a_copy_of_a_steered_query_compiles_its_own_statement(self, database):
+    def test_a_copy_of_a_delegating_query_compiles_its_own_statement(self, database):
         Parent.objects.using(database).bulk_create([Parent(name="a"), Parent(name="b")])
-        steered = orm.steered(Parent.objects.using(database).order_by("name"))
-        steered.query.runner = Seen(database)
-        assert [parent.name for parent in steered.filter(name="b")] == ["b"]
-        assert steered.count() == 2
+        delegating = orm.delegating(Parent.objects.using(database).order_by("name"))
+        delegating.query.runner = Seen(database)
+        assert [parent.name for parent in delegating.filter(name="b")] == ["b"]
+        assert delegating.count() == 2
 
 
 class TestWindows:

@@ -98,7 +98,7 @@ def test_empty_lines_are_skipped():
 def test_row_of_another_length_is_an_error_that_names_it(line, cells):
     reader = read_csv(io.BytesIO(f"a,b\r\n1,2\r\n{line}\r\n".encode()))
     assert next(reader) == {"a": "1", "b": "2"}
-    with pytest.raises(SourceError, match=f"row 2 has {cells} cells, the header 2"):
+    with pytest.raises(SourceError, match=f"row 2 has {cells} cells, but the header has 2"):
         next(reader)
 
 

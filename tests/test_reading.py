@@ -360,7 +360,7 @@ class TestTimeouts:
 
     @pytest.mark.parametrize("timeout", [0, -1, True, "1", float("nan")])
     def test_it_is_a_number_over_zero(self, timeout):
-        with pytest.raises(ValueError, match="timeout is a number of seconds"):
+        with pytest.raises(ValueError, match="timeout must be a positive number of seconds"):
             stream([{"n": 1}], timeout=timeout)
 
 
@@ -436,7 +436,7 @@ class TestPlans:
             ({"encoder": Csv(quoting="all")}, "quoting"),
             ({"encoder": Json(indent=2)}, "indent"),
             ({"columns": ["name"]}, "single column"),
-            ({"columns": ["pk", Column("name", value=str.upper)]}, "'name' goes through a function"),
+            ({"columns": ["pk", Column("name", value=str.upper)]}, "'name' has a value function"),
         ],
     )
     def test_they_say_why_copy_is_not_taken(self, change, reason):
@@ -449,7 +449,7 @@ class TestPlans:
 
     def test_sqlite_never_renders_rows(self):
         assert plan(Parent.objects.all(), ["pk", "name"]).reason.endswith(
-            f"{connection.display_name} renders no rows"
+            f"{connection.display_name} does not render rows"
         )
 
     def test_expressions_of_the_database_stay_in_the_fastest_lane(self):

@@ -54,10 +54,10 @@ def connection():
 class Stored:
     """The values that PostgreSQL makes of literals: one column of a type, numbered."""
 
-    def __init__(self, field, kind, literals, *, moments="utc", change=None):
+    def __init__(self, field, kind, literals, *, timestamptz="utc", change=None):
         self.field, self.kind, self.change = field, kind.partition("(")[0].split(" ")[0], change
         self.has_null = None in literals
-        self.session = Session(version=connections[ALIAS].pg_version, moments=moments)
+        self.session = Session(version=connections[ALIAS].pg_version, timestamptz=timestamptz)
         self.is_json = isinstance(field, models.JSONField)
         query = f"SELECT n, v::{kind} FROM unnest(%s::text[]) WITH ORDINALITY AS t(v, n) ORDER BY n"
         with connections[ALIAS].cursor() as cursor:
@@ -90,7 +90,7 @@ class Stored:
         return csv_expression(self.field, self.kind, "c0", self.session, converted=converted)
 
     def json_forms(self, decimals):
-        older = Session(version=140000, moments=self.session.moments)
+        older = Session(version=140000, timestamptz=self.session.timestamptz)
         asked = [(self.session, True), (older, True)] + [(self.session, False)] * (not self.has_null)
         return [
             json_expression(
@@ -327,19 +327,19 @@ class TestMomentsOfOtherSessions:
     @settings(max_examples=10)
     def test_where_django_reads_naive_ones_they_have_no_offset(self, data):
         field = models.DateTimeField()
-        moments = st.lists(MOMENTS, min_size=1)
-        Stored(field, "timestamptz", data.draw(moments), moments="naive", change=naive).check()
+        datetimes = st.lists(MOMENTS, min_size=1)
+        Stored(field, "timestamptz", data.draw(datetimes), timestamptz="naive", change=naive).check()
         arrays = st.lists(array(MOMENTS), min_size=1)
         Stored(
-            postgres.ArrayField(field), "timestamptz[]", data.draw(arrays), moments="naive", change=naive
+            postgres.ArrayField(field), "timestamptz[]", data.draw(arrays), timestamptz="naive", change=naive
         ).check()
         field, values = RANGES["tstzrange"]
         drawn = data.draw(st.lists(ranges(values), min_size=1))
-        Stored(field, "tstzrange", drawn, moments="naive", change=naive).check()
+        Stored(field, "tstzrange", drawn, timestamptz="naive", change=naive).check()
 
     @pytest.mark.parametrize("field", [models.DateTimeField(), postgres.DateTimeRangeField()])
     def test_in_another_zone_they_have_no_form(self, field):
-        elsewhere = Session(moments=None)
+        elsewhere = Session(timestamptz=None)
         for kind in ("timestamptz", "tstzrange"):
             assert csv_expression(field, kind, "c0", elsewhere) is None
             assert json_expression(field, kind, "c0", elsewhere) is None
@@ -348,15 +348,15 @@ class TestMomentsOfOtherSessions:
         assert csv_expression(models.DateTimeField(), "timestamp", "c0", elsewhere)
 
     @pytest.mark.parametrize(
-        ("use_tz", "zone", "moments"),
+        ("use_tz", "zone", "timestamptz"),
         [(True, None, "utc"), (True, "UTC", "utc"), (True, "Asia/Tokyo", None), (False, None, "naive")],
     )
-    def test_the_connection_says_how_it_reads_them(self, connection, settings, use_tz, zone, moments):
+    def test_the_connection_says_how_it_reads_them(self, connection, settings, use_tz, zone, timestamptz):
         settings.USE_TZ, settings.TIME_ZONE = use_tz, "UTC"
         other = connection.copy()
         other.settings_dict = {**other.settings_dict, "TIME_ZONE": zone}
         other.connection = connection.connection  # it knows the version
-        assert Session.of(other) == Session(version=connection.pg_version, moments=moments)
+        assert Session.of(other) == Session(version=connection.pg_version, timestamptz=timestamptz)
         other.connection = None
 
 
@@ -394,7 +394,7 @@ def test_what_python_cannot_hold_is_an_error_in_both(kind, literal):
     with pytest.raises(DataError):
         stored.read()
     for write in (stored.csv, lambda: stored.json("string")):
-        with pytest.raises(psycopg.DataError, match="no value of Python: "):
+        with pytest.raises(psycopg.DataError, match="Python cannot represent: "):
             write()
 
 

@@ -1,4 +1,4 @@
-"""The export engine: rows in, bytes out, in memory that does not grow with the rows."""
+"""The export engine: rows in, bytes out, in bounded memory."""
 
 from upstream.streaming.columns import Column
 from upstream.streaming.encoders.delimited import Csv

@@ -1,4 +1,4 @@
-"""Batches: rows grouped so that neither many rows nor wide ones need much memory."""
+"""Batches: rows grouped so that neither many rows nor wide rows need much memory."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Batch = list[Row]
 
 
 class Fetched(NamedTuple, Generic[Record]):
-    """What a fetch gave: records, the bytes they weigh, and the seconds it took."""
+    """The result of a fetch: records, their estimated bytes, and the seconds it took."""
 
     records: list[Record]
     weight: int
@@ -24,45 +24,45 @@ class Fetched(NamedTuple, Generic[Record]):
 
 Fetch = Callable[[int], Fetched[Record]]
 
-CHUNK_SIZE = 2000  # as QuerySet.iterator() has it
+CHUNK_SIZE = 2000  # the default of QuerySet.iterator()
 BATCH_BYTES = 4 * 1024 * 1024
-FIRST_BATCH_ROWS = 100  # made in 5 ms where 2,000 take 100
+FIRST_BATCH_ROWS = 100  # take 5 ms; 2,000 rows take 100
 
 SIZED = (str, bytes, bytearray, memoryview)
 LENGTHS = frozenset(SIZED)
-POINTER_BYTES = 8  # lists of numbers can be long
-# A cell as the driver's value and as text, beside its letters. With 0, 2,000 rows of 200 columns make a process of
-# 135 MiB, with 64 one of 65 MiB that is an eighth faster.
+POINTER_BYTES = 8  # per list item: lists of numbers can be long
+# Per cell, for the driver's value and its text, besides the characters. With 0, a process that exports 2,000 rows
+# of 200 columns needs 135 MiB; with 64 it needs 65 MiB and is an eighth faster.
 CELL_BYTES = 64
 WEIGHTY = (*SIZED, dict, list, tuple)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is full: at so many rows, at so many bytes, or after so long that a reader would wait."""
+    """When a batch is full: at `rows` rows, at `bytes` bytes, or after `seconds` seconds of fetching."""
 
     rows: int = CHUNK_SIZE
     bytes: int = BATCH_BYTES
     seconds: float = 0.1
     deadline: float | None = None
-    """When the export has to have ended, by `time.monotonic`."""
+    """When the export must have ended, by `time.monotonic`."""
 
     def seconds_left(self) -> float | None:
-        """Return how long the export may still take; raise if its time is over."""
+        """Return the seconds left, None without a deadline; raise DeadlineError when it has passed."""
         if self.deadline is None:
             return None
         left = self.deadline - monotonic()
         if left <= 0:
-            raise DeadlineError("the export took longer than its timeout: raise it, or export fewer rows")
+            raise DeadlineError("the export exceeded its timeout: raise it, or export fewer rows")
         return left
 
 
 def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Generator[list[Record]]:
-    """Yield batches of what `fetch` gives when it is asked for a number of rows.
+    """Yield batches of the records that `fetch` returns for a number of rows.
 
-    The first fetch is for one row; each next one is at most eight times as large, and going by the rows that
-    came before never for more than a quarter of the bytes a batch may hold, nor for longer than it may take: wide
-    rows and slow ones are met by small fetches. The first batch is small, for whoever waits for the first byte.
+    The first fetch takes one row, each later one at most eight times as many as the one before. Its size is
+    estimated from that one, to take no more than a quarter of a batch's bytes and no longer than a batch may: wide
+    or slow rows are fetched in small numbers. The first batch is small, so that the first byte comes early.
     """
     step = 1
     full = min(FIRST_BATCH_ROWS, limits.rows)
@@ -88,18 +88,18 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
 
 @dataclass(slots=True)
 class Taker:
-    """Takes records from an iterator; an error of the source gets the number of the last row before it."""
+    """Takes records from an iterator; an error of the source gets a note that names the last row before it."""
 
     records: Iterator[Any]
     taken: int = 0
     seconds: float = 0.0
-    """How long the last call took."""
+    """The duration of the last call."""
 
     def __call__(self, rows: int) -> list[Any]:
         records: list[Any] = []
         started = perf_counter()
         try:
-            records.extend(islice(self.records, rows))  # what came before an error stays in the list
+            records.extend(islice(self.records, rows))  # records before an error stay in the list
         except Exception as error:
             error.add_note(f"the source failed after row {self.taken + len(records)}")
             raise
@@ -109,12 +109,12 @@ class Taker:
 
 
 def weigh(rows: Sequence[Sequence[Any]]) -> int:
-    """Return the size of `rows`: that of their texts and bytes, and as much for each cell whatever it holds."""
+    """Estimate the bytes in `rows`: the length of text and bytes, plus a constant per cell."""
     return CELL_BYTES * sum(map(len, rows)) + sum(map(weigh_column, zip_longest(*rows)))
 
 
 def weigh_records(records: Sequence[Any]) -> int:
-    """Return the size of the texts and bytes that records hold: dicts, sequences, objects or single values."""
+    """Estimate the bytes in records as `weigh` does: dicts, sequences, objects or single values."""
     kinds = set(map(type, records))
     if all(issubclass(kind, dict) for kind in kinds):
         return weigh([tuple(record.values()) for record in records])
@@ -124,7 +124,7 @@ def weigh_records(records: Sequence[Any]) -> int:
 
 
 def weigh_column(column: Sequence[Any]) -> int:
-    """Return the size of the texts and bytes in one column."""
+    """Estimate the bytes in one column: the length of text and bytes, also inside dicts and lists."""
     types = set(map(type, column)) - {NoneType}
     if types <= LENGTHS:
         return sum(map(len, filter(None, column)))

@@ -1,4 +1,4 @@
-"""Columns: what is read from each record, and under which header it is written."""
+"""Columns: what to read from each record, and the header to write it under."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any
 from upstream.streaming.errors import ColumnError, lone_surrogate
 
 Reader = Callable[[Any], Any]
-# Turns the values of a column as a driver gives them into values, or into the finished texts of values of a type.
+# Loads a column of the driver's raw values: returns None and values, or a type and its preformatted text.
 Load = Callable[[Sequence[Any]], tuple[type | None, Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
-    """A column as encoders see it: `json` says that its cells are finished JSON text, or None.
+    """A column as encoders see it; `json` means that its cells are JSON text, or None.
 
-    `load` is for the encoders that take raw values, and for no others; without it values are what they are.
+    `load` is set only for encoders that take raw values; without it, the cells are values already.
     """
 
     header: str
@@ -28,10 +28,10 @@ class OutputColumn:
 class Column:
     """One column of an export.
 
-    `source` is a name, read from each record, or a callable given the record (a model instance, dict or
-    row). Names follow relations, dict keys and attributes with `__`; methods without arguments are called.
-    `header` defaults to the name, or to the callable's own name. `value` turns what was read by name into
-    what is written.
+    `source` is a name to read from each record, or a callable that takes the record (a model instance, dict or
+    row). Names follow relations, dict keys and attributes with `__`; methods are called without arguments.
+    `header` defaults to the name, or to the callable's `__name__`. `value` converts what was read before it is
+    written.
 
         Column("customer__name", header="Customer", value=str.upper)
         Column(lambda event: event.current_end - event.current_start, header="Days")
@@ -43,7 +43,7 @@ class Column:
 
     def __post_init__(self) -> None:
         if not self.source or not (isinstance(self.source, str) or callable(self.source)):
-            raise ColumnError(f"a column reads a name or a callable, not {self.source!r}")
+            raise ColumnError(f"a column must be a name or a callable, not {self.source!r}")
         if self.value is not None and not callable(self.value):
             raise ColumnError(f"column {self.source!r}: value must be a callable, not {self.value!r}")
         if self.header is None:
@@ -54,11 +54,11 @@ class Column:
             return self.source
         name: str = getattr(self.source, "__name__", "")
         if not name.isidentifier():
-            raise ColumnError(f"{self.source!r} has no name of its own: Column(..., header='...')")
+            raise ColumnError(f"{self.source!r} has no name: set one with Column(..., header='...')")
         return name
 
     def output(self, *, json: bool = False, load: Load | None = None) -> OutputColumn:
-        """Return the column as encoders see it; a header translated late is translated now."""
+        """Return the column as encoders see it; a lazily translated header is translated now."""
         header = str(self.header)
         try:
             header.encode()
@@ -68,14 +68,14 @@ class Column:
 
     @property
     def name(self) -> str | None:
-        """The name it is read by, or None for a callable."""
+        """The name to read; None for a callable."""
         return self.source if isinstance(self.source, str) else None
 
 
 def as_columns(columns: Iterable[str | Column | Callable[[Any], Any]]) -> tuple[Column, ...]:
-    """Return `columns` as Column objects; a single string is refused, since it would be read by letters."""
+    """Return `columns` as Column objects; a single string is an error, since it would be read letter by letter."""
     if isinstance(columns, str):
-        raise ColumnError(f"columns is a list of names: [{columns!r}]")
+        raise ColumnError(f"columns must be a list of names: [{columns!r}]")
     resolved = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
     if not resolved:
         raise ColumnError("an export needs at least one column")
@@ -83,16 +83,17 @@ def as_columns(columns: Iterable[str | Column | Callable[[Any], Any]]) -> tuple[
 
 
 def unknown_column(name: str, known: Collection[str], where: str) -> ColumnError:
-    """Return the error for a name that `where` does not have, with the names that come close."""
+    """Return the error for a name that does not exist on `where`, with close matches or the known names."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(sorted(known)[:40])}"
-    return ColumnError(f"{where} has no {name!r}; {hint}")
+    names = ", ".join(sorted(known)[:40])
+    hint = f": did you mean {' or '.join(map(repr, close))}?" if close else f"; choose from: {names}"
+    return ColumnError(f"unknown column {name!r} on {where}{hint}")
 
 
 def path_reader(names: Sequence[str]) -> Reader:
-    """Return a function that follows `names` through attributes, keys and positions; None ends the way.
+    """Return a function that follows `names` through attributes, keys and positions; it stops at None.
 
-    Methods are called without arguments, except those that Django marks as altering data.
+    Methods are called without arguments; those marked `alters_data` raise ColumnError.
     """
 
     def read(record: Any) -> Any:
@@ -106,10 +107,10 @@ def path_reader(names: Sequence[str]) -> Reader:
 
 
 def read_column(reader: Reader, records: Iterable[Any], header: str, first_row: int) -> list[Any]:
-    """Return what `reader` reads from each record; an error gets the number of the row it came from."""
+    """Return what `reader` reads from each record; an error gets a note that names its row and column."""
     values: list[Any] = []
     try:
-        values.extend(map(reader, records))  # what came before an error stays in the list
+        values.extend(map(reader, records))  # values read before an error stay in the list
     except Exception as error:
         error.add_note(f"while reading row {first_row + len(values)}, column {header!r}")
         raise
@@ -118,7 +119,7 @@ def read_column(reader: Reader, records: Iterable[Any], header: str, first_row: 
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Turns records into rows: each column by its reader, then by its column's `value`."""
+    """Turns records into rows: applies each column's reader, then its `value`."""
 
     columns: tuple[Column, ...]
     readers: tuple[Reader, ...]
@@ -143,7 +144,7 @@ def _step(value: Any, name: str) -> Any:
 
 
 def result_of(found: Any, value: Any, name: str) -> Any:
-    """Return what a callable attribute stands for: what it gives when it is called, or itself."""
+    """Call a callable attribute and return the result; classes and `do_not_call_in_templates` are not called."""
     if isinstance(found, type) or hasattr(found, "do_not_call_in_templates"):
         return found
     if getattr(found, "alters_data", False):

@@ -1,41 +1,41 @@
-"""What can go wrong in an export. Errors of the source itself pass through unchanged, with a note."""
+"""Errors of this package. Those of a source pass through unchanged, with a note."""
 
 
 class ExportError(Exception):
-    """Any refusal of this package; its text says what to do."""
+    """Base class of this package's errors; the message says what to do."""
 
 
 class ColumnError(ExportError, ValueError):
-    """A column that cannot be read or written as asked."""
+    """A column cannot be read or written as requested."""
 
 
 class SourceError(ExportError, TypeError):
-    """A source, or one of its rows, that is not of a readable kind."""
+    """A source, or one of its rows, cannot be read."""
 
 
 class TextError(ExportError, UnicodeError):
-    """Text that UTF-8 cannot carry, with its row number and column."""
+    """Text cannot be encoded as UTF-8; the message says where it is."""
 
 
 class DeadlineError(ExportError, TimeoutError):
-    """The export's own time is over."""
+    """The export exceeded its `timeout`."""
 
 
 class LimitError(ExportError, ValueError):
-    """The export has more rows or bytes than its caller allowed."""
+    """The export exceeded `max_rows` or `max_bytes`."""
 
 
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
-    """Return the TextError for the character of `text` that `error` stopped at."""
+    """Return the TextError for the character of `text` at which `error` was raised."""
     return TextError(
-        f"{where} holds the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 cannot carry: "
-        "replace it, with Column(..., value=...) for instance"
+        f"{where} contains the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 cannot encode: "
+        "replace it, for example with Column(..., value=...)"
     )
 
 
 class MissingDependencyError(ExportError, ImportError):
-    """An optional package is not installed; the text is the install command."""
+    """An optional package cannot be imported; the message contains the install command."""
 
 
 class BlockedURLError(ExportError, ValueError):
-    """A document asked for a resource outside what the caller allowed."""
+    """HTML to be rendered as PDF refers to a URL or file that is blocked or unreadable."""

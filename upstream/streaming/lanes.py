@@ -1,7 +1,7 @@
-"""Lanes: who turns rows into bytes, and why.
+"""Lanes: who renders rows as bytes, and why.
 
-"copy": the database renders whole rows. "text": the driver's own tuples, whose columns the encoder loads batch by
-batch, to values or finished texts. "python": records that only Python can read.
+"copy": the database renders whole rows. "text": the encoder takes the driver's own tuples, and loads each column
+of a batch as values or preformatted text. "python": the encoder takes Python values.
 """
 
 from collections.abc import Generator, Iterator
@@ -23,20 +23,20 @@ Row = TypeVar("Row")
 
 
 class CountRows(Protocol):
-    """Passes batches on, of tuples or of rendered rows, and counts their rows."""
+    """Counts the rows of batches (tuples or rendered rows) and passes them on."""
 
     def __call__(self, batches: Generator[list[Row]], /) -> Generator[list[Row]]: ...
 
 
 class OpenLane(NamedTuple):
-    """The lane that runs, and its bytes."""
+    """The lane that runs, and its chunks."""
 
     name: LaneName
     chunks: Generator[bytes]
 
 
 class Lane(Protocol):
-    """A way from rows to bytes; `reason` says why there is none that is faster."""
+    """One way to render rows as bytes; `reason` says why no faster one applies."""
 
     @property
     def name(self) -> LaneName: ...
@@ -45,11 +45,11 @@ class Lane(Protocol):
     def reason(self) -> str: ...
 
     def open(self, limits: BatchLimits, count: CountRows) -> AbstractContextManager[OpenLane]:
-        """Run it. Leaving the context releases all that it holds."""
+        """Run the lane. Leaving the context releases everything it holds."""
 
 
 def choose(source: Source, encoder: Encoder, capabilities: Capabilities) -> Lane:
-    """Return the fastest lane that gives the encoder's bytes for that source."""
+    """Return the fastest lane that produces the same bytes as the encoder."""
     name: LaneName = "text" if source.gives_raw else "python"
     selection = source.selection
     if selection is None:
@@ -61,12 +61,12 @@ def choose(source: Source, encoder: Encoder, capabilities: Capabilities) -> Lane
         return EncodedLane(name, reason, source, encoder)
     assert capabilities.frame is not None
     assert source.columns is not None
-    otherwise = EncodedLane(name, source.reason, source, encoder)
-    return RenderedLane(rendering, source.columns, capabilities.frame, otherwise)
+    fallback = EncodedLane(name, source.reason, source, encoder)
+    return RenderedLane(rendering, source.columns, capabilities.frame, fallback)
 
 
 def _rendering(selection: Selection, capabilities: Capabilities) -> Rendering | str:
-    """Return what renders the rows of a selection as the encoder writes them, or why nothing does."""
+    """Return the database's rendering of a selection in the encoder's row format, or why there is none."""
     if "copy" in capabilities.refusals:
         return capabilities.refusals["copy"]
     connection = connections[selection.alias]
@@ -75,7 +75,7 @@ def _rendering(selection: Selection, capabilities: Capabilities) -> Rendering | 
 
 @dataclass(frozen=True)
 class EncodedLane:
-    """Rows that the encoder writes."""
+    """The encoder renders the rows."""
 
     name: LaneName
     reason: str
@@ -90,14 +90,14 @@ class EncodedLane:
 
 @dataclass(frozen=True)
 class RenderedLane:
-    """Rows that the database writes, or `otherwise` the encoder."""
+    """The database renders the rows; `fallback` runs if it proves unable to."""
 
     rendering: Rendering
     columns: Columns
     frame: Frame
-    otherwise: EncodedLane
+    fallback: EncodedLane
     name: LaneName = "copy"
-    reason: str = "the database renders every column as it is written"
+    reason: str = "the database renders every column"
 
     @contextmanager
     def open(self, limits: BatchLimits, count: CountRows) -> Iterator[OpenLane]:
@@ -105,18 +105,18 @@ class RenderedLane:
             if batches is not None:
                 yield OpenLane(self.name, self.frame(self.columns, count(batches)))
                 return
-        with self.otherwise.open(limits, count) as lane:
+        with self.fallback.open(limits, count) as lane:
             yield lane
 
 
 @dataclass(frozen=True)
 class DocumentLane:
-    """A mapping that the encoder writes as one object, and that it opens values of as rows."""
+    """The encoder writes a mapping as one object, and opens some of its values as rows."""
 
     document: Document
     write: WriteDocument
     name: LaneName = "python"
-    reason: str = "the source is a mapping, written as one object; each queryset in it is read on its own"
+    reason: str = "the source is a mapping, written as one object; each queryset in it is read separately"
 
     @contextmanager
     def open(self, limits: BatchLimits, count: CountRows) -> Iterator[OpenLane]:

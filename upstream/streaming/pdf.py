@@ -1,4 +1,4 @@
-"""HTML to PDF by WeasyPrint, which here reads nothing but what the caller allows."""
+"""HTML to PDF with WeasyPrint, restricted to the files that the caller allows."""
 
 from collections.abc import Iterable
 from os import PathLike
@@ -17,11 +17,12 @@ def render_pdf(
     stylesheets: Iterable[str | PathLike[str]] = (),
     directories: Iterable[str | PathLike[str]] = (),
 ) -> bytes:
-    """Return the PDF of an HTML document, laid out with the CSS files `stylesheets`.
+    """Render an HTML document as PDF, with the CSS files `stylesheets`.
 
-    The document and its stylesheets may use `data:` URLs and files below `directories`, against the first of
-    which relative URLs are resolved. Any other URL is a BlockedURLError that names it, and nothing is fetched.
-    The whole document is in memory: about 10 MB a page.
+    The document and its stylesheets may use `data:` URLs and files below `directories`. Relative URLs are resolved
+    against the first directory, in a stylesheet against its own path. Any other URL is not fetched; it raises a
+    BlockedURLError that names it, as does a URL that cannot be read. The whole document is in memory: about 10 MB
+    per page.
     """
     weasyprint: Any = optional("weasyprint", "pdf")
     allowed = [Path(directory).resolve() for directory in directories]
@@ -33,8 +34,8 @@ def render_pdf(
         pdf: bytes = document.write_pdf(stylesheets=sheets)
     except weasyprint.urls.FatalURLFetchingError as error:
         raise BlockedURLError(str(error)) from error
-    if fetcher.refusals:  # inside an SVG image WeasyPrint goes on without what it could not have
-        raise BlockedURLError(fetcher.refusals[0])
+    if fetcher.failures:  # WeasyPrint ignores failed fetches inside an SVG image
+        raise BlockedURLError(fetcher.failures[0])
     return pdf
 
 
@@ -45,25 +46,25 @@ def _stylesheet(weasyprint: Any, path: Path, fetcher: Any) -> Any:
 
 def _closed_fetcher(urls: Any, directories: list[Path]) -> Any:
     class ClosedFetcher(urls.URLFetcher):  # type: ignore[misc]
-        """Fetches from `data:` and from below `directories`; all else, and any failure, ends the rendering."""
+        """Fetches `data:` URLs and files below `directories`; any other URL, and any failure, aborts rendering."""
 
         def __init__(self) -> None:
             super().__init__(allowed_protocols={"data", "file"}, allow_redirects=False, fail_on_errors=True)
-            self.refusals: list[str] = []
+            self.failures: list[str] = []
 
         def fetch(self, url: str, headers: Any = None) -> Any:
             if not _is_allowed(url, directories):
-                raise self._refusal(f"{url:.200} is blocked: it is no data: URL and no file below {allowed}")
+                raise self._failure(f"{url:.200} is blocked: it is neither a data: URL nor a file below {allowed}")
             try:
                 return super().fetch(url, headers)
             except Exception as error:
-                raise self._refusal(f"{url:.200} cannot be read: {error}") from error
+                raise self._failure(f"{url:.200} cannot be read: {error}") from error
 
-        def _refusal(self, reason: str) -> BaseException:
-            self.refusals.append(reason)
+        def _failure(self, reason: str) -> BaseException:
+            self.failures.append(reason)
             return urls.FatalURLFetchingError(reason)  # type: ignore[no-any-return]
 
-    allowed = ", ".join(map(str, directories)) or "a named directory"
+    allowed = ", ".join(map(str, directories)) or "an allowed directory"
     return ClosedFetcher()
 
 
@@ -73,5 +74,5 @@ def _is_allowed(url: str, directories: list[Path]) -> bool:
         return True
     if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
         return False
-    path = Path(url2pathname(parts.path)).resolve()  # links and dots are followed before the comparison
+    path = Path(url2pathname(parts.path)).resolve()  # symbolic links and `..` are resolved before the comparison
     return any(path.is_relative_to(directory) for directory in directories)

@@ -1,4 +1,4 @@
-"""stream(): the stages of an export, joined.
+"""stream(): join the stages of an export.
 
 source --> batches of rows --> encoder --> compressor --> target
 """
@@ -22,7 +22,7 @@ from django.utils.translation import get_language
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import ends_with_caller
-from upstream.streaming.databases.guards import exporting
+from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.errors import ExportError, LimitError
@@ -33,18 +33,16 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 Row = TypeVar("Row")
-Result = TypeVar("Result")
 
 PROGRESS_SECONDS = 0.25
 
 
 class ByteStream(Iterator[bytes]):
-    """The bytes of one export, made while they are read; it can be read once.
+    """The chunks of one export, produced on demand and readable once.
 
-    It runs in the context of the call that made it: language, time zone and context variables.
-
-    `close()` releases the cursor and the transaction at once, as the end, an error and leaving a `with` do.
-    Nothing is acquired before the first chunk is asked for.
+    It runs in the context of the call to `stream`: language, time zone and context variables. Nothing is acquired
+    before the first chunk is requested. `close()` releases the cursor and the transaction at once; so do the last
+    chunk, an error, and leaving a `with` block. Reading it again after that raises ExportError.
     """
 
     def __init__(self, plan: Plan, compression: Compression | None, tally: "Tally") -> None:
@@ -57,41 +55,41 @@ class ByteStream(Iterator[bytes]):
 
     @property
     def content_type(self) -> str:
-        """The media type of the bytes before compression."""
+        """The media type of the uncompressed bytes."""
         return self.plan.encoder.content_type
 
     @property
     def lane(self) -> LaneName:
-        """The lane that runs: the planned one until the first chunk, and from then on the one that was taken."""
+        """The planned lane until the first chunk is requested, then the lane that runs."""
         return self._tally.lane or self.plan.lane
 
     @property
     def rows(self) -> int:
-        """How many rows went into the encoder so far."""
+        """The number of rows passed to the encoder so far."""
         return self._tally.rows
 
     @property
     def size(self) -> int:
-        """How many bytes were given so far, compressed where they are."""
+        """The number of bytes produced so far, after compression."""
         return self._tally.size
 
     @property
     def ends_with_caller(self) -> bool:
-        """Whether its cursor, opened now, would die with a transaction of the caller's."""
+        """Whether its cursor, if opened now, would be closed by the end of the caller's transaction."""
         return any(map(ends_with_caller, self.plan.databases))
 
     def __iter__(self) -> Self:
         if self._is_over:
-            raise ExportError("this stream was read to its end, broke off or was closed: call stream() again")
+            raise ExportError("this stream has ended, failed or been closed: call stream() again")
         return self
 
     def __next__(self) -> bytes:
         try:
-            with exporting():
-                return self._call.run(next, self._chunks)
+            chunk: bytes = self._call.run(next, self._chunks)
         except BaseException:
             self._is_over = True
             raise
+        return chunk
 
     def __enter__(self) -> Self:
         return self
@@ -101,27 +99,27 @@ class ByteStream(Iterator[bytes]):
 
     def close(self) -> None:
         self._is_over = True
-        with exporting():
-            self._call.run(self._chunks.close)
+        self._call.run(self._chunks.close)
 
 
 class _Call:
-    """The context of a call, which holds to the last row: its variables, and Django's language and time zone."""
+    """The context of a call, to the last row: context variables, and Django's language and time zone."""
 
     def __init__(self) -> None:
         self._context = copy_context()
+        self._context.run(is_exporting.set, True)
         self._thread = get_ident()
         self._language = get_language() if settings.configured else None
         self._zone = get_current_timezone() if settings.configured else None
 
-    def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self._thread != get_ident():
             self._thread = get_ident()
             self._context.run(self._activate)
         return self._context.run(function, *arguments)
 
     def _activate(self) -> None:
-        """Activate language and zone in another thread, where Django does not look for those of the first."""
+        """Activate language and time zone in another thread, where Django does not see those of the first."""
         if self._zone:
             activate_zone(self._zone)
         if self._language:
@@ -142,38 +140,38 @@ def stream(
     compression: Compression | None = None,
     progress: Progress | None = None,
 ) -> ByteStream:
-    """Export `source` as an iterator of bytes, one chunk a batch of rows.
+    """Export `source` as an iterator of bytes, one chunk per batch of rows.
 
-    `source` is a queryset of any kind, a RawQuerySet, or an iterable of dicts, sequences, named tuples,
-    dataclasses or objects; for Json also a mapping, written as one object. `columns` are names (with `__`
-    through relations, keys and attributes), callables or Columns; by default the model's fields but those that
-    hold secrets, the queryset's selection, or the keys of the first record. Rows come in the source's order.
+    `source` is a QuerySet, a RawQuerySet, or an iterable of dicts, sequences, named tuples, dataclasses or
+    objects. Json also takes a mapping, and writes it as one object. `columns` are names (`__` follows relations,
+    keys and attributes), callables or Columns; by default the model's fields except sensitive ones, the
+    queryset's selection, or the keys of the first record. Rows keep the order of the source.
 
-    A queryset is read by one statement; prefetched relations, and the querysets of a mapping, show the same state
-    of the database. On PostgreSQL its connection is in a read-only transaction from the first chunk to the last,
-    unless the caller has one open: what is written through it between chunks is refused. MySQL and MariaDB give
-    it a connection of its own; for several statements they do as PostgreSQL does, and as in the caller's
-    transaction the rows go to disk first.
-    With `windows` it is read by many short statements, each for the next rows after the last key: nothing is held
-    open between them, and each sees the rows as they are then.
+    A queryset is read by one statement; outside the caller's transactions, its prefetches and the querysets of a
+    mapping see the same state of the database. PostgreSQL reads in a read-only transaction, unless the caller has
+    one open; MySQL and MariaDB on a separate connection, or several statements in a transaction like PostgreSQL's,
+    in which rows are spooled to disk first. Whatever else uses the connection between two chunks runs at once and
+    is committed: before it, the remaining rows are spooled to disk and the transaction ends. With `windows`, many
+    short statements each read the next rows after the last key: nothing stays open between them, and each sees
+    the current data.
 
-    `timeout` is how many seconds the export may take, its reader's pauses included; DeadlineError ends it then.
-    More than `max_rows` rows or `max_bytes` bytes end it by a LimitError, before the batch or chunk that is over.
+    `timeout` limits the export's duration in seconds, including its reader's pauses; then DeadlineError is raised.
+    LimitError is raised before the batch that exceeds `max_rows`, or the chunk that exceeds `max_bytes`.
 
-    A batch holds at most `chunk_size` rows and about `batch_bytes` bytes, and that bounds the memory; a single
-    row is never split. `compression` is "gzip" or "zstd". `progress` is called with the rows and bytes so far, at
-    most four times a second and once at the end.
+    A batch holds at most `chunk_size` rows and about `batch_bytes` bytes, which bounds memory; a single row is
+    never split. `compression` is "gzip" or "zstd". `progress` is called with the rows and bytes so far, at most
+    four times a second and once at the end.
 
-    Arguments are checked here: ColumnError, SourceError and ValueError come from the call. Errors of the source
-    come from the iterator, unchanged, with a note that names the row.
+    Invalid arguments raise ColumnError, SourceError or ValueError here. Errors of the source are raised by the
+    iterator, unchanged, with a note that names the row.
     """
     check_compression(compression)
     if progress is not None and not callable(progress):
-        raise ValueError(f"progress is a callable of rows and bytes, not {progress!r}")
+        raise ValueError(f"progress must be a callable that takes rows and bytes, not {progress!r}")
     for name, limit in (("max_rows", max_rows), ("max_bytes", max_bytes)):
         if limit is not None:
             check_size(name, limit)
-    decided = plan(
+    planned = plan(
         source,
         columns,
         encoder,
@@ -182,11 +180,11 @@ def stream(
         windows=windows,
         timeout=timeout,
     )
-    if not decided.bounded:
-        logger.warning("the memory of this export grows with its rows: %s", decided.note)
-    elif decided.note:
-        logger.info("how this export is read: %s", decided.note)
-    return ByteStream(decided, compression, Tally(progress, max_rows, max_bytes))
+    if not planned.bounded:
+        logger.warning("the memory use of this export grows with its rows: %s", planned.note)
+    elif planned.note:
+        logger.info("note on this export: %s", planned.note)
+    return ByteStream(planned, compression, Tally(progress, max_rows, max_bytes))
 
 
 def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generator[bytes]:
@@ -196,9 +194,9 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
         with closing(tally.counting_bytes(compressed(encoded, compression) if compression else encoded)) as chunks:
             yield from chunks
     except DatabaseError as error:
-        limits.seconds_left()  # a statement that the database ended for its length is out of time, and no failure
+        limits.seconds_left()  # the database may have cancelled a slow statement: then raise DeadlineError
         if "timeout" in str(error):
-            error.add_note("for a slow reader export with windows=True, or send it with spool=True")
+            error.add_note("if the client reads slowly, use stream(windows=True) or to_response(spool=True)")
         raise
 
 
@@ -212,7 +210,7 @@ def _encoded(plan: Plan, limits: BatchLimits, tally: "Tally") -> Generator[bytes
 
 @dataclass
 class Tally:
-    """Counts what passes, reports it, and ends an export that exceeds its limits."""
+    """Counts rows and bytes, reports progress, and enforces `max_rows` and `max_bytes`."""
 
     progress: Progress | None
     max_rows: int | None

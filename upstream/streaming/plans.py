@@ -1,4 +1,4 @@
-"""plan(): how an export will run, decided and checked before anything is read."""
+"""plan(): decide how an export will run, and check its arguments, before anything is read."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ Names = Iterable[str | Column | Callable[[Any], Any]]
 class Plan:
     """How an export will run, and why.
 
-    `lane` is who turns rows into bytes: "copy" the database, "text" an encoder from the driver's own tuples,
-    "python" an encoder from Python's objects; `reason` says why none that is faster. `bounded` says that memory
-    does not grow with the rows, `consistency` which state of the database the rows show: "snapshot" one for the
-    whole export, "statement" one for each statement, "window" one for each window of rows, "source" whatever the
-    caller's iterable gives. `headers` is None where only the first record tells. `databases` maps the aliases
-    that are read to whether each is asked by several statements.
+    `lane` says who renders the rows: "copy" the database, "text" the encoder from the driver's own tuples,
+    "python" the encoder from Python values; `reason` says why no faster lane applies. `bounded` means that memory
+    does not grow with the rows. `consistency` says which state of the database they show: "snapshot" one for the
+    whole export, "statement" one per statement, "window" one per window of rows, "source" whatever the caller's
+    iterable yields. `headers` is None if they depend on the first record. `databases` maps each alias that is read
+    to whether several statements read it.
     """
 
     lane: LaneName
@@ -48,14 +48,14 @@ class Plan:
 
     @property
     def database(self) -> str | None:
-        """The aliases that are read, with commas between; None where there is none."""
+        """The aliases that are read, separated by commas; None if there are none."""
         return ", ".join(self.databases) or None
 
     def __str__(self) -> str:
         lines = {
             "lane": f"{self.lane} ({self.reason})",
             "encoder": repr(self.encoder),
-            "columns": ", ".join(self.headers) if self.headers else "told by the first record",
+            "columns": ", ".join(self.headers) if self.headers else "taken from the first record",
             "database": self.database or "none",
             "memory": "bounded" if self.bounded else f"grows with the rows ({self.note})",
             "consistency": self.consistency + (f" ({self.note})" if self.note and self.bounded else ""),
@@ -74,15 +74,15 @@ def plan(
     windows: bool = False,
     timeout: float | None = None,
 ) -> Plan:
-    """Decide how `stream` with the same arguments would run; raise for whatever is wrong with them."""
+    """Decide how `stream` would run with the same arguments; raise if they are invalid."""
     check_size("chunk_size", chunk_size)
     check_size("batch_bytes", batch_bytes)
     if timeout is not None and (
         isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0
     ):
-        raise ValueError(f"timeout is a number of seconds over 0, not {timeout!r}")
-    decided = _of_document if isinstance(source, Mapping) else _of_rows
-    lane, databases, sql, headers = decided(source, columns, encoder, windows=windows)
+        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    decide = _of_document if isinstance(source, Mapping) else _of_rows
+    lane, databases, sql, headers = decide(source, columns, encoder, windows=windows)
     how = reading(databases, windows=windows)
     return Plan(
         lane=lane.name,
@@ -102,14 +102,14 @@ def plan(
     )
 
 
-class _Decided(NamedTuple):
+class _Decision(NamedTuple):
     lane: Lane
     databases: Mapping[str, bool]
     sql: str
     headers: tuple[str, ...] | None
 
 
-def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decided:
+def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decision:
     capabilities = capabilities_of(encoder)
     wanted = None if columns is None else as_columns(columns)
     outputs = () if wanted is None else tuple(column.output() for column in wanted)
@@ -127,21 +127,25 @@ def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: b
         outputs = rows.columns
         capabilities.check(outputs)
     headers = tuple(column.header for column in outputs) or None
-    return _Decided(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers)
+    return _Decision(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers)
 
 
-def _of_document(source: Mapping[Any, Any], columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decided:
+def _of_document(
+    source: Mapping[Any, Any], columns: Names | None, encoder: Encoder, *, windows: bool
+) -> _Decision:
     capabilities = capabilities_of(encoder)
     if windows:
-        raise SourceError("a mapping is not read in windows: give stream() the queryset itself")
+        raise SourceError("a mapping cannot be read in windows: pass the queryset itself to stream()")
     if capabilities.encode_document is None or columns is not None:
-        raise SourceError("a mapping is one JSON object: stream(mapping, encoder=Json()), without columns")
+        raise SourceError(
+            "a mapping is written as one JSON object: use stream(mapping, encoder=Json()) without columns"
+        )
     as_rows = partial(as_source, wanted=None, takes_records=True, texts=capabilities.takes_texts)
     document = Document(source, as_rows)
-    return _Decided(DocumentLane(document, capabilities.encode_document), document.databases, "", None)
+    return _Decision(DocumentLane(document, capabilities.encode_document), document.databases, "", None)
 
 
 def check_size(name: str, size: Any) -> None:
-    """Raise unless `size`, an argument of that name, is a whole number from 1."""
+    """Raise ValueError unless `size`, the value of the argument `name`, is a positive integer."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"{name} is a whole number from 1, not {size!r}")
+        raise ValueError(f"{name} must be a positive integer, not {size!r}")

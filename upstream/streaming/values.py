@@ -1,9 +1,9 @@
-"""How each Python type is written: one table for every format and lane.
+"""How each Python type is written: one table for all formats and lanes.
 
-`text_forms` and `json_forms` compile the table for one export. Their `column` writes a whole column of a
-batch at once: where the values are of one type, a C loop does it (orjson prints a column of datetimes in an
-eighth, of UUIDs in a seventh and of floats in a tenth of the time that calling `str` or `repr` on each
-takes); any other column goes value by value. Both ways give the same text.
+`text_forms` and `json_forms` compile the table for one export. `Forms.column` writes a whole column of a batch at
+once: if its values have one type, a C loop does it (compared with `str` or `repr` on each value, orjson takes an
+eighth of the time for datetimes, a seventh for UUIDs and a tenth for floats). Any other column is written value by
+value. Both give the same text.
 """
 
 from base64 import b64encode
@@ -28,20 +28,20 @@ from django.utils.functional import Promise
 
 Text = Callable[[Any], str]
 WriteColumn = Callable[[Sequence[Any]], list[str]]
-PrintColumn = Callable[[Sequence[Any]], list[str] | None]
+SerializeColumn = Callable[[Sequence[Any]], list[str] | None]
 
-# From so many letters on orjson quotes a text faster than json.
+# From this length on, orjson quotes strings faster than json.
 LONG_TEXT = 40
-quote_json: Text = encode_basestring  # in C; non-ASCII stays as it is
+quote_json: Text = encode_basestring  # in C; does not escape non-ASCII characters
 
-# Bases that win over the rest of a class's ancestry: a TextChoices member is a str too.
+# Bases that take precedence over the rest of the MRO: a TextChoices member is also a str.
 FIRST_BASES = (Enum, FieldFile, Promise)
-# What a class may be without descending from a type of the table.
+# For classes that inherit from no type in the table.
 ABSTRACT_BASES = {Mapping: dict, AbstractSet: set, Sequence: list}
-# Types whose text needs no quotes and is no formula: ASCII letters, digits, space and -+.: only.
+# Types whose text needs no quotes and is no formula: only ASCII letters, digits, spaces and -+.:
 PLAIN_TYPES = frozenset({bool, int, float, Decimal, datetime, date, time, UUID})
 CONTAINERS = (dict, list, tuple, set, frozenset)
-# Types that are one value wherever they stand, though some of them can be iterated.
+# Types that are single values, although some are iterable.
 SCALARS = (
     str, bytes, bytearray, memoryview, int, float, complex, Decimal, date, time, timedelta,
     UUID, PurePath, Promise, Enum, FieldFile, set, frozenset, NoneType,
@@ -51,23 +51,22 @@ NON_FINITE = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
 
 class Forms(dict[type, Text]):
-    """The text of each type in one format; a type that is not in the table takes its nearest base's form.
+    """The text of each type in one format; a type that is not in the table takes the form of its nearest base.
 
-    `columns` write a whole column of one type. They are asked for columns with None among the values only where
-    `columns_take_none`. `finished` turn a column of a type's finished texts, as delimited text has them, into this
-    format's.
+    `columns` write a whole column of one type; they get columns that contain None only if `columns_take_none`.
+    `preformatted` convert a column of text that is already formatted, as in delimited text, to this format.
     """
 
     def __init__(
         self,
         table: Mapping[type, Text],
-        columns: Mapping[type, PrintColumn],
+        columns: Mapping[type, SerializeColumn],
         *,
         columns_take_none: bool,
-        finished: Mapping[type, WriteColumn] | None = None,
+        preformatted: Mapping[type, WriteColumn] | None = None,
     ) -> None:
         super().__init__(table)
-        self._finished = finished or {}
+        self._preformatted = preformatted or {}
         self._columns = columns
         self._columns_take_none = columns_take_none
 
@@ -82,9 +81,9 @@ class Forms(dict[type, Text]):
         return self[type(value)](value)
 
     def column(self, values: Sequence[Any], texts_of: type | None = None) -> list[str]:
-        """Return the text of each value of one column, whose bare text is given where it is `texts_of` a type."""
+        """Return the text of each value of a column; with `texts_of`, they are preformatted text of that type."""
         if texts_of is not None:
-            return self._finished[texts_of](values)
+            return self._preformatted[texts_of](values)
         types = set(map(type, values))
         if self._columns_take_none:
             types.discard(NoneType)
@@ -102,7 +101,7 @@ def text_forms(
     date_format: str = "",
     datetime_format: str = "",
 ) -> Forms:
-    """Return the forms of a cell of delimited text."""
+    """Return the forms of delimited text."""
     as_json = json_forms(time_zone=time_zone).text
     table: dict[type, Text] = {
         str: str,
@@ -121,13 +120,13 @@ def text_forms(
         **dict.fromkeys(CONTAINERS, as_json),
         NoneType: lambda _: "",
     }
-    columns: dict[type, PrintColumn] = {
+    columns: dict[type, SerializeColumn] = {
         str: list,
-        int: _printed,
-        float: _printed_floats,
-        date: lambda values: _printed(values, quotes=False),
-        datetime: lambda values: _printed_datetimes(values, separator=" ", quotes=False),
-        UUID: lambda values: _printed(values, quotes=False),
+        int: _serialized,
+        float: _serialized_floats,
+        date: lambda values: _serialized(values, quotes=False),
+        datetime: lambda values: _serialized_datetimes(values, separator=" ", quotes=False),
+        UUID: lambda values: _serialized(values, quotes=False),
     }
     if decimal_separator != ".":
         for kind in (float, Decimal):
@@ -139,7 +138,7 @@ def text_forms(
     if datetime_format:
         table[datetime] = lambda value: value.strftime(datetime_format)
     if time_zone:
-        table[datetime] = _before(_in_zone(time_zone), table[datetime])
+        table[datetime] = _compose(_in_zone(time_zone), table[datetime])
     if time_zone or datetime_format:
         del columns[datetime]
     forms = Forms(table, columns, columns_take_none=False)
@@ -154,11 +153,11 @@ def json_forms(
     separators: tuple[str, str] = (",", ":"),
     level: int = 0,
 ) -> Forms:
-    """Return the forms of a JSON value that stands `level` deep in its document.
+    """Return the forms of JSON values that are nested `level` deep in their document.
 
-    `indent` and `separators` are those of `json.dumps`, whose layout the text has.
+    `indent` and `separators` lay them out as in `json.dumps`.
     """
-    moment = _in_zone(time_zone)
+    convert = _in_zone(time_zone)
     nested = _JsonContainers(lambda value: forms.text(value), indent, separators)  # noqa: PLW0108 (not yet bound)
     compact = indent is None and separators == (",", ":")
     container = nested.compact if compact else (lambda value: nested.text(value, level))
@@ -168,7 +167,7 @@ def json_forms(
         int: _int_text,
         float: lambda value: float.__repr__(value) if isfinite(value) else NON_FINITE[float.__repr__(value)],
         Decimal: _decimal_number if decimals == "number" else _quoted(_decimal_text),
-        datetime: lambda value: f'"{moment(value).isoformat()}"',
+        datetime: lambda value: f'"{convert(value).isoformat()}"',
         date: _quoted(date.isoformat),
         time: _quoted(time.isoformat),
         timedelta: _quoted(duration_iso_string),
@@ -180,29 +179,29 @@ def json_forms(
         NoneType: lambda _: "null",
         RawJson: str,
     }
-    columns: dict[type, PrintColumn] = {
+    columns: dict[type, SerializeColumn] = {
         str: _quoted_strings,
         bool: lambda values: list(map(JSON_CONSTANTS.__getitem__, values)),
-        int: _printed,
-        float: _printed_floats,
-        date: _printed,
-        UUID: _printed,
+        int: _serialized,
+        float: _serialized_floats,
+        date: _serialized,
+        UUID: _serialized,
     }
     if not time_zone:
-        columns[datetime] = _printed_datetimes
-    finished = {UUID: _in_quotes, Decimal: _numbers_or_names if decimals == "number" else _in_quotes}
-    forms = Forms(table, columns, columns_take_none=True, finished=finished)
+        columns[datetime] = _serialized_datetimes
+    preformatted = {UUID: _in_quotes, Decimal: _numbers_or_strings if decimals == "number" else _in_quotes}
+    forms = Forms(table, columns, columns_take_none=True, preformatted=preformatted)
     return forms
 
 
 class RawJson(str):
-    """JSON text that is finished, such as a number whose digits must stay as they are."""
+    """JSON text that is written unchanged, such as a number whose digits must be kept."""
 
     __slots__ = ()
 
 
 class _JsonContainers:
-    """Objects and arrays: by orjson where it writes what the table says, else value by value."""
+    """Writes objects and arrays: with orjson if it agrees with the table, else value by value."""
 
     def __init__(self, scalar: Text, indent: str | None, separators: tuple[str, str]) -> None:
         self.scalar, self.indent = scalar, indent
@@ -210,14 +209,14 @@ class _JsonContainers:
 
     def compact(self, value: Any) -> str:
         try:
-            text = orjson.dumps(value, self._foreign, _ORJSON_OPTIONS).decode()
-        except TypeError:  # a key that is no str, an integer over 64 bits, a lone surrogate
+            text = orjson.dumps(value, self._default, _ORJSON_OPTIONS).decode()
+        except TypeError:  # a key that is not a str, an integer over 64 bits, a lone surrogate
             return self.text(value)
         if any(mark in text for mark in UNLIKE_REPR) or ("null" in text and _holds_non_finite(value)):
             return self.text(value)
         return text
 
-    def _foreign(self, value: Any) -> orjson.Fragment:
+    def _default(self, value: Any) -> orjson.Fragment:
         return orjson.Fragment(self._item(value, 0))
 
     def text(self, value: Any, level: int = 0) -> str:
@@ -242,7 +241,7 @@ class _JsonContainers:
         return opening + line + self.indent + (self.comma + line + self.indent).join(items) + line + closing
 
 
-# What orjson's spelling of a float may hold where repr has an exponent, or one of two digits.
+# Signs that orjson may spell a float unlike repr: 0.00001 is 1e-05 in repr, and 1e-7 is 1e-07.
 UNLIKE_REPR = ("0.0000", "e-7", "e-8", "e-9")
 _ORJSON_OPTIONS = (
     orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -250,7 +249,7 @@ _ORJSON_OPTIONS = (
 
 
 def _holds_non_finite(value: Any) -> bool:
-    """Whether NaN or an infinity is in there, which orjson writes as null."""
+    """Return whether `value` contains NaN or an infinity, which orjson writes as null."""
     if isinstance(value, dict):
         return any(map(_holds_non_finite, value.values()))
     if isinstance(value, list | tuple):
@@ -266,35 +265,35 @@ def _is_container(value: Any) -> bool:
 
 
 def _quoted_strings(values: Sequence[Any]) -> list[str]:
-    """Quote a column of texts; long ones by orjson, which takes 3 us for 10,000 letters where json takes 26."""
+    """Quote a column of strings; long ones with orjson, which takes 3 us for 10,000 characters (json: 26 us)."""
     if sum(map(len, filter(None, values))) >= LONG_TEXT * len(values):
-        with suppress(TypeError):  # a lone surrogate, which is an error that names the row
+        with suppress(TypeError):  # a lone surrogate: the encoder raises an error that names the row
             return [text.decode() for text in map(orjson.dumps, values)]
     return ["null" if value is None else quote_json(value) for value in values]
 
 
-def _printed(values: Sequence[Any], *, quotes: bool = True) -> list[str] | None:
-    """Print a column of values none of which holds a comma; None stays null."""
+def _serialized(values: Sequence[Any], *, quotes: bool = True) -> list[str] | None:
+    """Serialize a column of values whose text contains no comma; None becomes null."""
     try:
         text = orjson.dumps(values).decode()
-    except TypeError:  # an integer over 64 bits, a time zone that orjson does not know
+    except TypeError:  # an integer over 64 bits, a time zone unknown to orjson
         return None
     return (text if quotes else text.replace('"', ""))[1:-1].split(",")
 
 
-def _printed_floats(values: Sequence[Any]) -> list[str] | None:
-    """Print floats, unless one could differ from its repr: an exponent, 0.0000..., NaN and the infinities."""
+def _serialized_floats(values: Sequence[Any]) -> list[str] | None:
+    """Serialize floats; return None if one may differ from its repr: exponents, 0.0000..., NaN, infinities."""
     text = orjson.dumps(values).decode()
     if "e" in text or "0.0000" in text or text.count("null") != values.count(None):
         return None
     return text[1:-1].split(",")
 
 
-def _printed_datetimes(values: Sequence[Any], *, separator: str = "T", quotes: bool = True) -> list[str] | None:
-    """Print naive datetimes and those in UTC; orjson drops the seconds that other zones' offsets may have."""
+def _serialized_datetimes(values: Sequence[Any], *, separator: str = "T", quotes: bool = True) -> list[str] | None:
+    """Serialize naive and UTC datetimes; return None for others, since orjson drops the seconds of an offset."""
     if not set(map(_ZONE, filter(None, values))) <= {None, UTC}:
         return None
-    texts = _printed(values, quotes=quotes)
+    texts = _serialized(values, quotes=quotes)
     return texts if texts is None or separator == "T" else [text.replace("T", separator) for text in texts]
 
 
@@ -309,12 +308,12 @@ def _in_quotes(texts: Sequence[str | None]) -> list[str]:
     return ["null" if text is None else f'"{text}"' for text in texts]
 
 
-def _number_or_name(digits: str) -> str:
+def _number_or_string(digits: str) -> str:
     return digits if digits[-1].isdigit() else f'"{digits}"'
 
 
-def _numbers_or_names(texts: Sequence[str | None]) -> list[str]:
-    return ["null" if text is None else _number_or_name(text) for text in texts]
+def _numbers_or_strings(texts: Sequence[str | None]) -> list[str]:
+    return ["null" if text is None else _number_or_string(text) for text in texts]
 
 
 def _in_zone(time_zone: tzinfo | None) -> Callable[[datetime], datetime]:
@@ -327,14 +326,14 @@ def _with_separator(text: Text, separator: str) -> Text:
     return lambda value: text(value).replace(".", separator)
 
 
-def _before(first: Callable[[Any], Any], then: Text) -> Text:
+def _compose(first: Callable[[Any], Any], then: Text) -> Text:
     return lambda value: then(first(value))
 
 
 def _int_text(value: int) -> str:
     try:
         return int.__repr__(value)
-    except ValueError:  # more digits than sys.get_int_max_str_digits(); decimal has no such limit
+    except ValueError:  # more digits than sys.get_int_max_str_digits(); Decimal has no such limit
         return format(Decimal(value), "f")
 
 
@@ -343,7 +342,7 @@ def _decimal_text(value: Decimal) -> str:
 
 
 def _decimal_number(value: Decimal) -> str:
-    return _number_or_name(_decimal_text(value))
+    return _number_or_string(_decimal_text(value))
 
 
 def _base64(value: bytes | bytearray | memoryview) -> str:

@@ -1,4 +1,4 @@
-"""What each database can promise an export, and how it reads a statement: bounded, steady, ended at once."""
+"""Databases: how each reads a statement, and what it guarantees an export."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,18 +12,18 @@ from upstream.streaming.databases.postgresql import PostgreSQL
 from upstream.streaming.databases.protocol import Database, Hold, Reading
 from upstream.streaming.databases.sqlite import SQLite
 
-# By the `vendor` of Django's connections. MariaDB is "mysql" there.
+# By `connection.vendor`, which is "mysql" for MariaDB too.
 DATABASES: dict[str, Database] = {"mysql": MySQL(), "postgresql": PostgreSQL(), "sqlite": SQLite()}
 DEFAULT = DefaultDatabase()
 
 
 def database_of(connection: Any) -> Database:
-    """Return what is known of the database of a connection."""
+    """Return the Database of a connection; DEFAULT for an unknown vendor."""
     return DATABASES.get(connection.vendor, DEFAULT)
 
 
 def reading(databases: Mapping[str, bool], *, windows: bool = False) -> Reading:
-    """Return how a source is read that asks `databases`, aliases mapped to whether several statements do."""
+    """Return how a source is read; `databases` maps its aliases to whether several statements read each."""
     if windows:
         return Reading(bounded=True, consistency="window", note="no cursor or transaction is open between windows")
     how = [
@@ -40,7 +40,7 @@ def reading(databases: Mapping[str, bool], *, windows: bool = False) -> Reading:
 
 
 def holds(databases: Mapping[str, bool]) -> list[Hold]:
-    """Return what opens, for some seconds at most, what an export holds open on each of `databases`."""
+    """Return a Hold for each of `databases`, aliases mapped to whether several statements read them."""
     return [
         partial(database_of(connections[alias]).hold, alias, several=several)
         for alias, several in databases.items()
@@ -48,5 +48,5 @@ def holds(databases: Mapping[str, bool]) -> list[Hold]:
 
 
 def ends_with_caller(alias: str) -> bool:
-    """Whether a cursor that is opened now dies with the caller's transaction."""
+    """Return whether a cursor opened now would be closed by the end of the caller's transaction."""
     return database_of(connections[alias]).ends_with_caller(connections[alias])

@@ -1,4 +1,4 @@
-"""Any database without a module of its own: read in windows where memory has to stay flat."""
+"""Databases without a module of their own; reading them in windows keeps memory flat."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from upstream.streaming.databases.protocol import Database, OpenCursor, Reading
 
 
 class DefaultDatabase(Database):
-    """A database of which nothing is known but what Django says: SQL Server, Oracle, CockroachDB and others."""
+    """A database known only through Django's backend: SQL Server, Oracle, CockroachDB and others."""
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
-        note = f"whether {connection.display_name} streams rows is not known: ask for windows=True"
+        note = f"whether {connection.display_name} streams rows is unknown: use windows=True"
         return Reading(bounded=False, consistency="statement", note=note)
 
     def open_cursor(

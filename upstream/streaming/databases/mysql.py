@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: unbuffered cursors, where the driver's own ones hold the whole result."""
+"""MySQL and MariaDB: unbuffered cursors, since the driver's default holds the whole result."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Any, ClassVar
 from uuid import UUID
 
-from upstream.streaming.databases import snapshots
 from upstream.streaming.databases.loaders import (
     Loader,
     MakeLoader,
@@ -19,15 +18,16 @@ from upstream.streaming.databases.loaders import (
     load_uuids,
 )
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
+from upstream.streaming.databases.sharing import is_in_callers_transaction, is_in_transaction, snapshot
 from upstream.streaming.databases.spool import SpooledCursor
 
-# The server gives up on a client that takes nothing for 60 seconds; a download may stall for longer.
+# The server drops a client that reads nothing for 60 seconds; a download may stall longer.
 WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
-# Django's own level is READ COMMITTED, where each statement sees its own state.
+# Django's default is READ COMMITTED, in which each statement sees its own state.
 SNAPSHOT = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY")
-# Types of MySQLdb.constants.FIELD_TYPE that the driver converts in Python, and loaders read as text.
+# Types of MySQLdb.constants.FIELD_TYPE that the driver converts in Python; loaders read them as text.
 TEXT_TYPES = ("DECIMAL", "NEWDECIMAL", "DATE", "DATETIME", "TIMESTAMP")
-# The driver reads a zero date as NULL, and only six digits of a single-precision number.
+# The driver reads a zero date as NULL, and single-precision numbers with only six digits.
 EXACT = {
     **dict.fromkeys(("DateField", "DateTimeField", "TimeField"), "CAST({} AS CHAR)"),
     "FloatField": "({}) + 0e0",
@@ -40,7 +40,7 @@ def _boolean(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 
 
 def _date(_connection: Any, _field: Any, is_column: bool) -> Loader | None:
-    return Loader(load=load_dates, raw_type="DATE") if is_column else None  # a constant is a text, and remains one
+    return Loader(load=load_dates, raw_type="DATE") if is_column else None  # a constant is text, and stays text
 
 
 def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
@@ -57,7 +57,7 @@ def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 
 
 class MySQL(Database):
-    """MySQL and MariaDB, by mysqlclient."""
+    """MySQL and MariaDB, with mysqlclient."""
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {
         "BooleanField": _boolean,
@@ -68,16 +68,16 @@ class MySQL(Database):
     }
 
     def reading(self, connection: Any, *, several: bool) -> Reading:
-        if not (several or snapshots.is_in_transaction(connection)):
+        if not (several or is_in_transaction(connection)):
             return Reading(bounded=True, consistency="statement")
         return Reading(
             bounded=True,
-            consistency="statement" if snapshots.is_in_callers_transaction(connection) else "snapshot",
-            note="in a transaction all rows go to disk before the first is given",
+            consistency="statement" if is_in_callers_transaction(connection) else "snapshot",
+            note="in a transaction all rows are spooled to disk first",
         )
 
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
-        return snapshots.snapshot(alias, *SNAPSHOT) if several else nullcontext()
+        return snapshot(alias, *SNAPSHOT) if several else nullcontext()
 
     def open_cursor(
         self,
@@ -90,7 +90,7 @@ class MySQL(Database):
         seconds: float | None,
     ) -> OpenCursor:
         cursor = open_cursor(connection, sql, params, texts=bool(raw_types), seconds=seconds)
-        conversions = left_conversions(connection, cursor)
+        conversions = skipped_conversions(connection, cursor)
         return OpenCursor(cursor, conversions, conversions)
 
     def exact(self, sql: str, kind: str) -> str:
@@ -100,14 +100,14 @@ class MySQL(Database):
         return f"CAST({sql} AS CHAR)"
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:
-        """Whether it sorts by more than the beginning: a value's first 1,024 bytes are all it takes."""
+        """Return whether values fit into the first 1,024 bytes, which are all that it sorts by."""
         if kind == "CharField":
             return (max_length or LONG) < LONG
         return super().sorts_as_it_compares(kind, max_length)
 
 
 class UnbufferedCursor:
-    """Rows as the server sends them, on a connection of their own, where no other statement has to wait."""
+    """Rows as the server sends them, on a separate connection, so that no other statement has to wait."""
 
     def __init__(self, connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> None:
         self._own = connection.copy()
@@ -117,7 +117,7 @@ class UnbufferedCursor:
         self._own.execute_wrappers = list(connection.execute_wrappers)
         for name in ("queries_log", "force_debug_cursor"):
             setattr(self._own, name, getattr(connection, name))
-        self._own.inc_thread_sharing()  # whichever thread ends an export closes it
+        self._own.inc_thread_sharing()  # any thread may end the export and close it
         try:
             with self._own.cursor() as cursor:
                 cursor.execute(f"SET SESSION net_write_timeout = {WRITE_TIMEOUT_SECONDS}")
@@ -136,19 +136,19 @@ class UnbufferedCursor:
         return list(self._rows.fetchmany(size))
 
     def close(self) -> None:
-        # Not the cursor: it would read all the rows that are left.
+        # Not the cursor, which would read all remaining rows.
         self._own.close()
 
 
 def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> Cursor:
-    """Execute a statement for reading row by row.
+    """Execute a statement on an unbuffered cursor.
 
-    Inside a transaction only its own connection sees its state; there the rows go to disk before the first one is
-    given, since that connection is free for nothing else while they come.
+    In a transaction, only its own connection sees its state. There all rows are spooled to disk before the first
+    is returned, since the connection can execute nothing else while rows arrive.
     """
     connection.ensure_connection()
-    if snapshots.is_in_transaction(connection):
-        if seconds is not None and connection.mysql_is_mariadb:  # MySQL has limits for sessions only
+    if is_in_transaction(connection):
+        if seconds is not None and connection.mysql_is_mariadb:  # MySQL limits only sessions
             sql = f"SET STATEMENT max_statement_time = {seconds:.6f} FOR {sql}"
         return SpooledCursor(_unbuffered(connection, sql, params))
     return UnbufferedCursor(connection, sql, params, texts=texts, seconds=seconds)
@@ -175,8 +175,8 @@ def _text_conversions(connection: Any) -> dict[int, Any]:
     return {**known, **{getattr(types, name): str for name in TEXT_TYPES}}
 
 
-def left_conversions(connection: Any, cursor: Cursor) -> dict[int, Any]:
-    """Return, by position, the driver's own conversions of the columns that `texts` left as text."""
+def skipped_conversions(connection: Any, cursor: Cursor) -> dict[int, Any]:
+    """Return, by position, the driver's conversions that were skipped for columns read as text."""
     if not (isinstance(cursor, UnbufferedCursor) and cursor.texts):
         return {}
     types = import_module("MySQLdb.constants").FIELD_TYPE

@@ -1,7 +1,7 @@
-"""What the engine asks of a database.
+"""The Database protocol: what the engine asks of a database.
 
-A database is one module of this package, and one line in the table of `databases`. What it leaves out has its
-default here; `default.py` is a database that leaves out all it can.
+A database is one module of this package, and one line in `databases.DATABASES`. Members that it omits have their
+defaults here; `default.py` omits all that it can.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -20,9 +20,9 @@ Convert = Callable[[Any], Any]
 class Reading:
     """How a source is read.
 
-    `bounded`: no more than a batch is in memory, on our side of the connection. `consistency`: "snapshot" where
-    all statements of the export see one state of the database, "statement" where each sees its own, "window" where
-    each window of rows does, "source" where the caller's iterable decides. `note` is advice for the caller.
+    `bounded` means that the client holds at most one batch in memory. `consistency` is "snapshot" if all
+    statements of the export see one state of the database, "statement" if each sees its own, "window" if each
+    window of rows does, and "source" if it depends on the caller's iterable. `note` is advice for the caller.
     """
 
     bounded: bool
@@ -31,16 +31,19 @@ class Reading:
 
 
 class Cursor(Protocol):
-    """An executed statement. Closing it ends the statement at once, however many rows are left."""
+    """An executed statement. `close()` ends it at once, however many rows remain."""
 
     def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
-        """Return the next rows, at most `size`; none at the end."""
+        """Return the next rows, at most `size`; an empty list at the end."""
 
     def close(self) -> None: ...
 
 
 class OpenCursor(NamedTuple):
-    """A cursor, the positions of the columns that come raw, and the driver's conversions that it left out."""
+    """A cursor, the positions of its unconverted columns, and by position the driver conversions that it skips.
+
+    `conversions` take precedence over `Loader.convert`.
+    """
 
     cursor: Cursor
     raw: Collection[int] = ()
@@ -50,8 +53,8 @@ class OpenCursor(NamedTuple):
 class SelectedColumn(NamedTuple):
     """A column of an export as its statement selects it.
 
-    `field` is the output field of its expression. `is_column` says that the expression is a column of a table.
-    `python_only` says why only Python can make its value, or is empty.
+    `is_column` says that its expression is a table column. `python_only` says why only Python can produce its
+    value; if it is empty, `field` is the output field of the expression, else None.
     """
 
     header: str
@@ -62,9 +65,9 @@ class SelectedColumn(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """A statement of `width` columns, and those of them that are exported, in their order.
+    """A statement that selects `width` columns, and the exported ones among them, in order.
 
-    `alias` is that of its database. `is_plain` says that every expression of it is a column of a table.
+    `alias` names its database. `is_plain` says that all its expressions are table columns.
     """
 
     alias: str
@@ -77,9 +80,9 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DelimitedRows:
-    """A row format: cells as `Csv` writes them, quoted where they must be.
+    """A row format: cells as `Csv` writes them, with minimal quoting.
 
-    Strings that start with one of `guarded` get an apostrophe in front.
+    Strings that start with one of `guarded` get a leading apostrophe.
     """
 
     delimiter: str
@@ -88,7 +91,7 @@ class DelimitedRows:
 
 @dataclass(frozen=True, slots=True)
 class JsonObjects:
-    """A row format: one compact JSON object a row, with Decimals as strings or as numbers."""
+    """A row format: one compact JSON object per row, with Decimals as strings or numbers."""
 
     decimals: Literal["string", "number"] = "string"
 
@@ -97,39 +100,43 @@ RenderedRows = Generator[list[bytes]]
 
 
 class Rendering(Protocol):
-    """A statement whose rows the database itself writes, in a format that it was asked for."""
+    """A statement whose rows the database renders in a row format."""
 
     def open(self, limits: BatchLimits) -> AbstractContextManager[RenderedRows | None]:
-        """Execute it, and give batches of rows without their line ends; None where it proves impossible."""
+        """Execute the statement and yield batches of rows without line ends; None if it proves impossible."""
 
 
 class Hold(Protocol):
-    """Opens what an export holds open on a database; no statement may take over `seconds`."""
+    """Opens what an export holds open on one database; see `Database.hold`."""
 
     def __call__(self, *, seconds: float | None) -> AbstractContextManager[None]: ...
 
 
 class Database(Protocol):
-    """A kind of database: how it is read, and what it can do for an export.
+    """How a kind of database is read, and what it can do for an export.
 
-    `connection` is Django's. No method connects unless it says so.
+    `connection` is Django's. Only `hold` and `open_cursor` may execute statements, so that planning executes none;
+    Django itself may connect to read the server's version.
     """
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {}
-    """How columns are loaded as a whole, by the internal type of their field."""
+    """The makers of loaders, by the internal type of a column's field."""
 
     fetch_rows: ClassVar[int | None] = None
-    """How many rows to fetch at most at a time; None is as many as a batch has."""
+    """The maximum number of rows per fetch; None for that of a batch."""
 
     def reading(self, connection: Any, *, several: bool) -> Reading:
-        """Return how one statement is read, or `several` of one export."""
+        """Return how one statement of an export is read, or `several` of them."""
 
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Open what an export holds open: a transaction, for instance. No statement may take over `seconds`."""
+        """Open what an export holds open, such as a transaction; its end closes it.
+
+        `seconds` limits each statement; a database may leave that to `open_cursor`. None means no limit.
+        """
         return nullcontext()
 
     def ends_with_caller(self, connection: Any) -> bool:  # noqa: ARG002
-        """Whether a cursor that is opened now dies with the caller's transaction."""
+        """Return whether a cursor opened now would be closed by the end of the caller's transaction."""
         return False
 
     def open_cursor(
@@ -142,32 +149,33 @@ class Database(Protocol):
         width: int,
         seconds: float | None,
     ) -> OpenCursor:
-        """Execute a statement, to be read in memory that does not grow with its rows.
+        """Execute a statement on a cursor whose memory does not grow with its rows.
 
-        The columns at the positions in `raw_types` come unconverted where the driver can do that, and where they
-        are of those types; `width` is the number of all columns. The statement may take `seconds`.
+        The columns at the positions in `raw_types` come unconverted, if the driver supports that and if they have
+        these types (by the driver's names); `width`, needed only for them, is the number of all columns. The
+        statement may take at most `seconds`, None for no limit.
         """
 
     def find_loader(self, connection: Any, field: Any, *, is_column: bool) -> Loader | None:
-        """Return the loader for values of `field`, whose converters are none but the backend's own.
+        """Return the loader for values of `field`, which has no converters but the backend's; None without one.
 
-        `is_column` says that they come from a table's column, not from an expression over columns.
+        `is_column` says that the values come from a table column, not from another expression.
         """
         make = self.loaders.get(field.get_internal_type())
         return make(connection, field, is_column) if make else None
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
-        """Return SQL for `sql`, of a field's internal type `kind`, whose value can be bound again without loss."""
+        """Return SQL that selects `sql`, of internal type `kind`, as a value to bind again without loss."""
         return sql
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
-        """Whether ORDER BY and `>` agree on values of that internal type, "" where there is none."""
+        """Return whether ORDER BY and `>` agree on values of internal type `kind`, "" if unknown."""
         return kind not in ("", "Field", "BinaryField", "JSONField", "TextField")
 
     def json_text(self, sql: str) -> str:
-        """Return SQL for the text of `sql`, a JSON column."""
+        """Return SQL for the text of the JSON column `sql`."""
         return sql
 
     def rendering(self, connection: Any, selection: Selection, row_format: object) -> Rendering | str:  # noqa: ARG002
-        """Return what writes the rows of a selection in `row_format`, or why the database cannot."""
-        return f"{connection.display_name} renders no rows"
+        """Return the rendering of a selection in `row_format`, or why the database cannot render it."""
+        return f"{connection.display_name} does not render rows"

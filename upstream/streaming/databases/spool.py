@@ -15,7 +15,7 @@ SPOOLED = BatchLimits(rows=256, bytes=1024 * 1024)
 
 
 class Spool:
-    """Batches of rows in an unnamed file on disk, filled when it is made, and given back in their order."""
+    """Batches of rows in an unnamed file on disk, written on creation and yielded in order."""
 
     def __init__(self, batches: Iterable[list[Any]]) -> None:
         self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed by close)
@@ -37,14 +37,14 @@ class Spool:
 
 
 class SpooledCursor:
-    """The rest of a cursor's rows, taken off its connection; the cursor is closed."""
+    """The remaining rows of a cursor, spooled to disk; closes that cursor."""
 
     def __init__(self, cursor: Any) -> None:
         self.description = cursor.description
         try:
             self._spool = Spool(batched(lambda rows: _fetched(cursor, rows), SPOOLED, SPOOLED.rows))
         except BaseException:
-            with suppress(Exception):  # the driver's own way to say once more what failed
+            with suppress(Exception):  # the driver may raise the same error again
                 cursor.close()
             raise
         cursor.close()

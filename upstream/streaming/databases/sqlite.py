@@ -1,4 +1,4 @@
-"""SQLite: a cursor that reads one state of the database, whoever writes meanwhile."""
+"""SQLite: a cursor that reads one state of the database despite concurrent writes."""
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -11,7 +11,6 @@ from uuid import UUID
 
 from django.db import connections
 
-from upstream.streaming.databases.guards import YieldingCursor, guard_of
 from upstream.streaming.databases.loaders import (
     Loader,
     MakeLoader,
@@ -23,19 +22,20 @@ from upstream.streaming.databases.loaders import (
     load_utc_datetimes,
 )
 from upstream.streaming.databases.protocol import Database, OpenCursor, Reading
+from upstream.streaming.databases.sharing import YieldingCursor, guard_of
 
-# Instructions of SQLite's machine between two looks at the clock: about a millisecond.
+# Instructions of SQLite's virtual machine between two checks of the clock: about a millisecond.
 STEPS_BETWEEN_CLOCKS = 100_000
-# A statement that, left unfinished, keeps its connection at the state of the database that it began with.
+# An unfinished statement, which keeps its connection at the state of the database at its start.
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
-# What a statement of an export is called inside the statement around it.
+# The name of an export's statement in the statement that wraps it.
 STATEMENT = "upstream_rows"
 
 
 def _declared(kind: str, *, is_column: bool) -> dict[str, Any]:
-    """Return how the driver converts columns declared as `kind`, by the text of whatever they hold.
+    """Return how the driver converts columns declared as `kind`: it takes any stored value as text.
 
-    What an expression is declared as only SQLite knows: its driver is left to convert it.
+    The driver keeps converting expressions, since only SQLite knows their declared type.
     """
     if not is_column:
         return {}
@@ -70,7 +70,7 @@ def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 
 
 class SQLite(Database):
-    """SQLite, by the driver that comes with Python."""
+    """SQLite, with Python's sqlite3."""
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {
         "BooleanField": _boolean,
@@ -79,7 +79,7 @@ class SQLite(Database):
         "DecimalField": _decimal,
         "UUIDField": _uuid,
     }
-    fetch_rows: ClassVar[int | None] = 64  # in our own process they cost next to nothing, and meet wide rows early
+    fetch_rows: ClassVar[int | None] = 64  # small fetches cost little in-process, and notice wide rows early
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
         return Reading(bounded=True, consistency="snapshot" if several else "statement")
@@ -98,24 +98,22 @@ class SQLite(Database):
         seconds: float | None,
     ) -> OpenCursor:
         if raw_types:
-            sql = undeclared(sql, width, raw_types)
-        return OpenCursor(SteadyCursor(connection, sql, params, seconds), raw_types)
+            sql = without_declared_types(sql, width, raw_types)
+        return OpenCursor(IsolatedCursor(connection, sql, params, seconds), raw_types)
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
-        return (
-            f"+({sql})"  # as it is stored: an expression has no declared type, by which the driver would convert
-        )
+        return f"+({sql})"  # the stored value: the driver converts by declared type, and an expression has none
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
 
 
-class SteadyCursor(YieldingCursor):
-    """A cursor that other statements of its connection cannot disturb.
+class IsolatedCursor(YieldingCursor):
+    """A cursor that other statements on its connection cannot disturb.
 
-    What the connection writes while it reads a table may show up in it, repeat rows or leave them out
-    (https://sqlite.org/isolation.html): before such a statement the rows that are left go to disk. What other
-    connections write is never seen; unless the database is in WAL mode they wait until the cursor is closed.
+    Writes on the same connection may show up in an open cursor, repeat rows or skip them
+    (https://sqlite.org/isolation.html): before such a statement, the remaining rows are spooled to disk. Writes on
+    other connections are never seen; except in WAL mode, they wait until the cursor is closed.
     """
 
     def __init__(self, connection: Any, sql: str, params: Any, seconds: float | None = None) -> None:
@@ -143,7 +141,7 @@ class SteadyCursor(YieldingCursor):
 
 
 class _Pin:
-    """A statement that is left unfinished."""
+    """An unfinished statement."""
 
     def __init__(self, connection: Any) -> None:
         self._guard = guard_of(connection)
@@ -165,7 +163,7 @@ class _Pin:
 
 @contextmanager
 def pinned(connection: Any) -> Iterator[None]:
-    """Let the connection's statements see one state of the database, until it writes itself."""
+    """Make the connection's statements see one state of the database, until it writes itself."""
     with closing(_Pin(connection)):
         yield
 
@@ -174,10 +172,10 @@ def _writes(sql: str, _by_export: bool) -> bool:
     return not (sql.lstrip()[:6].upper() == "SELECT" or sql.startswith(f"WITH {STATEMENT}("))
 
 
-def undeclared(sql: str, width: int, positions: Container[int]) -> str:
+def without_declared_types(sql: str, width: int, positions: Container[int]) -> str:
     """Return the statement with the columns at `positions` as expressions, which the driver does not convert.
 
-    SQLite keeps the order of a subquery that is all its outer query reads from.
+    SQLite keeps the order of a subquery if the outer query reads from nothing else.
     """
     names = [f"c{position}" for position in range(width)]
     selected = (f"+{name}" if position in positions else name for position, name in enumerate(names))

@@ -1,1 +1,1 @@
-"""Rows to bytes, one module per family of formats. An encoder knows its format and no destination."""
+"""Encoders: rows to bytes, one module per family of formats. An encoder knows its format but no destination."""

@@ -1,4 +1,4 @@
-"""CSV and its relatives: rows of cells between delimiters (RFC 4180)."""
+"""CSV, TSV and other delimited text (RFC 4180)."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
@@ -22,15 +22,15 @@ from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, text_forms
 
 BOM = "\ufeff"
 LINE_END = "\r\n"
-# OWASP, CSV injection: what a spreadsheet takes for the start of a formula.
+# Characters at which a spreadsheet starts a formula (OWASP, CSV injection).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-# Every character that the text of a plain type may hold.
+# All characters that the text of a plain type may contain.
 PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
 
-# Types whose text is no string, or none that a formula could be made of.
+# Types that are not strings, or whose text cannot be a formula.
 NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS, timedelta, bytes, bytearray, memoryview)
 
-Finish = Callable[[Sequence[str]], Sequence[str]]
+Protect = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,13 @@ class Csv:
     """Delimited text: RFC 4180 framing with CRLF, UTF-8, a header row.
 
     `delimiter` is one character (a tab makes TSV). `quoting` is "minimal", "all" or "nonnumeric", as in the
-    csv module. None is an empty cell; to tell it from the empty string give a `null_marker` (any other cell
+    csv module. None is an empty cell. To distinguish it from the empty string, set a `null_marker` (any other cell
     with that text is quoted), or `quote_empty=True`, which writes the empty string as `""`.
 
-    `profile="data"`, the default, changes no value. `profile="excel"` writes for people: a byte-order mark,
-    an apostrophe before strings and headers that a spreadsheet would take for a formula (OWASP, CSV
-    injection), and where given a `decimal_separator`, and a `date_format` and `datetime_format` in strftime's
-    codes. `time_zone` converts aware datetimes; by default they keep the zone they carry.
+    `profile="data"`, the default, changes no value. `profile="excel"` writes for people: it adds a byte-order mark
+    (unless `bom=False`) and an apostrophe before strings and headers that a spreadsheet would run as a formula
+    (OWASP, CSV injection), and allows a `decimal_separator`, and a `date_format` and `datetime_format` in strftime
+    codes. `time_zone` converts aware datetimes; by default they keep their own zone.
     """
 
     delimiter: str = ","
@@ -69,16 +69,20 @@ class Csv:
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
-            raise ValueError(f"delimiter is one character, no quote and no line break: {self.delimiter!r}")
+            raise ValueError(
+                f"delimiter must be one character, and no quote or line break, not {self.delimiter!r}"
+            )
         if self.quoting not in ("minimal", "all", "nonnumeric"):
-            raise ValueError(f'quoting is "minimal", "all" or "nonnumeric", not {self.quoting!r}')
+            raise ValueError(f'quoting must be "minimal", "all" or "nonnumeric", not {self.quoting!r}')
         if self.profile not in ("data", "excel"):
-            raise ValueError(f'profile is "data" or "excel", not {self.profile!r}')
+            raise ValueError(f'profile must be "data" or "excel", not {self.profile!r}')
         if any(mark in self.null_marker for mark in (self.delimiter, '"', "\r", "\n")):
-            raise ValueError(f"null_marker {self.null_marker!r} would need quotes, and then marks nothing")
+            raise ValueError(
+                f"null_marker must not contain the delimiter, a quote or a line break: {self.null_marker!r}"
+            )
         local = self.decimal_separator != "." or self.date_format or self.datetime_format
         if local and self.profile != "excel":
-            raise ValueError('decimal_separator, date_format and datetime_format need profile="excel"')
+            raise ValueError('decimal_separator, date_format and datetime_format require profile="excel"')
 
     @property
     def content_type(self) -> str:
@@ -104,24 +108,24 @@ class Csv:
     def check(self, columns: Columns) -> None:
         if len(columns) == 1 and self.quote_empty and not self.null_marker:
             raise ColumnError(
-                "with one column None would be an empty line, which readers skip: give a null_marker"
+                "with only one column, None would be an empty line, which readers skip: set a null_marker"
             )
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
-        if not columns:  # no row came to take names from
+        if not columns:  # no names, and no row to take them from
             return
         single, forms = len(columns) == 1, self._forms()
         writers = [_Cells(self, forms, json=column.json, single=single) for column in columns]
         frames = ["", *[self.delimiter] * (len(columns) - 1), LINE_END]
         prologue = self._prologue(columns)
         with closing(encode_text(columns, batches, writers, frames)) as chunks:
-            # Not alone before the first rows: a query that fails must fail before the first byte.
+            # Yielded together with the first rows: a failing query must fail before the first byte.
             if first := prologue + next(chunks, b""):
                 yield first
             yield from chunks
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:
-        """Yield rows that a database rendered as `encode` would write them."""
+        """Yield rows rendered by a database, framed as `encode` frames them. Closes `batches`."""
         prologue, line_end = self._prologue(columns), LINE_END.encode()
         with closing(batches):
             for rows in batches:
@@ -147,15 +151,15 @@ class Csv:
 
 
 class _Cells:
-    """Writes the cells of one column, a batch at a time. What a type's text may need is decided once."""
+    """Writes one column of each batch as cells. How a type is quoted and guarded is decided once."""
 
     def __init__(self, options: Csv, forms: Forms, *, single: bool, json: bool = False) -> None:
         self.options = options
         self.forms = forms
         self.json = json
-        self.finishes: dict[type, Finish] = {}
+        self.protections: dict[type, Protect] = {}
         self.quoted_texts = {options.null_marker} if options.null_marker else set()
-        if options.quote_empty or single:  # a line with nothing on it would be skipped by readers
+        if options.quote_empty or single:  # readers skip empty lines
             self.quoted_texts.add("")
         marks_null = bool(options.null_marker) or options.quote_empty
         self.null = options.null_marker
@@ -167,7 +171,7 @@ class _Cells:
             return self._texts(values, texts_of)
         types = set(map(type, values))
         if any(issubclass(kind, Enum | FieldFile) for kind in types):
-            return self(list(map(_plain, values)))
+            return self(list(map(_unwrapped, values)))
         if NoneType not in types:
             return self._cells(values, types)
         present = [value for value in values if value is not None]
@@ -176,8 +180,8 @@ class _Cells:
 
     def _texts(self, texts: Sequence[str | None], kind: type) -> Sequence[str]:
         if None not in texts:
-            return self._finished(texts, kind)  # type: ignore[arg-type]
-        cells = iter(self._finished([text for text in texts if text is not None], kind))
+            return self._protected(texts, kind)  # type: ignore[arg-type]
+        cells = iter(self._protected([text for text in texts if text is not None], kind))
         return [self.null if text is None else next(cells) for text in texts]
 
     def _cells(self, values: Sequence[Any], types: set[type]) -> Sequence[str]:
@@ -186,21 +190,21 @@ class _Cells:
         if not types:
             return []
         (kind,) = types
-        return self._finished(self.forms.column(values), kind)
+        return self._protected(self.forms.column(values), kind)
 
-    def _finished(self, texts: Sequence[str], kind: type) -> Sequence[str]:
-        if kind not in self.finishes:
-            self.finishes[kind] = self._finish(kind)
-        return self.finishes[kind](texts)
+    def _protected(self, texts: Sequence[str], kind: type) -> Sequence[str]:
+        if kind not in self.protections:
+            self.protections[kind] = self._protection(kind)
+        return self.protections[kind](texts)
 
-    def _finish(self, kind: type) -> Finish:
-        """Return what remains to be done to the texts of one type: guard, quote, or nothing."""
+    def _protection(self, kind: type) -> Protect:
+        """Return the function that guards and quotes the text of one type, as far as necessary."""
         options = self.options
         numeric = issubclass(kind, Number)
         if options.quoting == "all" or (options.quoting == "nonnumeric" and not numeric):
-            quote: Finish = _quote_all
+            quote: Protect = _quote_all
         elif kind in PLAIN_TYPES and self._keeps_plain():
-            return _as_they_are
+            return _unchanged
         else:
             quote = self._quote_minimal
         is_text = not (self.json or numeric or issubclass(kind, NEVER_FORMULAS))
@@ -234,10 +238,10 @@ class _Cells:
         ]
 
 
-def _plain(value: Any) -> Any:
-    """Return what stands for an Enum's member or a field's file: it decides, None and numbers included."""
+def _unwrapped(value: Any) -> Any:
+    """Return the value of an Enum member or the name of a FieldFile: its type decides how it is written."""
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return _unwrapped(value.value)
     return value.name if isinstance(value, FieldFile) else value
 
 
@@ -245,7 +249,7 @@ def _quote(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"'
 
 
-def _as_they_are(cells: Sequence[str]) -> Sequence[str]:
+def _unchanged(cells: Sequence[str]) -> Sequence[str]:
     return cells
 
 

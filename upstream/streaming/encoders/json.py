@@ -1,4 +1,4 @@
-"""JSON (RFC 8259): one array, one object, or one object a line (NDJSON)."""
+"""JSON (RFC 8259): one array, one object, or one object per line (NDJSON)."""
 
 import json
 from collections import deque
@@ -26,15 +26,14 @@ PENDING_CHARACTERS = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Json:
-    """One JSON array of objects, UTF-8, non-ASCII characters as they are.
+    """One JSON array of objects, in UTF-8, with non-ASCII characters unescaped.
 
     Compact by default; `indent` and `separators` lay it out as `json.dumps` does. Decimals are strings, so
-    that no reader rounds them, or numbers of the same digits with `decimals="number"`. NaN and the infinities
+    that no reader rounds them, or with `decimals="number"` numbers with the same digits. NaN and the infinities
     are the strings "NaN", "Infinity" and "-Infinity", since JSON has no such numbers. `time_zone` converts
-    aware datetimes. The closing bracket is written only after the last row: a broken export does not parse.
+    aware datetimes. The closing bracket is written only after the last row, so a broken export does not parse.
 
-    A mapping as the source is written as one object, whose values may be querysets and iterables of any
-    length.
+    A mapping as the source is written as one object; its values may be querysets and iterables of any length.
     """
 
     indent: int | str | None = None
@@ -54,10 +53,10 @@ class Json:
     def __post_init__(self) -> None:
         _check_decimals(self.decimals)
         if isinstance(self.indent, bool) or not isinstance(self.indent, int | str | None):
-            raise ValueError(f"indent is a number of spaces, a string or None, not {self.indent!r}")
+            raise ValueError(f"indent must be a number of spaces, a string or None, not {self.indent!r}")
         marks = self._marks()
         if not isinstance(marks, tuple) or list(map(type, marks)) != [str, str]:
-            raise ValueError(f"separators are two strings, as of json.dumps, not {self.separators!r}")
+            raise ValueError(f"separators must be two strings, as in json.dumps, not {self.separators!r}")
 
     @property
     def row_format(self) -> JsonObjects:
@@ -70,7 +69,7 @@ class Json:
         return self._array(columns, batches, level=0)
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
-        """Yield objects that a database rendered as `encode` would write them."""
+        """Yield objects rendered by a database, framed as `encode` frames them. Closes `batches`."""
         before = b"["
         with closing(batches):
             for rows in batches:
@@ -79,11 +78,11 @@ class Json:
         yield b"]" if before == b"," else b"[]"
 
     def encode_document(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[bytes]:
-        """Yield one object; `open_rows` opens those of its values that are sources of rows."""
+        """Yield `document` as one object; `open_rows` opens those of its values that are sources of rows."""
         writer = _DocumentWriter(self, open_rows)
         with closing(writer.object(document, level=0)) as chunks:
             yield from chunks
-        if rest := writer.taken():
+        if rest := writer.flush():
             yield rest
 
     def _array(self, columns: Columns | None, batches: Generator[Batch], level: int) -> Generator[bytes]:
@@ -125,7 +124,7 @@ class Json:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """NDJSON: one compact JSON object a line, each line ended by LF. The options are those of Json."""
+    """NDJSON: one compact JSON object per line, each ended by LF. Its options work as in Json."""
 
     decimals: Literal["string", "number"] = "string"
     time_zone: tzinfo | None = None
@@ -158,14 +157,14 @@ class JsonLines:
         return encode_text(columns, batches, _writers(columns, forms), frames)
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
-        """Yield objects that a database rendered as `encode` would write them."""
+        """Yield objects rendered by a database, framed as `encode` frames them. Closes `batches`."""
         with closing(batches):
             for rows in batches:
                 yield b"\n".join([*rows, b""])
 
 
 class _DocumentWriter:
-    """Writes one object: what is small is kept until rows come, or it is worth a chunk of its own."""
+    """Writes one object; buffers small values until rows follow or the buffer is worth a chunk."""
 
     def __init__(self, json: Json, open_rows: OpenRows) -> None:
         self.json, self.open_rows = json, open_rows
@@ -178,10 +177,10 @@ class _DocumentWriter:
         line = self.json._line  # noqa: SLF001
         before = "{"
         for key, value in document.items():
-            self._keep(f"{before}{line(level + 1)}{self._key(key)}{colon}")
+            self._buffer(f"{before}{line(level + 1)}{self._key(key)}{colon}")
             yield from self._value(value, level + 1)
             before = comma
-        self._keep("{}" if before == "{" else line(level) + "}")
+        self._buffer("{}" if before == "{" else line(level) + "}")
 
     def _value(self, value: Any, level: int) -> Generator[bytes]:
         if isinstance(value, Mapping):
@@ -189,23 +188,23 @@ class _DocumentWriter:
         elif isinstance(value, Iterable) and not isinstance(value, SCALARS) and not _is_small(value):
             with self.open_rows(value) as (columns, batches):
                 for chunk in self.json._array(columns, batches, level):  # noqa: SLF001
-                    yield self.taken() + chunk
+                    yield self.flush() + chunk
         else:
-            self._keep(self.forms(level).text(value))
+            self._buffer(self.forms(level).text(value))
             if self.pending_size > PENDING_CHARACTERS:
-                yield self.taken()
+                yield self.flush()
 
     def _key(self, key: Any) -> str:
         if type(key) is str:
             return quote_json(key)
         return json_forms().text({key: None}).removeprefix("{").removesuffix(":null}")
 
-    def _keep(self, text: str) -> None:
+    def _buffer(self, text: str) -> None:
         self.pending.append(text)
         self.pending_size += len(text)
 
-    def taken(self) -> bytes:
-        """Return what was kept, and keep it no longer."""
+    def flush(self) -> bytes:
+        """Return the buffer as UTF-8, and clear it."""
         text = "".join(self.pending)
         self.pending.clear()
         self.pending_size = 0
@@ -213,7 +212,7 @@ class _DocumentWriter:
 
 
 def _is_small(value: Iterable[Any]) -> bool:
-    """Whether it is a short list of plain values, not worth opening as a source of rows."""
+    """Return whether `value` is a short list of plain values, not worth opening as a source of rows."""
     return (
         isinstance(value, list | tuple)
         and len(value) <= FIRST_BATCH_ROWS
@@ -230,7 +229,7 @@ def _utf8(text: str) -> bytes:
 
 def _check_decimals(decimals: str) -> None:
     if decimals not in ("string", "number"):
-        raise ValueError(f'decimals is "string" or "number", not {decimals!r}')
+        raise ValueError(f'decimals must be "string" or "number", not {decimals!r}')
 
 
 def _object_frames(opening: str, keys: Sequence[str], comma: str, closing: str) -> list[str]:
@@ -242,7 +241,7 @@ def _writers(columns: Columns, forms: Forms) -> list[CellWriter]:
 
 
 class _JsonColumn:
-    """Passes finished JSON text through where it is fit for its place, and lays it out anew where not."""
+    """Writes JSON text unchanged if it suits the layout; otherwise parses it and lays it out again."""
 
     def __init__(self, forms: Forms) -> None:
         self.forms = forms
@@ -250,16 +249,16 @@ class _JsonColumn:
 
     def __call__(self, values: Sequence[str | None], texts_of: type | None = None) -> list[str]:  # noqa: ARG002
         texts = ["null" if text is None else text for text in values]
-        return texts if self.compact and _are_lines(texts) else list(map(self._fitted, texts))
+        return texts if self.compact and _are_single_lines(texts) else list(map(self._laid_out, texts))
 
-    def _fitted(self, text: str) -> str:
-        if self.compact and _are_lines([text]):
+    def _laid_out(self, text: str) -> str:
+        if self.compact and _are_single_lines([text]):
             return text
         return self.forms.text(json.loads(text, parse_float=RawJson, parse_int=RawJson))
 
 
-def _are_lines(texts: Sequence[str]) -> bool:
-    """Whether each is one line of JSON; databases that hold JSON as text let breaks in, and some of them NaN."""
+def _are_single_lines(texts: Sequence[str]) -> bool:
+    """Return whether each text is JSON on one line; databases that store text allow line breaks, and some NaN."""
     if any(map(contains, texts, repeat("\n"))) or any(map(contains, texts, repeat("\r"))):
         return False
     try:

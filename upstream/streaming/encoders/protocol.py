@@ -1,4 +1,4 @@
-"""What an encoder is: rows to the bytes of one format. This is the extension point."""
+"""The Encoder protocol, which turns rows into the bytes of one format. Implement it to add a format."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,72 +10,73 @@ from upstream.streaming.columns import OutputColumn
 
 Columns = Sequence[OutputColumn]
 FastLane = Literal["copy", "text"]
-# Opens a value of a document as rows: their columns, None where they are whole records, and their batches.
+# Opens a value of a document as rows; yields their columns (None for whole records) and their batches.
 OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
 WriteDocument = Callable[[Mapping[Any, Any], OpenRows], Generator[bytes]]
 Frame = Callable[[Columns, Generator[list[bytes]]], Generator[bytes]]
 
 
 class Encoder(Protocol):
-    """A format, with its options as the fields of a frozen dataclass.
+    """A format; its options are usually the fields of a frozen dataclass.
 
-    These three are all that it needs. What else it can do, it declares by attributes that `Capabilities` lists.
+    Only these three members are required. The optional ones are the attributes listed in `Capabilities`.
     """
 
     @property
     def content_type(self) -> str:
-        """The media type, with its parameters."""
+        """The media type with its parameters, such as "text/csv; charset=utf-8"."""
 
     @property
     def suffix(self) -> str:
-        """The file name's ending, with its dot."""
+        """The file name suffix with its dot, such as ".csv"."""
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
-        """Yield about one chunk of bytes a batch; nothing is held from one batch to the next.
+        """Yield about one chunk of bytes per batch, and keep nothing from one batch to the next.
 
-        It closes `batches` however it ends. `columns` is None only where the encoder `takes_records`.
+        Close `batches` at the end, on an error and when closed early. `columns` is None only if the encoder
+        `takes_records`, and empty if the source has neither names nor rows.
         """
 
 
 def _accept(_columns: Columns) -> None:
-    """Any columns will do."""
+    """Accept any columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What an encoder can do beside `encode`. Each field is an attribute that it may have, with its default.
+    """What an encoder can do besides `encode`: each field is an optional attribute of encoders, with its default.
 
-    The fast lanes are refused by default. What an encoder declares for them counts only where its own class
-    declares it, since a class derived from it may write something else; and only as long as every option that
-    differs from its default is one that `lane_options` lists for the lane.
+    The fast lanes are off by default. Their attributes count only if the encoder's own class declares them, since
+    a subclass may write something else, and only if `lane_options` lists every option that differs from its
+    default.
     """
 
     check: Callable[[Columns], None] = _accept
-    """Raises ColumnError for columns that the format cannot hold; called before anything is read."""
+    """Raise ColumnError for columns that the format cannot hold; called before reading, if they are known then."""
 
     takes_records: bool = False
-    """Whether it writes whole records too, each with its own keys or none: rows of one value, without columns."""
+    """Whether it also writes whole records, such as dicts: then `columns` is None and rows are 1-tuples."""
 
     takes_positions: bool = False
-    """Whether columns need no names, so that plain sequences can be rows as they are."""
+    """Whether columns need no names, so that rows may be plain sequences."""
 
     encode_document: WriteDocument | None = None
-    """Writes a mapping as one object, and opens those of its values that are sources of rows."""
+    """Write a mapping as one object, opening those of its values that are sources of rows."""
 
     takes_texts: frozenset[type] | None = None
-    """Lane "text": it loads each column by `OutputColumn.load`, to values or finished texts of these types."""
+    """Lane "text": it calls `OutputColumn.load`, and takes values or preformatted text of these types."""
 
     row_format: object = None
-    """Lane "copy": the format of its rows, for databases that write them (see `databases.protocol`)."""
+    """Lane "copy": its row format, for databases that can render it (see `databases.protocol`)."""
 
     frame: Frame | None = None
-    """Lane "copy": yields rows that a database wrote, and what stands around them, as `encode` would."""
+    """Lane "copy": yield rows rendered by a database, with the framing that `encode` gives them."""
 
     lane_options: Mapping[FastLane, Collection[str]] = field(default_factory=dict)
-    """By lane, the options with which the lane gives the bytes that `encode` gives."""
+    """For each lane, the options with which it still gives the bytes of `encode`."""
 
     refusals: Mapping[FastLane, str] = field(default_factory=dict)
-    """By lane, why the encoder does not take it; never declared."""
+    """For each lane, why the encoder cannot use it; computed, never declared."""
 
 
 REQUIRED = ("content_type", "suffix", "encode")
@@ -83,7 +84,7 @@ FAST: Mapping[FastLane, tuple[str, ...]] = {"copy": ("row_format", "frame"), "te
 
 
 def capabilities_of(encoder: Encoder) -> Capabilities:
-    """Return what `encoder` can do with the options that it has."""
+    """Return what `encoder` can do with its options; raise ValueError if it is not an encoder."""
     _check(encoder)
     declared = _declared(encoder)
     name, changed = encoder.__class__.__name__, _changed_options(encoder)
@@ -91,9 +92,9 @@ def capabilities_of(encoder: Encoder) -> Capabilities:
     for lane, attributes in FAST.items():
         unlisted = changed.difference(declared.get("lane_options", {}).get(lane, ()))
         if any(declared.get(attribute) is None for attribute in attributes):
-            refusals[lane] = f"{name} is written in Python"
+            refusals[lane] = f"{name} is rendered in Python"
         elif unlisted:
-            refusals[lane] = f"{name}({', '.join(sorted(unlisted))}=...) is written in Python"
+            refusals[lane] = f"{name}({', '.join(sorted(unlisted))}=...) is rendered in Python"
         if lane in refusals:
             declared.update(dict.fromkeys(attributes))
     return Capabilities(**declared, refusals=refusals)
@@ -101,7 +102,7 @@ def capabilities_of(encoder: Encoder) -> Capabilities:
 
 def _check(one: object) -> None:
     if isinstance(one, type) or not all(hasattr(one, name) for name in REQUIRED):
-        raise ValueError(f"encoder is an instance with {', '.join(REQUIRED)}, such as Csv(), not {one!r}")
+        raise ValueError(f"encoder must be an instance with {', '.join(REQUIRED)}, such as Csv(), not {one!r}")
 
 
 def _declared(one: object) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _declared(one: object) -> dict[str, Any]:
 
 
 def _changed_options(one: Any) -> set[str]:
-    """Return the names of the options that are not the default; all those of a class that is no dataclass."""
+    """Return the options that differ from their defaults; all of them if the class is not a dataclass."""
     if not is_dataclass(one):
         return set(getattr(one, "__dict__", ()))
     return {option.name for option in fields(one) if getattr(one, option.name) != _default(option)}

@@ -1,4 +1,4 @@
-"""What the encoders of text share: columns written as cells, cells framed as rows."""
+"""What text encoders share: writing columns as cells, and framing cells as rows."""
 
 import json
 from collections.abc import Generator, Iterable, Sequence
@@ -13,24 +13,24 @@ from upstream.streaming.columns import OutputColumn
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.errors import ColumnError, TextError, lone_surrogate
 
-# The types that columns of a database may be finished texts of, as `values` would write them.
+# Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
 
-# Stands for the records themselves where they are written whole.
+# The only column of records that are written whole.
 RECORD = OutputColumn("record")
 
 
 class CellWriter(Protocol):
-    """Writes the cells of one column, a batch at a time: values, or the finished texts of values of a type."""
+    """Writes one column of a batch as cells, from values or from preformatted text of the type `texts_of`."""
 
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]: ...
 
 
 def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> bytes:
-    """Return a batch as UTF-8: each row is `frames[0] cell frames[1] cell ... frames[-1]`.
+    """Return a batch as UTF-8; each row is `frames[0] cell frames[1] cell ... frames[-1]`.
 
-    Row by row, since one character of Chinese would make the text of the whole batch a slow one: 0.54 us a row,
-    against 0.99.
+    Encodes row by row, in 0.54 us per row: one Chinese character would make a string of the whole batch slow to
+    encode (0.99 us).
     """
     parts: list[Iterable[str]] = [repeat(frames[0])]
     for frame, column in zip(frames[1:], cells, strict=True):
@@ -41,9 +41,9 @@ def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> bytes:
 def encode_text(
     columns: Columns, batches: Generator[Batch], writers: Sequence[CellWriter], frames: Sequence[str]
 ) -> Generator[bytes]:
-    """Yield each batch as UTF-8: its columns written by `writers`, its rows framed by `frames`.
+    """Yield each batch as UTF-8: `writers` write its columns, `frames` frame its rows. Closes `batches`.
 
-    An error gets the number of its row, counted from 1, and the header of its column.
+    An error names its row, counted from 1, and the header of its column.
     """
     row = 1
     with closing(batches):
@@ -60,12 +60,12 @@ def encode_text(
 
 
 def check_unique(columns: Columns) -> None:
-    """Raise ColumnError where two columns have one header."""
+    """Raise ColumnError if two columns have the same header."""
     headers = [column.header for column in columns]
     if duplicates := sorted({header for header in headers if headers.count(header) > 1}):
         raise ColumnError(
-            f"two columns are called {duplicates[0]!r}, and a JSON object holds a name once: "
-            "Column(..., header='...')"
+            f"two columns are called {duplicates[0]!r}, but the keys of a JSON object must be unique: "
+            "rename one with Column(..., header='...')"
         )
 
 
@@ -76,7 +76,7 @@ def _written(writer: CellWriter, values: Sequence[Any], column: OutputColumn, ro
         for number, value in enumerate(values, row):
             try:
                 _loaded(writer, (value,), column)
-            except Exception:  # noqa: BLE001 (the same error, found again)
+            except Exception:  # noqa: BLE001 (the same error, raised again by its row)
                 error.add_note(f"while writing row {number}, column {column.header!r}")
                 break
         raise
@@ -90,7 +90,7 @@ def _loaded(writer: CellWriter, values: Sequence[Any], column: OutputColumn) -> 
 
 
 def _key(record: str) -> str:
-    """Return the name of the value in a JSON object that UTF-8 cannot carry, if it is one of its own."""
+    """Return the key of the value that UTF-8 cannot encode in a record's JSON, or RECORD's header."""
     value = json.loads(record)
     for key, item in value.items() if isinstance(value, dict) else ():
         try:

@@ -1,4 +1,4 @@
-"""Where rows come from. A source is opened once, and gives columns and batches."""
+"""Sources of rows. A source is opened once, and yields columns and batches."""
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,22 +22,21 @@ def as_source(
     texts: frozenset[type] | None = None,
     windows: bool = False,
 ) -> Source:
-    """Return the source that reads the `wanted` columns from `source`; what can be found wrong is found here.
+    """Return the source that reads the `wanted` columns from `source`; raise early for what it cannot read.
 
-    With `takes_records`, records that name their own values (dicts) or none (sequences, scalars) are given whole
-    where no columns are asked for; with `takes_positions`, sequences need no names. `texts` are the types of which
-    the encoder takes finished texts, of columns that it loads itself; None where it takes values only. With
-    `windows` a queryset is read by many short statements.
+    With `takes_records` and no columns, dicts, sequences and scalars are yielded whole. With `takes_positions`,
+    sequences need no column names. `texts` are the types whose preformatted text the encoder takes, from raw
+    columns that it loads; None if it takes only values. With `windows`, many short statements read a queryset.
     """
     if isinstance(source, Manager | QuerySet | RawQuerySet):
         queryset = source.all() if isinstance(source, Manager) else source
         return QuerySetReader(texts=texts, windows=windows).source(queryset, wanted)
     if isinstance(source, AsyncIterable):
-        raise SourceError("an asynchronous iterable cannot be read here: give the queryset or iterable itself")
+        raise SourceError("an asynchronous iterable cannot be read: pass the queryset or iterable itself")
     if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
-        raise SourceError(f"a source is a queryset or an iterable of rows, not {type(source).__name__}")
+        raise SourceError(f"a source must be a queryset or an iterable of rows, not {type(source).__name__}")
     if windows:
-        raise SourceError("windows are for querysets: an iterable is read as it is")
+        raise SourceError(f"windows=True requires a queryset, not {type(source).__name__}")
     records = RecordSource(source, wanted, takes_records, takes_positions)
     if isinstance(source, Sequence) and source:
         records.layout(source[0])

@@ -1,4 +1,4 @@
-"""Documents: mappings written as one object, whose values may be querysets and iterables of any length."""
+"""Documents: mappings written as one object; their values may be querysets and iterables of any length."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,14 +17,14 @@ from upstream.streaming.sources.protocol import OpenSource, Source
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping; `as_rows` makes a source of one of its values."""
+    """A mapping; `as_rows` turns one of its values into a source."""
 
     mapping: Mapping[Any, Any]
     as_rows: Callable[[Any], Source]
 
     @property
     def databases(self) -> Mapping[str, bool]:
-        """The aliases that its querysets read, and whether several statements read each."""
+        """The aliases that its querysets read, mapped to whether several statements read each."""
         statements: Counter[str] = Counter()
         for queryset in _querysets(self.mapping):
             statements[queryset.db] += 1 + len(prefetches(queryset))
@@ -32,10 +32,10 @@ class Document:
 
     @contextmanager
     def open_rows(self, value: Any, limits: BatchLimits) -> Iterator[OpenSource]:
-        """Open one of its values as a source of rows."""
+        """Open one of its values as rows."""
         source = self.as_rows(value)
         with ExitStack() as stack:
-            for hold in holds(source.databases):  # a router may choose another than it did for the plan
+            for hold in holds(source.databases):  # a router may choose another alias than for the plan
                 stack.enter_context(hold(seconds=limits.seconds_left()))
             yield stack.enter_context(source.open(limits))
 

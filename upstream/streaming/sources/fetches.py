@@ -1,6 +1,6 @@
-"""Fetches from the database whose sizes are decided while they run.
+"""Fetches from the database, each sized by the rows before it.
 
-`QuerySet.iterator(chunk_size=...)` fixes the size of every fetch beforehand: 2,000 rows of 5 MB are 10 GB.
+`QuerySet.iterator(chunk_size=...)` fixes the size of all fetches beforehand: 2,000 rows of 5 MB are 10 GB.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -30,7 +30,7 @@ Execute = Callable[[str, Any], Cursor]
 
 
 class CursorFetch:
-    """Fetches a cursor's rows, cut by `cut`; the columns at the positions `long` are what they weigh."""
+    """Fetches a cursor's rows and applies `cut`; only the columns at the positions `long` count by length."""
 
     def __init__(self, cursor: Cursor, cut: Callable[[Any], Any] | None, long: Sequence[int]) -> None:
         self._cursor, self._cut = cursor, cut
@@ -55,7 +55,7 @@ class CursorFetch:
 
 
 class ReadFetch:
-    """Reads what was fetched at once, so that a batch is weighed with all that its rows hold."""
+    """Reads records as soon as they are fetched, so that a batch's size includes all cells of its rows."""
 
     def __init__(self, fetch: Fetch[Any], read: ReadRows) -> None:
         self._fetch, self._read = fetch, read
@@ -69,10 +69,10 @@ class ReadFetch:
 
 
 class IteratorFetch:
-    """Fetches what the queryset's own iterator makes of the rows of a cursor, as many as it is asked for.
+    """Fetches the records that a queryset's own iterator makes, as many as requested.
 
-    The queryset is steered: its iterator runs over a query that asks here how many rows to fetch next, and
-    `execute` gives its cursor. Closing this closes both.
+    The queryset is delegating: its compiler calls `execute` for its cursor, and `fetches` for the cursor's rows.
+    `close()` closes the iterator and the cursor.
     """
 
     def __init__(self, queryset: Any, execute: Execute, chunk_size: int) -> None:
@@ -94,12 +94,12 @@ class IteratorFetch:
             self._cursor.close()
 
     def execute(self, sql: str, params: Any) -> Cursor:
-        """Execute a statement, whose cursor is closed with this."""
+        """Execute a statement on a cursor that `close()` closes."""
         self._cursor = self._execute(sql, params)
         return self._cursor
 
     def fetches(self, cursor: Cursor, width: int | None) -> Iterator[list[Any]]:
-        """Yield the rows of the cursor, a list for each fetch, cut to their first `width` values."""
+        """Yield the cursor's rows, one list per fetch, cut to their first `width` values."""
         while rows := cursor.fetchmany(self._rows):
             self._weight = weigh(rows)
             yield [row[:width] for row in rows] if width else rows
@@ -108,7 +108,7 @@ class IteratorFetch:
 def batches_of_rows(
     fetch: Fetch[Any], largest: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
 ) -> Generator[Batch]:
-    """Yield the records of `fetch` as batches of rows, with the relations of a batch prefetched together."""
+    """Yield the records of `fetch` as batches of rows; relations are prefetched once per batch."""
     if not prefetch:
         return batched(ReadFetch(fetch, read), limits, largest)
     return _prefetched(fetch, largest, read, prefetch, limits)

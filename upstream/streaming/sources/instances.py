@@ -1,4 +1,4 @@
-"""Querysets whose records Django makes, instances and others: read as batches of rows."""
+"""Querysets read as the records that Django makes: instances, dicts, tuples or single values."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,13 +21,13 @@ from upstream.streaming.sources.model_columns import (
     relations,
     row_reader,
 )
-from upstream.streaming.sources.orm import prefetches, raw_names, steered, steered_sql
+from upstream.streaming.sources.orm import delegated_sql, delegating, prefetches, raw_names
 from upstream.streaming.sources.protocol import OpenSource
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceSource:
-    """A steered queryset, the columns it gives, and how its records become rows."""
+    """A delegating queryset, its columns, and how its records become rows."""
 
     queryset: Any
     database: Database
@@ -45,7 +45,7 @@ class InstanceSource:
 
     @property
     def sql(self) -> str:
-        return steered_sql(self.queryset)
+        return delegated_sql(self.queryset)
 
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
@@ -57,13 +57,13 @@ class InstanceSource:
 
 @dataclass(frozen=True, kw_only=True)
 class RawSource:
-    """A RawQuerySet: which columns it has is known only once it runs."""
+    """A RawQuerySet; its columns are known only once it runs."""
 
     queryset: Any
     database: Database
     requested: tuple[Column, ...] | None
     columns: None = None
-    reason: str = "a raw query gives model instances"
+    reason: str = "a raw query yields model instances"
     selection: None = None
     gives_raw: bool = False
 
@@ -77,7 +77,7 @@ class RawSource:
 
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
-        queryset = steered(self.queryset)
+        queryset = delegating(self.queryset)
         largest = self.database.fetch_rows or limits.rows
         with closing(_fetch(queryset, self.database, None, limits)) as fetch:
             found = _raw_columns(queryset, self.requested)
@@ -103,5 +103,8 @@ def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[Mo
     found = find_all(columns, queryset.model, names)
     for column in found:
         if column.field and not column.relations and column.attribute not in loaded:
-            raise ColumnError(f"the raw query does not select {column.column.name!r}: each row would query for it")
+            raise ColumnError(
+                f"the raw query does not select {column.column.name!r}: add it to the query, "
+                "or each row would run another query"
+            )
     return found

@@ -1,12 +1,12 @@
-"""Keyset windows: a query read by short statements, each for the next rows after the last key.
+"""Keyset windows: short statements read a query, each the next rows after the last key.
 
-No cursor and no transaction is open between two of them. The key is the query's own ordering with the primary key
-behind it; databases compare it, by their own collations. What follows a key (a, b, pk) is a few ranges in turn:
+No cursor and no transaction is open between two statements. The key is the query's ordering, then the primary key;
+databases compare it with their own collations. The rows after a key (a, b, pk) are several ranges, read in turn:
 
     a = 1 AND b = 2 AND pk > 3,  then  a = 1 AND b > 2,  then  a = 1 AND b IS NULL,  then  a > 1,  then  a IS NULL
 
-An index on the ordering serves each of them from its first row on, however many rows share a value. No database
-makes as much of one condition with OR: it reads from the start of the table, or of the rows that share a value.
+An index on the ordering finds the first row of each range, however many rows share a value. With a single
+condition that uses OR, every database scans from the start of the table, or of the rows that share a value.
 """
 
 import re
@@ -30,15 +30,16 @@ from upstream.streaming.sources.orm import (
     column_of,
     internal_type,
     is_plain_order,
-    nature,
     ordered_by,
     ordering,
+    query_features,
     repeating_joins,
     returns_sets,
     window_statement,
 )
 
-CHANGING = re.compile(
+# SQL whose value changes from one statement to the next.
+VOLATILE = re.compile(
     r"""\b(RAND|RANDOM|\w*UUID(V?[47])?|NOW|SYSDATE|CLOCK_TIMESTAMP|STATEMENT_TIMESTAMP|TRANSACTION_TIMESTAMP)\s*\(
     | (?<!["`])\bCURRENT_(TIMESTAMP|DATE|TIME)\b | 'NOW'""",
     re.IGNORECASE | re.VERBOSE,
@@ -48,7 +49,7 @@ WINDOW_FUNCTION = re.compile(r"\bOVER\s*\(", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """An expression that the rows are sorted by."""
+    """An expression that rows are sorted by."""
 
     sql: str
     params: Row
@@ -57,18 +58,18 @@ class _Key:
     nulls_first: bool
     nullable: bool = True
     is_added: bool = False
-    """To the query's own ordering, to break its ties."""
+    """Whether it is added to the query's own ordering, to break ties."""
 
     @property
     def order(self) -> str:
         return f"{self.sql} {'DESC' if self.descending else 'ASC'}"
 
     def at(self, value: Any) -> Condition:
-        """Return the condition of rows that share this value."""
+        """Return the condition for rows with this value."""
         return self._is_null if value is None else (f"({self.sql}) = %s", (*self.params, value))
 
     def after(self, value: Any) -> list[Condition]:
-        """Return the conditions of rows that come after this value, in order."""
+        """Return the conditions for rows after this value, in order."""
         if value is None:
             return [(f"({self.sql}) IS NOT NULL", self.params)] if self.nulls_first else []
         beyond = (f"({self.sql}) {'<' if self.descending else '>'} %s", (*self.params, value))
@@ -81,24 +82,24 @@ class _Key:
 
 @dataclass(frozen=True)
 class Keyset:
-    """A queryset that can be read in windows, and the terms of its ordering up to the whole primary key.
+    """A queryset that can be read in windows, and the keys that it is ordered by, up to the complete primary key.
 
-    There are no terms where the ORM knows that no row can match.
+    There are no keys if the ORM knows that no row can match.
     """
 
     queryset: Any
     keys: tuple[_Key, ...] = field(repr=False)
 
     def open(self) -> "WindowCursor":
-        """Return a cursor over its rows; nothing is executed before the first fetch."""
+        """Return a cursor over its rows, which executes nothing before the first fetch."""
         return WindowCursor(self, connections[self.queryset.db])
 
 
 def keyset_of(queryset: Any) -> Keyset:
-    """Return how a queryset is read in windows; raise SourceError where it cannot."""
+    """Return the keyset of a queryset; raise SourceError if it cannot be read in windows."""
     if reason := why_not(queryset):
         raise SourceError(
-            f"this queryset cannot be read in windows, because {reason}: change that, or read it on a cursor"
+            f"this queryset cannot be read in windows because {reason}: change it, or read it without windows"
         )
     keys: tuple[_Key, ...] = ()
     with suppress(EmptyResultSet):
@@ -108,24 +109,24 @@ def keyset_of(queryset: Any) -> Keyset:
 
 
 def why_not(queryset: Any) -> str | None:
-    """Return why a queryset cannot be read in windows, to follow the word because; None where it can."""
+    """Return why a queryset cannot be read in windows, as a clause for "because ..."; None if it can."""
     return next(_reasons(queryset), None)
 
 
 def _reasons(queryset: Any) -> Iterator[str]:
     if isinstance(queryset, RawQuerySet):
-        yield "a raw query is run as it is written"
+        yield "a raw query cannot be rewritten"
     query, connection = queryset.query, connections[queryset.db]
-    kind = nature(query)
-    if kind.combinator:
-        yield f"{kind.combinator}() combines several queries"
-    if kind.is_distinct:
+    features = query_features(query)
+    if features.combinator:
+        yield f"{features.combinator}() combines several queries"
+    if features.is_distinct:
         yield "distinct() merges rows"
-    if kind.is_grouped:
-        yield "its rows are groups, made by aggregation"
-    if kind.locks_rows:
-        yield "select_for_update() would lose its locks with each window"
-    if kind.has_extra_tables:
+    if features.is_grouped:
+        yield "an aggregation groups its rows"
+    if features.locks_rows:
+        yield "select_for_update() would lose its locks after each window"
+    if features.has_extra_tables:
         yield "extra(tables=...) may repeat rows"
     with suppress(EmptyResultSet):
         yield from _reasons_in_sql(ordering(query, connection), connection)
@@ -140,15 +141,15 @@ def _reasons_in_sql(order_by: Ordering, connection: Any) -> Iterator[str]:
     ordered = [order_by.sql(expression)[0] for expression in expressions]
     if order_by.filters_by_windows or any(map(WINDOW_FUNCTION.search, (*order_by.selected, *ordered))):
         yield "a window function needs all rows at once"
-    if any(map(CHANGING.search, ordered)):
+    if any(map(VOLATILE.search, ordered)):
         yield "its order would change from one statement to the next"
     for order in order_by.terms:
         if not is_plain_order(order):
-            yield f"{type(order).__name__} is an ordering of its own kind"
+            yield f"{type(order).__name__} is a custom ordering"
     unlike = {_kind(expression) for expression in expressions if not _sorts_as_it_compares(expression, connection)}
     if unlike:
         kinds = ", ".join(sorted(unlike))
-        yield f"{connection.display_name} may sort {kinds} in another order than it compares them"
+        yield f"{connection.display_name} may sort {kinds} differently than it compares them"
 
 
 def _sorts_as_it_compares(expression: Any, connection: Any) -> bool:
@@ -159,29 +160,29 @@ def _sorts_as_it_compares(expression: Any, connection: Any) -> bool:
 
 def _kind(expression: Any) -> str:
     kind = internal_type(expression)
-    return "values of no declared type" if kind in ("", "Field") else f"{kind}s"
+    return "values of unknown type" if kind in ("", "Field") else f"{kind}s"
 
 
 class WindowCursor:
-    """The rows of a queryset in its order, or by primary key where it has none.
+    """The rows of a queryset in its order, or by primary key if it has none.
 
-    They are tuples of what the queryset selects, as the driver gives them, before Django's converters. Only the
-    last key is held between calls: rows that change meanwhile are seen as they are when their window is read, and
-    none is given twice unless its key was moved on.
+    They are tuples of the queryset's selection as the driver returns them, before Django's converters. Only the
+    last key is kept between calls: a row that changes meanwhile shows its state when its window is read, and is
+    returned twice only if its key has moved forward.
     """
 
     def __init__(self, keyset: Keyset, connection: Any) -> None:
         self._query = keyset.queryset.query
         self._keys = keyset.keys
         self._connection = connection
-        kind = nature(self._query)
-        self._offset = kind.start
-        self._left = None if kind.end is None else kind.end - kind.start
+        features = query_features(self._query)
+        self._offset = features.start
+        self._left = None if features.end is None else features.end - features.start
         self._last: Row | None = None
         self._ended = not keyset.keys
 
     def fetchmany(self, rows: int) -> list[Row]:
-        """Return the next rows, at most so many; none at the end."""
+        """Return the next rows, at most `rows`; an empty list at the end."""
         wanted = rows if self._left is None else min(rows, self._left)
         if self._ended or not wanted:
             return []
@@ -199,11 +200,11 @@ class WindowCursor:
         return [row[: -len(self._keys)] for row in window]
 
     def close(self) -> None:
-        """End it; there is nothing open to close."""
+        """End the cursor, which holds nothing open."""
         self._ended = True
 
     def _ranges(self) -> Iterator[list[Condition]]:
-        """Yield the conditions of each range of rows after the last key, in order."""
+        """Yield the conditions for each range of rows after the last key, in order."""
         if self._last is None:
             yield []
             return
@@ -225,9 +226,9 @@ class WindowCursor:
 
 
 def _keys(order_by: Ordering, connection: Any) -> tuple[_Key, ...]:
-    """Return the terms of the ordering up to the whole primary key, whose missing parts are added behind them.
+    """Return the keys of an ordering up to the complete primary key; its missing columns are added at the end.
 
-    They take the direction of the last term: one index then serves both, read backwards where that is descending.
+    They take the direction of the last term, so that one index serves both, read backwards if it is descending.
     """
     missing = order_by.key_columns()
     keys: list[_Key] = []

@@ -1,4 +1,4 @@
-"""What a column's name means on a Django model."""
+"""Resolve column names on Django models."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ from upstream.streaming.columns import (
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import json_forms
 
-# How a model's class holds what is computed from an instance; get_FOO_display is a partialmethod.
+# Class attributes that compute a value from an instance; get_FOO_display is a partialmethod.
 COMPUTED = (property, cached_property, django_cached_property, FunctionType, partialmethod)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelColumn:
-    """A column, found on a model: `relations`, then `attribute`, then `keys` lead from an instance to its value.
+    """A column resolved on a model: `relations`, `attribute` and `keys` lead from an instance to its value.
 
-    `field` is the field that holds the value (of an annotation: its output field), or None where a property, a
-    method or the caller's own function makes it, which may read anything of the instance. `annotated` names are
-    the query's own.
+    `field` is the field that holds the value (for an annotation, its output field). It is None if a property, a
+    method or the caller's function computes the value, possibly from any attribute of the instance. `annotated`
+    means that the query defines the name.
     """
 
     column: Column
@@ -51,22 +51,22 @@ class ModelColumn:
 
     @property
     def selectable(self) -> bool:
-        """Whether `values_list` can name it."""
+        """Whether `values_list` can select it."""
         return self.field is not None or self.annotated
 
     @property
     def query_path(self) -> str:
-        """The relations on the way, as queries spell them; an accessor may have another name."""
+        """Its relations as lookups spell them; the names of reverse accessors may differ."""
         return "__".join((self.column.name or "").split("__")[: len(self.relations)])
 
     @property
     def json(self) -> bool:
-        """Whether its cells are written as JSON text, whatever they hold."""
+        """Whether its cells are JSON text, whatever type they hold."""
         return isinstance(self.field, JSONField) and not self.keys and self.column.value is None
 
     @property
     def json_text(self) -> bool:
-        """Whether the database's own text of it can be written, since reading the field adds nothing to it."""
+        """Whether the database's own JSON text can be written, since the field would not change its value."""
         kind = type(self.field)
         stock = (
             kind.from_db_value is JSONField.from_db_value and self.field.decoder is None if self.json else False
@@ -78,7 +78,7 @@ class ModelColumn:
         return self.column.output(json=self.json, load=load)
 
     def reader(self) -> Reader:
-        """Return the function that reads it from an instance; a missing relation gives None."""
+        """Return a function that reads the column from an instance; it returns None for a missing relation."""
         if callable(self.column.source):
             return self.column.source
         names = (*self.relations, self.attribute, *self.keys)
@@ -103,10 +103,10 @@ def _path_reader(names: tuple[str, ...]) -> Reader:
 
 
 def _attribute_reader(name: str, field: Any) -> Reader:
-    """Return `_path_reader` of one attribute, whose owner need not be asked what it is: a third of its time.
+    """Return a reader of one attribute, which takes a third of the time of `_path_reader`.
 
-    `field` is the class of the field whose value it is, if there is one: values of Django's own fields are nothing
-    to be called, and no relation is missing on the way to them.
+    `field` is the class of its field, if it has one: values of Django's own fields are never callable, and need no
+    relation.
     """
     if field.__module__.startswith("django.") and issubclass(field.descriptor_class, DeferredAttribute):
         return attrgetter(name)
@@ -125,7 +125,7 @@ as_json = json_forms().text
 
 
 def find(column: Column, model: type[Model], annotations: Mapping[str, Any]) -> ModelColumn:
-    """Return what `column` means on `model`; `annotations` maps names that the query adds to output fields."""
+    """Resolve `column` on `model`; `annotations` maps names defined by the query to their output fields."""
     if column.name is None:
         return ModelColumn(column)
     if column.name in annotations:
@@ -134,7 +134,7 @@ def find(column: Column, model: type[Model], annotations: Mapping[str, Any]) -> 
 
 
 def find_all(columns: Iterable[Column], model: type[Model], annotations: Mapping[str, Any]) -> list[ModelColumn]:
-    """Return what each of the columns means, as `find` does."""
+    """Resolve each of the columns, as `find` does."""
     return [find(column, model, annotations) for column in columns]
 
 
@@ -144,12 +144,12 @@ def outputs(found: Iterable[ModelColumn]) -> tuple[OutputColumn, ...]:
 
 
 def relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
-    """Return the relations that the columns follow, each once, as prefetches spell them."""
+    """Return the relations that the columns follow, each once, as prefetch lookups."""
     return tuple({"__".join(column.relations): None for column in found if column.relations})
 
 
 def row_reader(found: Iterable[ModelColumn], readers: Iterable[Reader] | None = None) -> RowReader:
-    """Return what turns records into rows, by the columns' own readers where no others are given."""
+    """Return a function that turns records into rows; `readers` default to the columns' own."""
     columns = tuple(found)
     own = (column.reader() for column in columns)
     return RowReader(tuple(column.column for column in columns), tuple(own if readers is None else readers))
@@ -160,20 +160,20 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
     for position, part in enumerate(parts, 1):
         keys = tuple(parts[position:])
         field = field_named(model, part)
-        # Queries cannot follow a generic relation, which leads to rows of any model: it is read as an attribute.
+        # Queries cannot follow a generic relation, since it leads to any model: it is read as an attribute.
         if field is None or (field.is_relation and field.related_model is None):
             _check_attribute(model, part, column)
             return ModelColumn(column, tuple(relations), part, keys)
         if field.one_to_many or field.many_to_many:
             raise ColumnError(
-                f"{column.name!r} follows {part!r} to many rows, which would repeat the row of each "
-                f"{model.__name__}: annotate the queryset with an aggregate of them, or name it in values()"
+                f"column {column.name!r} follows {part!r} to many rows, which would repeat each "
+                f"{model.__name__}: annotate an aggregate of them, or name it in values()"
             )
         if field.is_relation and keys:
             relations.append(field.name if field.concrete else field.get_accessor_name())
             model = field.related_model
             continue
-        if not field.concrete and field.is_relation:  # the far end of a one-to-one relation: its key
+        if not field.concrete and field.is_relation:  # a reverse one-to-one relation: the key of its row
             relations.append(field.get_accessor_name())
             return ModelColumn(column, tuple(relations), "pk", (), field.related_model._meta.pk)
         if keys:
@@ -183,7 +183,7 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
 
 
 def field_named(model: type[Model], name: str) -> Any:
-    """Return the field or relation of that name, `pk` included, or None."""
+    """Return the field or relation of that name, including `pk`; None if there is none."""
     if name == "pk":
         return model._meta.pk
     try:
@@ -196,16 +196,16 @@ def _check_attribute(model: type[Model], name: str, column: Column) -> None:
     found = getattr_static(model, name, None)
     if isinstance(found, ReverseManyToOneDescriptor):
         raise ColumnError(
-            f"{column.name!r}: {model.__name__}.{name} holds many rows; annotate an aggregate of them"
+            f"column {column.name!r}: {model.__name__}.{name} has many rows: annotate an aggregate of them"
         )
     if getattr(found, "alters_data", False):
-        raise ColumnError(f"{column.name!r}: {model.__name__}.{name}() alters data and cannot be a column")
+        raise ColumnError(f"column {column.name!r}: {model.__name__}.{name}() alters data and cannot be a column")
     if found is None or name.startswith("__") or isinstance(found, ManagerDescriptor):
         raise unknown_column(name, known_names(model), model.__name__)
 
 
 def _check_transforms(field: Any, keys: tuple[str, ...], column: Column) -> None:
-    """Raise unless the database can follow `keys`; below a JSON field any key may lead on."""
+    """Raise ColumnError unless the database can follow `keys`; below a JSONField any key is allowed."""
     for key in keys:
         if isinstance(field, JSONField):
             return
@@ -216,7 +216,7 @@ def _check_transforms(field: Any, keys: tuple[str, ...], column: Column) -> None
 
 
 def known_names(model: type[Model]) -> set[str]:
-    """Return what a column may name on `model`: fields, single relations, properties and methods of its own."""
+    """Return the names that a column may use: fields, single-valued relations, own properties and methods."""
     fields = {f.name for f in model._meta.get_fields() if not (f.one_to_many or f.many_to_many)}
     kinds = [kind for kind in model.__mro__ if kind not in Model.__mro__]
     own = {name for kind in kinds for name, found in vars(kind).items() if isinstance(found, COMPUTED)}
@@ -224,7 +224,7 @@ def known_names(model: type[Model]) -> set[str]:
 
 
 def default_names(model: type[Model], loaded: Collection[str] | None = None) -> list[str]:
-    """Return the attribute names of the concrete fields, only the `loaded` ones if given, less sensitive ones."""
+    """Return the attribute names of the concrete fields, limited to `loaded` if given, without sensitive ones."""
     return [
         field.attname
         for field in model._meta.concrete_fields
@@ -233,8 +233,8 @@ def default_names(model: type[Model], loaded: Collection[str] | None = None) -> 
 
 
 def is_sensitive(*names: str) -> bool:
-    """Whether a field of these names is left out unless a column names it.
+    """Return whether a field with one of these names is left out unless a column names it.
 
-    So are `password`, and the names in the setting UPSTREAM_SENSITIVE_FIELDS.
+    Sensitive names are `password`, and those in the setting UPSTREAM_SENSITIVE_FIELDS.
     """
     return not {"password", *getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())}.isdisjoint(names)

@@ -1,6 +1,6 @@
-"""All that depends on the inside of Django's ORM, pinned by `tests/test_orm.py`.
+"""Everything that depends on the internals of Django's ORM, pinned by `tests/test_orm.py`.
 
-Django calls most of what stands here private. A new version may change it, and the tests then say what.
+Most names used here are private to Django. If a new version changes them, the tests say which.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,75 +36,75 @@ Condition = tuple[str, tuple[Any, ...]]
 VALUES = (ValuesIterable, ValuesListIterable, NamedValuesListIterable, FlatValuesListIterable)
 
 
-# Querysets: what they are, and copies that differ in one thing.
+# Querysets: their properties, and copies that differ in one of them.
 
 
 def gives_instances(queryset: Any) -> bool:
-    """Whether it gives model instances, made by Django's own iterable."""
+    """Return whether a queryset yields model instances, made by Django's own iterable."""
     return queryset._iterable_class is ModelIterable
 
 
 def gives_values(queryset: Any) -> bool:
-    """Whether it is one of values() or values_list()."""
+    """Return whether a queryset is of values() or values_list()."""
     return issubclass(queryset._iterable_class, VALUES)
 
 
 def gives_dicts(queryset: Any) -> bool:
-    """Whether it is one of values()."""
+    """Return whether a queryset is of values()."""
     return issubclass(queryset._iterable_class, ValuesIterable)
 
 
 def gives_single_values(queryset: Any) -> bool:
-    """Whether it is one of values_list(flat=True)."""
+    """Return whether a queryset is of values_list(flat=True)."""
     return issubclass(queryset._iterable_class, FlatValuesListIterable)
 
 
 def prefetches(queryset: Any) -> tuple[Any, ...]:
-    """Return what prefetch_related() was told."""
+    """Return the lookups of prefetch_related()."""
     return tuple(queryset._prefetch_related_lookups)
 
 
 def without_prefetches(queryset: Any) -> Any:
-    """Return the queryset without its prefetches: they are ours to run. prefetch_related(None) fails on unions."""
+    """Return the queryset without prefetches, which the engine runs. prefetch_related(None) fails on unions."""
     clone = queryset.all()
     clone._prefetch_related_lookups = ()
     return clone
 
 
 def pinned(queryset: Any) -> Any:
-    """Return the queryset with its database decided: a router may choose another each time it is asked."""
+    """Return the queryset with its database fixed; a router may choose another one on each call."""
     clone = queryset.using(queryset.db)
     clone._prefetch_related_lookups = queryset._prefetch_related_lookups
     return clone
 
 
 def without_peers(queryset: Any) -> Any:
-    """Return the queryset without FETCH_PEERS (Django 6.1), which keeps a list of all instances."""
+    """Return the queryset without FETCH_PEERS (Django 6.1), which keeps all instances in memory."""
     mode = getattr(queryset, "_fetch_mode", None)
     return queryset.fetch_mode(models.FETCH_ONE) if mode is not None and mode.track_peers else queryset
 
 
 def selected_names(query: Any) -> list[str]:
-    """Return the names that values() or values_list() select, in their order."""
+    """Return the names that values() or values_list() select, in order."""
     return list(query.selected or (*query.extra_select, *query.values_select, *query.annotation_select))
 
 
 def chooses_names(query: Any) -> bool:
-    """Whether the caller named what values() or values_list() select."""
+    """Return whether the caller named the selection of values() or values_list()."""
     return bool(query.selected)
 
 
 def annotations(query: Any) -> dict[str, Any]:
-    """Return the output fields of what the query adds to its model; None for keys of JSON documents."""
+    """Map names that a query adds to its model to their output fields; None for JSON keys and unknown types."""
     fields = dict.fromkeys((*query.extra_select, *query.annotation_select))
     for name, expression in query.annotation_select.items():
-        with suppress(AttributeError, FieldError):  # an expression of no declared type
+        with suppress(AttributeError, FieldError):  # an expression without an output field
             fields[name] = None if isinstance(expression, KeyTransform) else expression.output_field
     return fields
 
 
-class Nature(NamedTuple):
-    """What a query does to rows, beside filtering and ordering them."""
+class QueryFeatures(NamedTuple):
+    """What a query does to rows besides filtering and ordering them; `start` and `end` are those of its slice."""
 
     combinator: str | None
     is_distinct: bool
@@ -115,9 +115,9 @@ class Nature(NamedTuple):
     end: int | None
 
 
-def nature(query: Any) -> Nature:
-    """Return what a query does to rows; `start` and `end` are those of its slice."""
-    return Nature(
+def query_features(query: Any) -> QueryFeatures:
+    """Return what a query does to rows besides filtering and ordering them."""
+    return QueryFeatures(
         combinator=query.combinator,
         is_distinct=query.distinct,
         is_grouped=query.group_by is not None,
@@ -129,22 +129,22 @@ def nature(query: Any) -> Nature:
 
 
 def merges_rows(query: Any) -> bool:
-    """Whether DISTINCT compares all that is selected, so that fewer columns would merge more rows."""
+    """Return whether DISTINCT compares the whole selection, so that fewer columns would merge more rows."""
     return bool(query.distinct and not query.distinct_fields)
 
 
-def selects_as_it_is(query: Any) -> bool:
-    """Whether the query would give other rows if it selected other columns."""
+def selection_affects_rows(query: Any) -> bool:
+    """Return whether selecting other columns could change which rows a query returns."""
     return bool(query.combinator or query.group_by or query.distinct)
 
 
 def follows_all_relations(query: Any) -> bool:
-    """Whether select_related() was called without names: it follows all but nullable relations."""
+    """Return whether select_related() was called without names: it follows all non-null relations."""
     return query.select_related is True
 
 
 def loaded_names(queryset: Any) -> set[str] | None:
-    """Return the attribute names that only() and defer() leave to load, or None for all."""
+    """Return the attribute names that only() and defer() leave to load; None for all."""
     names, deferred = queryset.query.deferred_loading
     if deferred and not names:
         return None
@@ -162,19 +162,19 @@ def raw_names(queryset: Any) -> tuple[list[str], list[str]]:
 
 
 def is_composite(field: Any) -> bool:
-    """Whether the field is a primary key of several columns, a tuple that Django makes."""
+    """Return whether a field is a primary key of several columns, which Django reads as a tuple."""
     return isinstance(field, CompositePrimaryKey)
 
 
-# Statements: a queryset compiled once, and what Django does to the values of its columns.
+# Statements: a queryset compiled once, and the converters of its columns.
 
 
-# Functions of a value, an expression and a connection; and the expression.
+# Functions of (value, expression, connection), and the expression.
 Converters = tuple[Sequence[Any], Any]
 
 
 class Statement(NamedTuple):
-    """A query as the ORM compiles it: its columns are `expressions`, and further ones where it `has_more`."""
+    """A query as the ORM compiles it; it selects `expressions`, and further columns if `has_more`."""
 
     sql: str
     params: Any
@@ -184,7 +184,7 @@ class Statement(NamedTuple):
 
 
 def compiled(queryset: Any) -> Statement | None:
-    """Return the queryset's statement; None where the ORM knows that no row can match."""
+    """Return the queryset's statement; None if the ORM knows that no row can match."""
     compiler = queryset.query.get_compiler(queryset.db)
     try:
         sql, params = compiler.as_sql()
@@ -195,12 +195,12 @@ def compiled(queryset: Any) -> Statement | None:
 
 
 def is_column(expression: Any) -> bool:
-    """Whether an expression is a column of a table."""
+    """Return whether an expression is a table column."""
     return isinstance(expression, Col)
 
 
 def converts_itself(expression: Any, connection: Any) -> bool:
-    """Whether the field or the expression converts what the backend's own converters give."""
+    """Return whether the field or the expression has converters besides the backend's own."""
     if isinstance(expression, Col):
         return bool(expression.get_db_converters(connection))
     usual = getattr_static(BaseExpression, "convert_value")
@@ -209,45 +209,45 @@ def converts_itself(expression: Any, connection: Any) -> bool:
 
 
 def internal_type(expression: Any) -> str:
-    """Return the internal type of the field that the expression gives, or nothing."""
+    """Return the internal type of an expression's output field; "" if it has none."""
     try:
         return str(expression.output_field.get_internal_type())
     except (AttributeError, FieldError):
         return ""
 
 
-# Steering: Django iterates a queryset, and we execute its statement and fetch its rows.
+# Delegation: Django iterates a queryset, while a runner executes its statement and fetches its rows.
 
 
 class Runner(Protocol):
-    """Executes the statement of a steered queryset."""
+    """Executes the statement of a delegating queryset."""
 
     def execute(self, sql: str, params: Any) -> Cursor:
         """Execute the statement."""
 
     def fetches(self, cursor: Cursor, width: int | None) -> Iterator[list[Any]]:
-        """Yield the rows of the cursor, a list for each fetch, cut to their first `width` values."""
+        """Yield the cursor's rows, one list per fetch, cut to their first `width` values."""
 
 
-def steered(queryset: Any) -> Any:
-    """Return a copy of the queryset whose statement is compiled once, here, and executed by its runner."""
+def delegating(queryset: Any) -> Any:
+    """Return a copy of the queryset whose statement is compiled here, once, and executed by a runner."""
     is_raw = isinstance(queryset, RawQuerySet)
     clone = queryset.using(queryset.db) if is_raw else queryset.all()
     kind: Any = type(clone.query)
-    clone.query.__class__ = _steered_query(kind)
+    clone.query.__class__ = _delegating_query(kind)
     if not is_raw:
         clone.query.compile_once(clone.db)
     return clone
 
 
-def steered_sql(queryset: Any) -> str:
-    """Return the statement of a steered queryset; empty where the ORM knows that no row can match."""
+def delegated_sql(queryset: Any) -> str:
+    """Return the statement of a delegating queryset; empty if the ORM knows that no row can match."""
     statement = queryset.query.own_statement
     return str(statement[0]) if statement else ""
 
 
 def iterate(queryset: Any, runner: Runner, chunk_size: int) -> Iterator[Any]:
-    """Iterate a steered queryset as Django does, over what the runner fetches."""
+    """Iterate a delegating queryset as Django does, over the rows that the runner fetches."""
     queryset.query.runner = runner
     records: Iterator[Any] = (
         queryset.iterator() if isinstance(queryset, RawQuerySet) else queryset.iterator(chunk_size=chunk_size)
@@ -256,24 +256,26 @@ def iterate(queryset: Any, runner: Runner, chunk_size: int) -> Iterator[Any]:
 
 
 @cache
-def _steered_query(query: Any) -> Any:
-    return type(query.__name__, (_SteeredRawQuery if issubclass(query, RawQuery) else _SteeredQuery, query), {})
+def _delegating_query(query: Any) -> Any:
+    return type(
+        query.__name__, (_DelegatingRawQuery if issubclass(query, RawQuery) else _DelegatingQuery, query), {}
+    )
 
 
 @cache
-def _steered_compiler(compiler: Any) -> Any:
-    return type(compiler.__name__, (_SteeredCompiler, compiler), {})
+def _delegating_compiler(compiler: Any) -> Any:
+    return type(compiler.__name__, (_DelegatingCompiler, compiler), {})
 
 
-class _SteeredQuery:
-    """Mixed into the class of a query, as Query.chain() itself turns a query into one for updates."""
+class _DelegatingQuery:
+    """Mixed into the class of a query instance, as Query.chain() changes that class for an update."""
 
     runner: Runner
     own_compiler: Any = None
     own_statement: tuple[str, Any] | None = None
 
     def compile_once(self, using: str) -> None:
-        """Compile the statement that is executed later."""
+        """Compile the statement to execute later."""
         self.own_compiler = self.get_compiler(using)
         with suppress(EmptyResultSet):
             self.own_statement = self.own_compiler.as_sql()
@@ -283,11 +285,11 @@ class _SteeredQuery:
             return self.own_compiler
         compiler = super().get_compiler(using, connection, elide_empty)  # type: ignore[misc]
         kind: Any = type(compiler)
-        compiler.__class__ = _steered_compiler(kind)
+        compiler.__class__ = _delegating_compiler(kind)
         return compiler
 
 
-class _SteeredCompiler:
+class _DelegatingCompiler:
     query: Any
     col_count: int
     has_extra_select: bool
@@ -295,7 +297,7 @@ class _SteeredCompiler:
     def execute_sql(
         self, result_type: str = MULTI, chunked_fetch: bool = False, chunk_size: int = GET_ITERATOR_CHUNK_SIZE
     ) -> Any:
-        if result_type != MULTI:  # chunked_fetch says no more than what DISABLE_SERVER_SIDE_CURSORS does
+        if result_type != MULTI:  # chunked_fetch only reflects DISABLE_SERVER_SIDE_CURSORS
             return super().execute_sql(result_type, chunked_fetch, chunk_size)  # type: ignore[misc]
         statement = self._statement()
         if statement is None:
@@ -312,7 +314,7 @@ class _SteeredCompiler:
             return None
 
 
-class _SteeredRawQuery(RawQuery):
+class _DelegatingRawQuery(RawQuery):
     runner: Runner
     cursor: Any
 
@@ -326,7 +328,7 @@ class _SteeredRawQuery(RawQuery):
         return chain.from_iterable(self.runner.fetches(self.cursor, None))
 
     def _execute_query(self) -> None:
-        """Execute on a cursor that is read row by row, where RawQuery takes one that holds the whole result."""
+        """Execute on the runner's cursor; RawQuery's own may hold the whole result."""
         adapt = connections[self.using].ops.adapt_unknown_value
         params: Any = self.params
         if isinstance(params, Mapping):
@@ -336,11 +338,11 @@ class _SteeredRawQuery(RawQuery):
         self.cursor = self.runner.execute(self.sql, params)
 
 
-# Windows: the order of a query, and its statement between two keys.
+# Windows: the ordering of a query, and its statement for the rows after a key.
 
 
 class WindowKey(Protocol):
-    """A term of the ordering of windows."""
+    """A key that windows are ordered by."""
 
     @property
     def order(self) -> str:
@@ -350,7 +352,7 @@ class WindowKey(Protocol):
     def params(self) -> tuple[Any, ...]: ...
     @property
     def exact(self) -> str:
-        """SQL whose value can be bound again without loss."""
+        """SQL that selects its value so that it can be bound again without loss."""
 
     @property
     def is_added(self) -> bool:
@@ -366,17 +368,17 @@ class Ordering:
 
     @property
     def query(self) -> Any:
-        """The query with the joins that its ordering and select_related() make."""
+        """The query, with the joins of its ordering and select_related()."""
         return self.compiler.query
 
     @property
     def selected(self) -> list[str]:
-        """The SQL of what the query selects."""
+        """The SQL of the query's selection."""
         return [sql for _, (sql, _), _ in self.compiler.select]
 
     @property
     def filters_by_windows(self) -> bool:
-        """Whether conditions look at window functions."""
+        """Whether the query filters by window functions."""
         return bool(self.compiler.qualify)
 
     def sql(self, expression: Any) -> tuple[str, tuple[Any, ...]]:
@@ -385,38 +387,38 @@ class Ordering:
         return sql, tuple(params)
 
     def key_columns(self) -> dict[Any, Any]:
-        """Return the columns of the primary key, by alias and field as `column_of` gives them."""
+        """Return the columns of the primary key, by alias and field as `column_of` returns them."""
         table = self.query.get_initial_alias()
         return {(table, field): field.get_col(table) for field in self.query.model._meta.pk_fields}
 
 
 def ordering(query: Any, connection: Any) -> Ordering:
-    """Return the ordering of a query; raise EmptyResultSet where the ORM knows that no row can match."""
+    """Return the ordering of a query; raise EmptyResultSet if the ORM knows that no row can match."""
     compiler = query.clone().get_compiler(connection=connection)
     _, order_by, _ = compiler.pre_sql_setup()
     return Ordering(compiler, [order for order, _ in order_by])
 
 
 def ordered_by(order: Any) -> list[Any]:
-    """Return what an ORDER BY term sorts by: several columns where that is a composite key."""
+    """Return the expressions that an ORDER BY term sorts by: several for a composite key."""
     expression = order.expression
-    if isinstance(expression, Ref):  # to a selected column, by its name or position
+    if isinstance(expression, Ref):  # refers to a selected column by name or position
         expression = expression.get_source_expressions()[0]
     return list(expression.get_cols()) if isinstance(expression, ColPairs) else [expression]
 
 
 def column_of(expression: Any) -> Any:
-    """Return the alias and field of a column; of any other expression nothing that a column has."""
+    """Return the alias and field of a column; for other expressions, a pair that no column has."""
     return getattr(expression, "alias", None), getattr(expression, "target", None)
 
 
 def is_plain_order(order: Any) -> bool:
-    """Whether an ORDER BY term is Django's own."""
+    """Return whether an ORDER BY term is Django's own."""
     return type(order) is OrderBy
 
 
 def repeating_joins(query: Any) -> Iterator[str]:
-    """Yield the tables that the query joins and that may repeat its rows."""
+    """Yield the joined tables that may repeat the query's rows."""
     for alias, table in query.alias_map.items():
         if query.alias_refcount[alias] and table.parent_alias and not _is_to_one(table.join_field):
             yield table.table_name
@@ -428,7 +430,7 @@ def _is_to_one(join: Any) -> bool:
 
 
 def returns_sets(query: Any) -> bool:
-    """Whether an annotation may give several rows for one."""
+    """Return whether an annotation may turn one row into several."""
     nodes = chain.from_iterable(annotation.flatten() for annotation in query.annotations.values())
     return any(getattr(node, "set_returning", False) for node in nodes)
 
@@ -440,9 +442,9 @@ def window_statement(
     conditions: Iterable[Condition],
     limits: tuple[int, int],
 ) -> tuple[str, Any] | None:
-    """Return the statement for the rows of `query` that meet `conditions`, with the keys behind all other columns.
+    """Return the statement for the rows of `query` that meet `conditions`, with the keys after all other columns.
 
-    `limits` are its offset and its end, as slices have them. None is a query that the ORM knows to match nothing.
+    `limits` are the bounds of a slice. Returns None if the ORM knows that no row can match.
     """
     query = query.clone()
     for sql, params in conditions:
@@ -465,7 +467,7 @@ def _window_compiler(compiler: Any) -> Any:
 
 
 class _WindowCompiler:
-    """Selects the keys behind all other columns, and sorts by the primary key last."""
+    """Selects the keys after all other columns, and adds to the ordering the ones that it lacks."""
 
     window_keys: tuple[WindowKey, ...]
 

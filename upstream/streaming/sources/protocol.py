@@ -1,4 +1,4 @@
-"""What a source is: where the rows of an export come from."""
+"""The Source protocol: where the rows of an export come from."""
 
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ from upstream.streaming.databases.protocol import Selection
 
 
 class OpenSource(NamedTuple):
-    """The columns of an open source and its batches. Without columns rows are whole records."""
+    """The columns and batches of an open source; if `columns` is None, each row is a 1-tuple of a whole record."""
 
     columns: tuple[OutputColumn, ...] | None
     batches: Generator[Batch]
@@ -21,27 +21,27 @@ class Source(Protocol):
 
     @property
     def columns(self) -> tuple[OutputColumn, ...] | None:
-        """The columns; None where only the open source knows them."""
+        """The columns; None if only the open source knows them."""
 
     @property
     def databases(self) -> Mapping[str, bool]:
-        """The aliases that are read, and whether several statements read each."""
+        """The aliases that are read, mapped to whether several statements read each."""
 
     @property
     def sql(self) -> str:
-        """The statement with its placeholders; empty where there is none."""
+        """The statement with its placeholders; empty if there is none."""
 
     @property
     def reason(self) -> str:
-        """Why its rows are read the way they are."""
+        """Why its rows are read in this way."""
 
     @property
     def selection(self) -> Selection | None:
-        """The statement that selects every column, for a database that renders rows; None where none does."""
+        """The statement that selects every column, for a database that can render its rows; else None."""
 
     @property
     def gives_raw(self) -> bool:
-        """Whether rows are the driver's own tuples, whose columns the encoder loads."""
+        """Whether rows are the driver's own tuples, with columns that the encoder loads."""
 
     def open(self, limits: BatchLimits) -> AbstractContextManager[OpenSource]:
-        """Read it. Leaving the context releases all that it holds."""
+        """Open the source. Leaving the context releases everything it holds."""

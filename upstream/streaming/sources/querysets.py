@@ -1,4 +1,4 @@
-"""Which way a queryset is read: the query that it runs, so that no row needs a query of its own."""
+"""Choose how a queryset is read, so that no row needs a query of its own."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from upstream.streaming.sources.orm import (
     annotations,
     chooses_names,
     compiled,
+    delegating,
     follows_all_relations,
     gives_dicts,
     gives_instances,
@@ -37,12 +38,11 @@ from upstream.streaming.sources.orm import (
     is_composite,
     loaded_names,
     merges_rows,
-    nature,
     pinned,
     prefetches,
+    query_features,
     selected_names,
-    selects_as_it_is,
-    steered,
+    selection_affects_rows,
     without_peers,
     without_prefetches,
 )
@@ -51,7 +51,7 @@ from upstream.streaming.sources.tuples import TupleSource, tuple_column
 
 
 class JsonText(Func):
-    """The text of a JSON field as the database holds it: Django reads SQL NULL and JSON null both as None."""
+    """The stored text of a JSONField, since Django reads SQL NULL and JSON null both as None."""
 
     arity = 1
     output_field = TextField()
@@ -63,25 +63,25 @@ class JsonText(Func):
 
 @dataclass(frozen=True)
 class QuerySetReader:
-    """How querysets are read for one export.
+    """Chooses how querysets are read for one export.
 
-    `texts` are the types of which the encoder takes finished texts; None where it takes values only.
+    `texts` are the types whose preformatted text the encoder takes; None if it takes only values.
     """
 
     texts: frozenset[type] | None = None
     windows: bool = False
 
     def source(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
-        """Return the source that reads `columns`, by default all, from `queryset`; an unknown name is an error.
+        """Return the source that reads `columns`, by default all, from `queryset`; raise for unknown names.
 
-        Where every column is a field, they alone are selected, as tuples. Else the rows are instances, with the
-        relations that columns name joined in, or prefetched batch by batch where the query allows no join.
-        Combined, grouped and raw queries are read as they are; JSON null is None there, as Django gives it.
+        If every column is a field, only those are selected, as tuples. Otherwise rows are instances; relations
+        that columns name are joined, or prefetched batch by batch if the query allows no join. Combined, grouped
+        and raw queries run unchanged; in them JSON null is None, as in Django.
         """
         queryset = pinned(queryset)
         if isinstance(queryset, RawQuerySet):
             if self.windows:
-                raise SourceError("windows are for querysets: a raw query is run as it is written")
+                raise SourceError("windows=True requires a queryset: a raw query cannot be rewritten")
             database = database_of(connections[queryset.db])
             return RawSource(queryset=queryset, database=database, requested=columns)
         if gives_values(queryset):
@@ -93,8 +93,8 @@ class QuerySetReader:
         if columns is None:
             columns = as_columns([*default_names(queryset.model, loaded_names(queryset)), *annotated])
         found = find_all(columns, queryset.model, annotated)
-        if not gives_instances(queryset) or nature(queryset.query).combinator:
-            return self._as_it_comes(queryset, found)
+        if not gives_instances(queryset) or query_features(queryset.query).combinator:
+            return self._unchanged(queryset, found)
         if all(column.selectable for column in found):
             return self._selected(queryset, found, annotated)
         return self._instances(queryset, found)
@@ -106,11 +106,11 @@ class QuerySetReader:
             columns = as_columns(names if chooses_names(query) else _not_sensitive(names, queryset.model))
         for column in columns:
             if column.name is not None and column.name not in names:
-                raise unknown_column(column.name, names, "the selection in values() or values_list()")
+                raise unknown_column(column.name, names, "the values() or values_list() queryset")
         annotated = annotations(query)
         found = [_find_selected(column, queryset.model, annotated) for column in columns]
         if all(column.name for column in columns) and not any(is_composite(column.field) for column in found):
-            if not selects_as_it_is(query):
+            if not selection_affects_rows(query):
                 return self._selected(queryset, found, annotated)
             return self._tuples(queryset, found, names)
         readers = [_selected_reader(queryset, names, column) for column in found]
@@ -118,21 +118,21 @@ class QuerySetReader:
             queryset,
             found,
             row_reader(found, readers),
-            reason="rows are read as values() or values_list() selects them",
+            reason="rows are read as values() or values_list() yields them",
         )
 
     def _selected(self, queryset: Any, found: Sequence[ModelColumn], annotated: Mapping[str, Any]) -> Source:
         names = [str(column.column.name) for column in found]
         if any(is_composite(column.field) for column in found):
             return self._composites(queryset, found, names)
-        selection = list(dict.fromkeys(names))  # a query selects no name twice
+        selection = list(dict.fromkeys(names))  # a query selects each name once
         if merges_rows(queryset.query):
             # DISTINCT over fewer columns would merge rows that differ in the others.
             selection += [name for name in ("pk", *annotated) if name not in names]
         return self._tuples(queryset.values_list(*selection), found, selection)
 
     def _tuples(self, queryset: Any, found: Sequence[ModelColumn], names: Sequence[str]) -> Source:
-        """Read the columns from the tuples of a queryset that selects `names`."""
+        """Read the columns as tuples of a queryset that selects `names`."""
         queryset = without_prefetches(queryset)
         statement = compiled(queryset)
         positions = [names.index(str(column.column.name)) for column in found]
@@ -158,11 +158,11 @@ class QuerySetReader:
             queryset.values_list(*names),
             found,
             row_reader(found, map(_cell_reader, found, readers)),
-            reason="a composite primary key is a tuple that Django makes",
+            reason="Django builds the tuple of a composite primary key",
         )
 
     def _instances(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
-        """Read instances: relations joined, JSON text and transforms made by the database under private names."""
+        """Read instances: the database joins relations, and gives JSON text and transforms under private names."""
         private = {
             f"upstream_{position}": JsonText(F(name)) if column.json_text else F(name)
             for position, column in enumerate(found)
@@ -175,7 +175,7 @@ class QuerySetReader:
         computed = next(column.column.header for column in found if not column.selectable)
         joined = {column.query_path for column in found if column.query_path}
         narrowed = without_peers(_narrowed(queryset, found))
-        follows_all = follows_all_relations(queryset.query)  # and naming some would end that
+        follows_all = follows_all_relations(queryset.query)  # naming relations would override that
         if joined and not follows_all:
             narrowed = narrowed.select_related(*joined)
         return self._records(
@@ -186,13 +186,13 @@ class QuerySetReader:
             reason=f"column {computed!r} is computed in Python: rows are read as instances",
         )
 
-    def _as_it_comes(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
+    def _unchanged(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
         return self._records(
             without_peers(queryset),
             found,
             row_reader(found),
             prefetch=(*prefetches(queryset), *relations(found)),
-            reason="the queryset cannot take other columns: rows are read as instances",
+            reason="the queryset cannot select other columns: rows are read as instances",
         )
 
     def _records(
@@ -208,7 +208,7 @@ class QuerySetReader:
         queryset = without_prefetches(queryset)
         return InstanceSource(
             keyset=self._keyset(queryset),
-            queryset=steered(queryset),
+            queryset=delegating(queryset),
             database=database_of(connections[queryset.db]),
             columns=outputs(found),
             read=read,
@@ -221,10 +221,10 @@ class QuerySetReader:
 
 
 def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> Any:
-    """Return the queryset with the fields that are read loaded, and no others where that is safe.
+    """Return the queryset with only the required fields loaded, where that is safe.
 
-    Code of the model or the caller may read any field of the instance it gets: that instance is loaded whole,
-    whatever only() or defer() left out, since each field left out would be a query a row.
+    Code of the model or the caller may read any field of its instance. That instance is loaded whole, despite
+    only() or defer(), since each deferred field would cost a query per row.
     """
     whole = {column.query_path for column in found if not column.selectable}
     if "" in whole:
@@ -247,7 +247,7 @@ def _model_at(model: type[Model], path: str) -> type[Model]:
 def _find_selected(column: Column, model: type[Model], annotated: Mapping[str, Any]) -> ModelColumn:
     try:
         return find(column, model, annotated)
-    except ColumnError:  # a relation to many rows, which values() may repeat rows for
+    except ColumnError:  # a relation to many rows, for which values() may repeat rows
         return ModelColumn(column, attribute=str(column.name), annotated=True)
 
 

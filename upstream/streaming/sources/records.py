@@ -25,13 +25,13 @@ from upstream.streaming.sources.model_columns import default_names, find_all, ou
 from upstream.streaming.sources.protocol import OpenSource
 from upstream.streaming.values import SCALARS
 
-# Records are taken one by one in our own process: small fetches meet wide ones early and cost nothing.
+# Records come from our own process: small fetches cost nothing, and notice wide records early.
 FETCH_RECORDS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the records of a source become rows, going by the first of them."""
+    """How the records of a source become rows, derived from the first one."""
 
     columns: tuple[OutputColumn, ...] | None
     read: ReadRows
@@ -40,7 +40,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class RecordSource:
-    """Any iterable of records: dicts, sequences, named tuples, dataclasses, model instances, other objects."""
+    """An iterable of dicts, sequences, named tuples, dataclasses, model instances or other objects."""
 
     records: Iterable[Any]
     requested: tuple[Column, ...] | None
@@ -66,7 +66,7 @@ class RecordSource:
             def fetch(rows: int) -> Fetched[Any]:
                 taken = first.copy() or take(rows)
                 first.clear()
-                weight = weigh_records(taken) if layout.prefetch else 0  # else the rows are weighed
+                weight = weigh_records(taken) if layout.prefetch else 0  # otherwise ReadFetch weighs the rows
                 return Fetched(taken, weight, take.seconds)
 
             batches = batches_of_rows(fetch, FETCH_RECORDS, layout.read, layout.prefetch, limits)
@@ -78,7 +78,7 @@ class RecordSource:
         return Layout(columns, lambda _records, _row: [])
 
     def layout(self, first: Any) -> Layout:
-        """Return how records like `first` are read; raise if they cannot give what is asked for."""
+        """Return how to read records like `first`; raise if they lack the requested columns."""
         if isinstance(first, Model):
             return self._instances(first)
         if self.requested is None and self.takes_records and not (_has_attributes(first) and _attributes(first)):
@@ -103,10 +103,10 @@ class RecordSource:
             return _layout(self.requested, lambda name: _key_reader(first, name))
         columns = tuple(Column(methodcaller("get", key), header=str(key)) for key in first)
         layout = _layout(columns, lambda name: _key_reader(first, name))
-        return replace(layout, read=_refusing_new_keys(frozenset(first), layout.read))
+        return replace(layout, read=_rejecting_new_keys(frozenset(first), layout.read))
 
     def _check_keys(self, first: Mapping[Any, Any]) -> None:
-        """Raise for a name that the first record lacks, unless it looks like a key that only some have."""
+        """Raise ColumnError for names that the first record lacks, if all are missing or one resembles a key."""
         names = [column.name for column in self.requested or () if column.name]
         missing = [name for name in names if name not in first and name.split("__")[0] not in first]
         known = [key for key in first if isinstance(key, str)]
@@ -124,7 +124,7 @@ class RecordSource:
             itemgetter(positions[id(column)]) if column.name else _callable(column) for column in columns
         )
         read = RowReader(columns, readers)
-        return Layout(_outputs(columns), _refusing_other_lengths(len(named), read) if named else read)
+        return Layout(_outputs(columns), _rejecting_other_lengths(len(named), read) if named else read)
 
     def _objects(self, first: Any) -> Layout:
         known = _attributes(first)
@@ -161,7 +161,7 @@ def _attribute_reader(first: Any, name: str, known: Sequence[str]) -> Reader:
 
 
 def _has_attributes(record: Any) -> bool:
-    """Whether a record's values are its named attributes, rather than keys, positions or itself."""
+    """Return whether a record's values are its named attributes, not its items or the record itself."""
     if isinstance(record, (*SCALARS, Mapping)):
         return False
     return hasattr(record, "_fields") or not isinstance(record, Sequence)
@@ -169,7 +169,7 @@ def _has_attributes(record: Any) -> bool:
 
 def _attributes(record: Any) -> list[str]:
     if isinstance(record, SCALARS):
-        raise SourceError(f"a row is a dict, sequence or object, not {type(record).__name__}: {record!r:.60}")
+        raise SourceError(f"a row must be a dict, sequence or object, not {type(record).__name__}: {record!r:.60}")
     if is_dataclass(record):
         return [one.name for one in fields(record)]
     slots = (name for kind in type(record).__mro__ for name in getattr(kind, "__slots__", ()))
@@ -177,20 +177,20 @@ def _attributes(record: Any) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
-def _refusing_new_keys(keys: frozenset[Any], read: ReadRows) -> ReadRows:
-    """Wrap `read` so that no value is lost where a later dict has a key that the first one had not."""
+def _rejecting_new_keys(keys: frozenset[Any], read: ReadRows) -> ReadRows:
+    """Wrap `read` to raise ColumnError for a dict with new keys, whose values would be lost."""
 
     def checked(records: Sequence[Any], first_row: int) -> Batch:
         for row, record in enumerate(records, first_row):
             if not keys.issuperset(record):
                 new = ", ".join(sorted(repr(key) for key in record if key not in keys))
-                raise ColumnError(f"row {row} has keys that row 1 had not: {new}; name the columns you want")
+                raise ColumnError(f"row {row} has keys that row 1 lacks: {new}; name the columns to export")
         return read(records, first_row)
 
     return checked
 
 
-def _refusing_other_lengths(length: int, read: ReadRows) -> ReadRows:
+def _rejecting_other_lengths(length: int, read: ReadRows) -> ReadRows:
     def checked(records: Sequence[Any], first_row: int) -> Batch:
         for row, record in enumerate(records, first_row):
             if len(record) != length:

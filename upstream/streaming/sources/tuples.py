@@ -1,4 +1,4 @@
-"""Querysets whose own query selects every column: read as the driver's tuples, a column of a batch at a time."""
+"""Querysets whose query selects every column, read as the driver's tuples, a column of a batch at a time."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -23,7 +23,7 @@ from upstream.streaming.sources.protocol import OpenSource
 
 Convert = Callable[[Any], Any]
 
-# A longer text counts when a batch is weighed; two thousand shorter ones make no batch large.
+# Only longer text counts in the size of a batch; two thousand shorter ones do not make it large.
 SHORT_TEXT = 100
 SHORT_TYPES = frozenset({
     "AutoField", "BigAutoField", "SmallAutoField", "IntegerField", "BigIntegerField", "SmallIntegerField",
@@ -35,11 +35,11 @@ SHORT_TYPES = frozenset({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TupleColumn:
-    """A column of an export that a statement selects, and what its values go through.
+    """A column that a statement selects, and how its values are converted.
 
-    The `loader` loads a whole column. Where there is none, or the column holds what it does not know, `converters`
-    convert value by value. `value` is the caller's function. `is_raw` says that the encoder loads the column,
-    `is_document` that its cells are JSON text, `is_long` that its texts count when a batch is weighed.
+    `loader` loads a whole column. Without one, or if the column contains values it does not support, `converters`
+    convert value by value. `value` is the caller's function. `is_raw`: the encoder loads the column. `dumps_json`:
+    its values are converted to JSON text. `is_long`: its text counts in the size of a batch.
     """
 
     output: OutputColumn
@@ -48,39 +48,39 @@ class TupleColumn:
     converters: Converters | None
     value: Convert | None
     is_raw: bool
-    is_document: bool
+    dumps_json: bool
     is_long: bool
 
     @property
     def raw_type(self) -> str:
-        """The driver's type that the loader is for; empty where it takes whatever comes."""
+        """The driver's type that the loader requires unconverted; empty if it takes any value."""
         return self.loader.raw_type if self.loader else ""
 
     def load(self, cursor: OpenCursor, connection: Any) -> Load | None:
-        """Return what turns the driver's values into values or finished texts; None if they are values already."""
+        """Return a function that loads the driver's values; None if they need no loading."""
         position = self.selected.position
         comes_raw = position in cursor.raw
         loader = self.loader if comes_raw or not self.raw_type else None
-        left_out = cursor.conversions.get(position) or (self.loader.convert if self.loader and comes_raw else None)
+        skipped = cursor.conversions.get(position) or (self.loader.convert if self.loader and comes_raw else None)
         chain: list[Convert] = []
-        if left_out:
-            chain.append(partial(_unless_null, left_out))
+        if skipped:
+            chain.append(partial(_unless_null, skipped))
         if self.converters:
             functions, expression = self.converters
             chain += [partial(_converted, convert, expression, connection) for convert in functions]
-        if self.is_document:
+        if self.dumps_json:
             chain.append(partial(_unless_null, as_json))
         if loader:
-            return _Loading(loader, _Converting(chain))
-        return _Converting(chain) if chain else None
+            return _LoadColumn(loader, _ConvertColumn(chain))
+        return _ConvertColumn(chain) if chain else None
 
 
 def tuple_column(
     column: ModelColumn, statement: Statement, position: int, texts: frozenset[type] | None, connection: Any
 ) -> TupleColumn:
-    """Return how `column` is read, which the statement selects at `position`.
+    """Return how to read `column`, which the statement selects at `position`.
 
-    `texts` are the types of which the encoder takes finished texts; None where it takes values only.
+    `texts` are the types whose preformatted text the encoder takes; None if it takes only values.
     """
     expression = statement.expressions[position]
     converts = not column.json and converts_itself(expression, connection)
@@ -106,14 +106,14 @@ def tuple_column(
         converters=None if column.json_text else statement.converters.get(position),
         value=column.column.value,
         is_raw=is_raw,
-        is_document=column.json and not column.json_text,
+        dumps_json=column.json and not column.json_text,
         is_long=not _is_short(expression),
     )
 
 
 def _python_only(column: ModelColumn, *, converts: bool) -> str:
     if column.column.value:
-        return "goes through a function"
+        return "has a value function"
     if column.json and not column.json_text:
         return "is decoded by its field"
     return "is converted by its field or expression" if converts else ""
@@ -128,7 +128,7 @@ def _is_short(expression: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TupleSource:
-    """A queryset of tuples, by the statement that selects them; None where the ORM knows that no row can match."""
+    """A queryset read as tuples; its `statement` is None if the ORM knows that no row can match."""
 
     alias: str
     database: Database
@@ -215,7 +215,7 @@ class TupleSource:
         )
 
     def _cut(self, statement: Statement) -> Callable[[Any], Any] | None:
-        """Return what takes the columns out of a row, or None where they are all of it."""
+        """Return a function that picks the columns out of a row; None if they are the whole row."""
         positions = tuple(column.selected.position for column in self.tuple_columns)
         first = tuple(range(len(positions)))
         if positions == first:
@@ -240,7 +240,7 @@ def _unless_null(convert: Convert, value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Converting:
+class _ConvertColumn:
     """Converts value by value, as Django does."""
 
     converters: Sequence[Convert]
@@ -252,18 +252,18 @@ class _Converting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loading:
-    """Loads a column at once, or converts it where it holds what the loader does not know."""
+class _LoadColumn:
+    """Loads a whole column, or converts it value by value if the loader does not support them."""
 
     loader: Loader
-    otherwise: _Converting
+    fallback: _ConvertColumn
 
     def __call__(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
         present = [value for value in values if value is not None] if None in values else values
         try:
             loaded = self.loader.load(present) if present else present
         except ValueError:
-            return self.otherwise(values)
+            return self.fallback(values)
         if present is not values:
             rest = iter(loaded)
             loaded = [None if value is None else next(rest) for value in values]
@@ -272,7 +272,7 @@ class _Loading:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads the columns that the encoder does not load, and applies the `value` of columns."""
+    """Reads the columns that the encoder does not load, and applies `Column.value`."""
 
     columns: Sequence[TupleColumn]
     loads: Sequence[Load | None]
@@ -294,7 +294,7 @@ class _Reader:
         if load:
             try:
                 _, values = load(values)
-            except Exception:  # noqa: BLE001 (raised again, by the row it comes from)
+            except Exception:  # noqa: BLE001 (raised again by its row)
                 values = read_column(lambda value: load((value,))[1][0], values, header, first_row)
         if column.value:
             values = read_column(column.value, values, header, first_row)

@@ -1,4 +1,4 @@
-"""Where bytes go: a buffer, a file, a storage, an HTTP response. A target knows no format."""
+"""Targets of bytes: a buffer, a file, a storage, an HTTP response. A target knows no format."""
 
 from upstream.streaming.targets.buffers import to_buffer
 from upstream.streaming.targets.files import to_file

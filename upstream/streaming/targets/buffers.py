@@ -1,4 +1,4 @@
-"""Bytes to a buffer or an open file, and the end of a stream that a target takes."""
+"""Write chunks to a buffer or an open file, and close them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import IO, Any
 
 
 def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
-    """Return all of `chunks` in a buffer, rewound. The memory is that of the whole export."""
+    """Return all `chunks` in a rewound buffer, which holds the whole export in memory."""
     buffer = BytesIO()
     drain(chunks, buffer)
     buffer.seek(0)
@@ -15,7 +15,7 @@ def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
 
 
 def drain(chunks: Iterable[bytes], file: IO[bytes]) -> None:
-    """Write `chunks` to an open file; close them whatever happens."""
+    """Write `chunks` to an open file, and close them, also on an error."""
     with closing_chunks(chunks):
         for chunk in chunks:
             file.write(chunk)
@@ -23,7 +23,7 @@ def drain(chunks: Iterable[bytes], file: IO[bytes]) -> None:
 
 @contextmanager
 def closing_chunks(chunks: Iterable[bytes]) -> Iterator[None]:
-    """Close `chunks` when the block ends."""
+    """Close `chunks` at the end of the block, also on an error."""
     try:
         yield
     finally:
@@ -31,6 +31,6 @@ def closing_chunks(chunks: Iterable[bytes]) -> Iterator[None]:
 
 
 def close_chunks(chunks: Any) -> None:
-    """Close `chunks` if they can be closed: a generator or a ByteStream, not a list."""
+    """Close `chunks` if they have a `close`, as a generator or a ByteStream does."""
     if close := getattr(chunks, "close", None):
         close()

@@ -1,4 +1,4 @@
-"""File names that are safe on every file system and in a header."""
+"""File names that are safe on every file system and in HTTP headers."""
 
 import re
 import unicodedata
@@ -6,19 +6,19 @@ from pathlib import PurePosixPath
 
 MAX_BYTES = 255
 FALLBACK = "export"
-# Names that Windows gives to devices, whatever their suffix.
+# Device names on Windows, with any suffix.
 DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL"} | {f"{kind}{n}" for kind in ("COM", "LPT") for n in "123456789¹²³"}
 )
-EDGES = re.compile(r"^[\s.]+|[\s.]+$")  # what Windows drops, and what hides a file
+EDGES = re.compile(r"^[\s.]+|[\s.]+$")  # dropped by Windows; a leading dot hides the file
 RESERVED = re.compile(r'[<>:"|?*]')
 
 
 def clean_filename(name: str, max_bytes: int = MAX_BYTES) -> str:
-    """Return `name` as one path component of at most `max_bytes` bytes in UTF-8.
+    """Return `name` as one path component of at most `max_bytes` bytes of UTF-8.
 
-    Directories, control and bidirectional characters and lone surrogates are dropped, characters that file
-    systems reserve become `_`, and device names get one in front. The suffix survives the cut to length.
+    Directories, control and bidirectional characters and lone surrogates are removed, reserved characters become
+    `_`, and device names get a leading `_`. A long name is truncated before its suffix; an empty one is "export".
     """
     name = re.split(r"[/\\]", name)[-1]
     name = "".join(char for char in unicodedata.normalize("NFC", name) if unicodedata.category(char)[0] != "C")

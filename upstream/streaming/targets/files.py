@@ -1,4 +1,4 @@
-"""Bytes to files, which appear whole or not at all."""
+"""Write files that appear complete or not at all."""
 
 import errno
 import os
@@ -10,16 +10,16 @@ from typing import BinaryIO
 
 from upstream.streaming.targets.buffers import closing_chunks
 
-FILE_MODE = 0o666  # less the umask, as for any new file
+FILE_MODE = 0o666  # minus the umask, as for any new file
 OPEN_FILES = "/proc/self/fd"
-MAX_LINKS = 40  # as Linux follows
+MAX_LINKS = 40  # the limit of Linux
 
 
 def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
-    """Write `chunks` to a file that appears only when it is complete; return its path.
+    """Write `chunks` to a file that appears only when it is complete, close them, and return its path.
 
-    A file that stood there is replaced at the end and kept on failure; a link is followed; devices and pipes
-    are written as they are. OSError names the path.
+    An existing file is replaced at the end, and kept on failure. A link is followed; devices and pipes are
+    written directly. OSError names the path.
     """
     target = Path(path)
     with closing_chunks(chunks):
@@ -28,26 +28,23 @@ def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
 
 
 def _write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write `chunks` to `path`: a file appears when all are written, a device or pipe takes them as they come.
+    """Write `chunks` to `path`; an OSError of the file names the path, one of `chunks` passes unchanged."""
+    source_errors: list[OSError] = []
 
-    A link is followed. An OSError of the file names the path; errors of `chunks` pass as they are.
-    """
-    foreign: list[OSError] = []
-
-    def passing() -> Iterator[bytes]:
+    def watched() -> Iterator[bytes]:
         try:
             yield from chunks
         except OSError as error:
-            foreign.append(error)
+            source_errors.append(error)
             raise
 
     try:
         with _open(path) as file:
-            file.writelines(passing())
+            file.writelines(watched())
             file.flush()
     except OSError as error:
-        if error not in foreign:
-            _name_error(error, path)
+        if error not in source_errors:
+            _set_filename(error, path)
         raise
 
 
@@ -55,10 +52,10 @@ def _open(path: Path) -> AbstractContextManager[BinaryIO]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if _is_stream(path):
-        return path.open("ab")  # what a shell redirected may be a file, which >> appends to
+        return path.open("ab")  # /dev/stdout may be a file, which a shell's >> appends to
     try:
         target = path.resolve()
-    except RuntimeError:  # so Python before 3.13 says that links lead in a circle
+    except RuntimeError:  # a loop of links, before Python 3.13
         target = path
     if target.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -66,7 +63,7 @@ def _open(path: Path) -> AbstractContextManager[BinaryIO]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether `path` is a device, a pipe, or like /dev/stdout a link to a file that is open already."""
+    """Return whether `path` is a device, a pipe, or a link to an open file such as /dev/stdout."""
     if path.exists() and not path.is_file():
         return True
     for _ in range(MAX_LINKS):
@@ -81,10 +78,10 @@ def _is_stream(path: Path) -> bool:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """Give a file to write that becomes `target` when the block ends, and vanishes when it fails.
+    """Yield a file that becomes `target` at the end of the block, and is discarded on an error.
 
-    Where the system allows it (O_TMPFILE) the file has no name until it is complete, so that not even a killed
-    process leaves part of one behind; elsewhere it is a hidden sibling. What stood at `target` stays until then.
+    Where O_TMPFILE is available, the file has no name until it is complete, so that not even a killed process
+    leaves a partial file; elsewhere it is a hidden sibling. An existing `target` is kept until then.
     """
     sibling = sibling_of(target)
     unnamed = _open_unnamed(target.parent)
@@ -92,9 +89,9 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
         with unnamed or open_new(sibling) as file:
             yield file
             sync(file)
-            is_new = unnamed is not None and _name(file, target)
+            is_new = unnamed is not None and _link(file, target)
             if unnamed and not is_new:
-                _name(file, sibling)
+                _link(file, sibling)
         if not is_new:
             sibling.replace(target)
     except BaseException:
@@ -105,17 +102,17 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
 
 
 def sibling_of(target: Path) -> Path:
-    """Return a hidden name in the same directory, that nothing else has."""
+    """Return a random hidden name in the directory of `target`."""
     return target.with_name(f".upstream-{secrets.token_hex(8)}.part")
 
 
 def open_new(path: Path, mode: int | None = None) -> BinaryIO:
-    """Open a file that does not exist yet; `mode` is cut by the umask."""
+    """Create a file that does not exist yet, with `mode` minus the umask, and open it for writing."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or FILE_MODE), "wb")
 
 
 def make_directory(path: Path, mode: int | None = None) -> None:
-    """Make `path` and what is missing above it, each with exactly `mode` if it is given."""
+    """Create `path` and its missing parents, each with exactly `mode` if it is given."""
     missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for directory in missing if mode else ():
@@ -123,13 +120,13 @@ def make_directory(path: Path, mode: int | None = None) -> None:
 
 
 def sync(file: BinaryIO) -> None:
-    """Make what was written survive a power cut."""
+    """Flush and fsync a file, so that its data survives a power failure."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a new name in `directory` survive a power cut, where it may be opened."""
+    """Fsync a directory, so that new names in it survive a power failure; skip it if it cannot be opened."""
     with suppress(PermissionError):
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -143,15 +140,15 @@ def _open_unnamed(directory: Path) -> BinaryIO | None:
         return None
     try:
         return os.fdopen(os.open(directory, os.O_WRONLY | os.O_TMPFILE, FILE_MODE), "wb")
-    except OSError:  # a file system without unnamed files, or what opening a named one will report
+    except OSError:  # no O_TMPFILE on this file system, or an error that opening a named file raises too
         return None
 
 
-def _name(file: BinaryIO, path: Path) -> bool:
-    """Give an unnamed file its name; return False if another has it."""
+def _link(file: BinaryIO, path: Path) -> bool:
+    """Link an unnamed file to `path`; return False if that name exists."""
     open_files = os.open(OPEN_FILES, os.O_RDONLY)
     try:
-        # Python follows the link to the open file only where a directory is given.
+        # os.link() follows the link to the open file only with src_dir_fd.
         os.link(str(file.fileno()), path, src_dir_fd=open_files, follow_symlinks=True)
     except FileExistsError:
         return False
@@ -160,8 +157,8 @@ def _name(file: BinaryIO, path: Path) -> bool:
     return True
 
 
-def _name_error(error: OSError, path: Path) -> None:
-    """Put the file's name into an error that has none, or only that of a temporary file."""
+def _set_filename(error: OSError, path: Path) -> None:
+    """Make an error name `path`, not a temporary file or none."""
     error.filename = str(path)
     with suppress(AttributeError):
         del error.filename2

@@ -1,4 +1,4 @@
-"""Bytes to an HTTP response: live, or spooled to disk first; right under WSGI and ASGI."""
+"""HTTP responses, live or spooled to disk first, for WSGI and ASGI."""
 
 import hashlib
 import mimetypes
@@ -23,36 +23,36 @@ from upstream.streaming.targets.filenames import clean_filename
 from upstream.streaming.targets.turns import Turns
 
 BLOCK_BYTES = 256 * 1024
-# Under ASGI a hop to the request's thread costs about 0.2 ms: what comes in one is gathered up to so much.
+# Under ASGI a hop to the request's thread costs about 0.2 ms, so each gathers chunks up to this size or time.
 HOP_BYTES = 64 * 1024
 HOP_SECONDS = 0.05
-# As a content encoding it keeps GZipMiddleware from compressing anew, and from taking the length away.
+# This Content-Encoding keeps GZipMiddleware from compressing again and from removing Content-Length.
 IDENTITY = "identity"
-# The downloads of all the threads of a server.
+# Shared by the downloads of all threads of a server process.
 TURNS = Turns()
 
 
 class ExportResponse(StreamingHttpResponse):
-    """A streamed download, right under WSGI and ASGI.
+    """A streamed download that works under WSGI and ASGI.
 
-    Under ASGI Django makes a list of a synchronous body; here each piece is taken in the request's own thread,
-    where its database connection lives, and the thread closes the body whatever happens.
+    Under ASGI, Django reads a synchronous body into a list. Here chunks are produced in the request's own thread,
+    where its database connection lives; the same thread closes the body, also on an error.
     """
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self.is_async:  # a middleware has put an asynchronous body in place of ours
+        if self.is_async:  # a middleware replaced the body by an asynchronous one
             async for chunk in super().__aiter__():
                 yield chunk
             return
         gather = sync_to_async(_gather, thread_sensitive=True)
         chunks: Any = iter(self.streaming_content)  # type: ignore[arg-type]
-        wanted = 1  # the first chunk is there already
+        wanted = 1  # the first chunk is ready
         try:
             while (part := await gather(chunks, wanted)) is not None:
                 yield part
                 wanted = HOP_BYTES
         except Exception:
-            # Django's handler closes the response on success and when the client goes, but not on an error.
+            # Django's handler closes the response on success and on a disconnect, but not on an error.
             await sync_to_async(self.close, thread_sensitive=True)()
             raise
         finally:
@@ -73,18 +73,18 @@ def to_response(
     head: bool = False,
     as_attachment: bool = True,
 ) -> ExportResponse:
-    """Return a download of `chunks` under the name `filename`.
+    """Return a download of `chunks` with the name `filename`; the response closes them.
 
-    Live by default: the first chunk is made before this returns, so that a failing query is an honest 500; the
-    rest is made while it is sent, and an error breaks the connection. On PostgreSQL that needs a view outside of
-    transactions (ATOMIC_REQUESTS), which end before the body is sent: else it is an ExportError. With
-    `spool=True` the whole export is made on disk first and sent with Content-Length and Repr-Digest (RFC 9530):
-    every cut is detected. With `head=True`, the answer to a HEAD request, nothing is made: the chunks are closed
-    unread, and the headers are those of a live download.
+    Live by default: the first chunk is produced before this returns, so a failing query is an honest 500. The rest
+    is produced while it is sent, and an error breaks the connection. On PostgreSQL a live view must run outside
+    transactions (ATOMIC_REQUESTS), since they end before the body is sent; inside one this raises ExportError.
+    With `spool=True` the whole export is written to disk first, then sent with Content-Length and Repr-Digest
+    (RFC 9530), so that a client can detect any truncation. With `head=True`, for HEAD requests, the chunks are
+    closed unread; the headers are those of a live download.
 
-    A stream with `compression` is a download of compressed data if `filename` ends with .gz or .zst, else it is
-    sent with Content-Encoding, for the browser to undo. `content_type` defaults to the stream's own, or to that
-    of the name. From an asynchronous view call it through `sync_to_async`.
+    A stream with `compression` is a download of compressed data if `filename` ends in .gz or .zst; otherwise it is
+    sent with Content-Encoding, and the browser decompresses it. `content_type` defaults to that of the stream, or
+    of the name. In an asynchronous view, call this through `sync_to_async`.
     """
     name = clean_filename(filename)
     kind, encoding = _media_type(chunks, name, content_type)
@@ -114,13 +114,13 @@ def to_response(
 def _check_outlives_view(chunks: Iterable[bytes]) -> None:
     if isinstance(chunks, ByteStream) and chunks.ends_with_caller:
         raise ExportError(
-            "a transaction is open (ATOMIC_REQUESTS?) that ends before the body is sent, and the cursor with it: "
-            "@transaction.non_atomic_requests, or to_response(..., spool=True)"
+            "the open transaction (ATOMIC_REQUESTS?) and its cursor end before the body is sent: "
+            "use @transaction.non_atomic_requests or to_response(..., spool=True)"
         )
 
 
 def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) -> tuple[str, str | None]:
-    """Return the content type and the content encoding; where the name tells of the compression, there is none."""
+    """Return the content type and the content encoding: "identity" if the name has the compression's suffix."""
     compression = chunks.compression if isinstance(chunks, ByteStream) else None
     own = chunks.content_type if isinstance(chunks, ByteStream) else None
     if compression and SUFFIXES.get(Path(name).suffix) == compression:
@@ -130,9 +130,9 @@ def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) ->
 
 
 class _Live(Iterator[bytes]):
-    """Chunks of which the first is made at once, and the others in turns with those of other threads.
+    """Chunks whose first is produced at once, and the others in turns with other threads.
 
-    It closes them even if nobody ever asks for another.
+    `close()` closes the source even if no other chunk was read.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -160,7 +160,7 @@ class _Live(Iterator[bytes]):
 
 
 class _Spooled(Iterator[bytes]):
-    """All chunks, made and kept in an unnamed file on disk, with their size in bytes and their SHA-256."""
+    """All chunks, spooled to an unnamed file on disk, with their size in bytes and SHA-256."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (closed with the response)
@@ -189,7 +189,7 @@ class _Spooled(Iterator[bytes]):
 
 
 def _gather(chunks: Iterator[bytes], wanted: int) -> bytes | None:
-    """Return the next chunks, `wanted` bytes or what comes while one may wait; None at the end."""
+    """Return the next chunks, joined: at least `wanted` bytes, or those of HOP_SECONDS; None at the end."""
     parts: list[bytes] = []
     size, started = 0, monotonic()
     while size < wanted and monotonic() - started < HOP_SECONDS:

@@ -1,4 +1,4 @@
-"""Bytes to a Django storage, where nothing appears before all of them came."""
+"""Save to a Django storage, where an object appears complete or not at all."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,11 +15,11 @@ from upstream.streaming.targets.files import make_directory, open_new, sibling_o
 
 
 def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_storage) -> str:
-    """Save `chunks` in a Django storage and return the name it chose; nothing is stored unless all of them came.
+    """Save `chunks` in a Django storage when they are complete, close them, and return the name it chose.
 
-    The export is first spooled to disk, since storages publish what they got when a stream breaks off
-    (FileSystemStorage and django-storages' S3 both do): in the storage's own directory where it has one, else
-    in FILE_UPLOAD_TEMP_DIR. The memory is that of one chunk, the disk that of the export.
+    The export is spooled to disk first, since storages publish a truncated object when a stream fails
+    (FileSystemStorage and django-storages' S3 both do): in the storage's directory for a FileSystemStorage, else
+    in FILE_UPLOAD_TEMP_DIR. Memory holds one chunk, the disk the whole export.
     """
     validate_file_name(name, allow_relative_path=True)
     if isinstance(storage, FileSystemStorage):
@@ -31,7 +31,7 @@ def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_st
 
 
 class _NamedFile(File):  # type: ignore[type-arg]
-    """A complete file that FileSystemStorage moves into place, rather than copying what it reads."""
+    """A complete file that FileSystemStorage moves into place instead of copying."""
 
     def temporary_file_path(self) -> str:
         return str(self.name)

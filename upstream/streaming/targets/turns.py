@@ -1,8 +1,8 @@
-"""Turns: the threads of a server make their chunks a few at a time, since all together they hinder each other.
+"""Limits how many threads encode at once; more contend for the GIL, which sqlite3 releases at every row.
 
-Threads that compute take the interpreter's lock from each other, and sqlite3 gives it away at every row. Fifty
-downloads at once from SQLite take 26 s so, and 6 s in turns (50 x 50,000 rows, gunicorn with 64 threads, 2 cores);
-of PostgreSQL's COPY 1.6 and 2.1 s, but an ordinary page beside them waits for 1.1 s, and in turns 0.3 s.
+Fifty concurrent downloads from SQLite take 26 s without the limit and 6 s with it (50 x 50,000 rows, gunicorn with
+64 threads, 2 cores). From PostgreSQL by COPY they take 1.6 s and 2.1 s, but an ordinary page waits 1.1 s meanwhile
+without the limit, and 0.3 s with it.
 """
 
 from collections import deque
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from threading import Condition, Lock, get_ident
 from time import monotonic
 
-# With 1, the fifty take 4.9 s, but nobody computes while one waits for its database; with 4 they take 8 s.
+# With 1, the fifty take 4.9 s, but no thread encodes while one waits for its database; with 4 they take 8 s.
 NUMBER = 2
-# A chunk takes 5 to 20 ms to compute. Whoever takes longer waits for a database, and lets the next begin.
+# A chunk takes 5 to 20 ms to encode. A thread that takes longer waits for its database: the next one may start.
 SECONDS = 0.05
 
 
 class Turns:
-    """A few threads at a time, in the order they came, each for a short time: then the next begins beside it."""
+    """Admits `number` threads at a time, in order of arrival; a turn expires after `seconds`."""
 
     def __init__(self, number: int = NUMBER, seconds: float = SECONDS) -> None:
         self._number, self._seconds = number, seconds
@@ -28,7 +28,7 @@ class Turns:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Wait for a turn, and have it while the block runs; inside a turn of its own a thread goes on at once."""
+        """Wait for a turn and hold it during the block; a thread that already holds one does not wait."""
         thread = get_ident()
         if thread in self._since:
             yield
@@ -41,7 +41,7 @@ class Turns:
         finally:
             with self._lock:
                 del self._since[thread]
-                self._call_next()
+                self._notify_next()
 
     def _queue(self) -> None:
         called = Condition(self._lock)
@@ -51,15 +51,15 @@ class Turns:
                 called.wait()
             while (seconds := self._seconds_left()) > 0:
                 called.wait(seconds)
-        finally:  # one that is interrupted must not keep the others waiting
+        finally:  # an interrupted thread must not block the others
             self._waiting.remove(called)
-            self._call_next()
+            self._notify_next()
 
-    def _call_next(self) -> None:
+    def _notify_next(self) -> None:
         if self._waiting:
             self._waiting[0].notify()
 
     def _seconds_left(self) -> float:
-        """Return in how many seconds a turn is over, if none ends before; 0 if there is one to be had."""
+        """Return the seconds until a turn expires, unless one ends earlier; 0 if one is free."""
         starts = sorted(self._since.values())[-self._number :]
         return starts[0] + self._seconds - monotonic() if len(starts) == self._number else 0

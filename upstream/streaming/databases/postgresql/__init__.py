@@ -1,6 +1,6 @@
-"""PostgreSQL: cursors that stream inside a snapshot, and rows that the server renders and sends by COPY.
+"""PostgreSQL: server-side cursors in a snapshot, and rows that the server renders and sends with COPY.
 
-What depends on the inside of psycopg stands here and in `copy.py`, pinned by `tests/test_drivers.py`.
+What depends on psycopg's internals is here and in `copy.py`, pinned by `tests/test_drivers.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +14,7 @@ from uuid import UUID
 
 from django.db import DataError
 
-from upstream.streaming.databases import snapshots
-from upstream.streaming.databases.guards import YieldingCursor
+from upstream.streaming.databases import sharing
 from upstream.streaming.databases.loaders import Loader, MakeLoader, in_zone_of, keep_texts, load_aware_datetimes
 from upstream.streaming.databases.postgresql.copy import TEXT_SETTINGS
 from upstream.streaming.databases.postgresql.rendering import find_copy
@@ -26,11 +25,11 @@ SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _cursor_numbers = count(1)
 
 
-def _moment(value: str) -> datetime:
+def _to_datetime(value: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except ValueError as error:
-        raise DataError(f"timestamp {value!r} is out of the range that Python has") from error
+        raise DataError(f"timestamp {value!r} is out of Python's range") from error
 
 
 def _decimal(_connection: Any, _field: Any, _is_column: bool) -> Loader:
@@ -44,11 +43,11 @@ def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 def _datetime(connection: Any, _field: Any, _is_column: bool) -> Loader | None:
     if in_zone_of(connection, load_aware_datetimes) is not load_aware_datetimes:
         return None
-    return Loader(load=load_aware_datetimes, raw_type="timestamptz", convert=_moment)
+    return Loader(load=load_aware_datetimes, raw_type="timestamptz", convert=_to_datetime)
 
 
 class PostgreSQL(Database):
-    """PostgreSQL, by psycopg 3; psycopg2 is read without COPY."""
+    """PostgreSQL, with psycopg 3, or psycopg2 without COPY."""
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {
         "DateTimeField": _datetime,
@@ -57,7 +56,7 @@ class PostgreSQL(Database):
     }
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
-        is_callers = snapshots.is_in_callers_transaction(connection)
+        is_callers = sharing.is_in_callers_transaction(connection)
         notes = [driver_note(connection), "it runs in the caller's transaction" if is_callers else ""]
         return Reading(
             bounded=True,
@@ -69,7 +68,7 @@ class PostgreSQL(Database):
         return snapshot(alias, seconds)
 
     def ends_with_caller(self, connection: Any) -> bool:
-        return snapshots.ends_with_a_block(connection)
+        return sharing.ends_with_atomic_block(connection)
 
     def open_cursor(
         self,
@@ -79,12 +78,12 @@ class PostgreSQL(Database):
         *,
         raw_types: Mapping[int, str],
         width: int,  # noqa: ARG002
-        seconds: float | None,  # noqa: ARG002 (a limit of the transaction that hold() opens)
+        seconds: float | None,  # noqa: ARG002 (set in the transaction that hold() opens)
     ) -> OpenCursor:
         return _open_cursor(connection, sql, params, raw_types)
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
-        return f"({sql})::text"  # a literal takes the type of what it is compared with: jsonb, infinite date, REAL
+        return f"({sql})::text"  # a literal takes the type it is compared with: jsonb, infinite date, REAL
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
@@ -94,16 +93,16 @@ class PostgreSQL(Database):
 
     def rendering(self, connection: Any, selection: Selection, row_format: object) -> Rendering | str:
         if not has_copy(connection):
-            return f"{connection.display_name} renders no rows"
+            return f"{connection.display_name} renders rows only with psycopg 3"
         return find_copy(connection, selection, row_format)
 
 
 def snapshot(alias: str, seconds: float | None = None) -> AbstractContextManager[None]:
-    """Open a READ ONLY, REPEATABLE READ transaction, in which no statement takes longer than `seconds`.
+    """Open a READ ONLY, REPEATABLE READ transaction whose statements may take at most `seconds`.
 
-    In autocommit Django declares its cursors WITH HOLD, and PostgreSQL then stores the whole result before the
-    first row: 250 ms against 17 ms for 500,000 rows. Its planner takes a cursor for one whose first tenth is
-    read (cursor_tuple_fraction); an export reads all of it.
+    In autocommit mode Django declares cursors WITH HOLD, and PostgreSQL then stores the whole result before the
+    first row: 250 ms against 17 ms for 500,000 rows. By default its planner assumes that only a tenth of a cursor
+    is read (cursor_tuple_fraction); an export reads all of it.
     """
     limit = [] if seconds is None else [f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"]
     beginning = [
@@ -113,49 +112,49 @@ def snapshot(alias: str, seconds: float | None = None) -> AbstractContextManager
         TEXT_SETTINGS,
         *limit,
     ]
-    return snapshots.snapshot(alias, "; ".join(beginning))
+    return sharing.snapshot(alias, "; ".join(beginning))
 
 
 def has_copy(connection: Any) -> bool:
-    """Whether the driver is psycopg 3; Django takes psycopg2 too, which reads all types as Python values."""
+    """Return whether the driver is psycopg 3; psycopg2 has neither its COPY nor loaders per cursor."""
     return bool(connection.Database.__name__ == "psycopg")
 
 
 def driver_note(connection: Any) -> str:
-    """Return what about the driver makes exports slower than they could be, or nothing."""
+    """Return why the driver makes exports slower than necessary, or ""."""
     if not has_copy(connection):
-        return "psycopg2 has no COPY for exports: pip install 'psycopg[binary]' is several times as fast"
+        return "psycopg2 exports without COPY: pip install 'psycopg[binary]', which is several times as fast"
     if import_module("psycopg.pq").__impl__ == "python":
-        return "psycopg runs without its C part: pip install 'psycopg[binary]' is several times as fast"
+        return "psycopg runs without its C library: pip install 'psycopg[binary]', which is several times as fast"
     return ""
 
 
 def _open_cursor(connection: Any, sql: str, params: Any, raw_types: Mapping[int, str]) -> OpenCursor:
     """Execute a statement on a server-side cursor of the open transaction.
 
-    It lives no longer than the transaction, so that PgBouncer's transaction mode and
-    DISABLE_SERVER_SIDE_CURSORS are no hindrance. The columns at the positions in `raw_types` come as the server's
-    own text, unless one is of another type than its expression says, or others have to be converted from it.
+    The cursor ends with the transaction, so it also works with PgBouncer's transaction mode and with
+    DISABLE_SERVER_SIDE_CURSORS. The columns at the positions in `raw_types` come as the server's text, unless one
+    of them has another type, or another column has one of these types.
     """
     if raw_types and has_copy(connection):
         cursor = _executed_cursor(connection, sql, params, set(raw_types.values()))
         if _are_of_types(cursor, raw_types):
-            return OpenCursor(YieldingCursor(connection, cursor, _disturbs(connection)), raw_types)
+            return OpenCursor(sharing.YieldingCursor(connection, cursor, _disturbs(connection)), raw_types)
         cursor.close()
     cursor = _executed_cursor(connection, sql, params, ())
-    return OpenCursor(YieldingCursor(connection, cursor, _disturbs(connection)))
+    return OpenCursor(sharing.YieldingCursor(connection, cursor, _disturbs(connection)))
 
 
 def _disturbs(connection: Any) -> Callable[[str, bool], bool]:
-    """Return which statements end a cursor: in the caller's transaction none does, ours ends before all others."""
-    if snapshots.is_in_callers_transaction(connection):
+    """Return which statements a cursor gives way to: none in the caller's transaction, else all but exports'."""
+    if sharing.is_in_callers_transaction(connection):
         return lambda _sql, _by_export: False
     return lambda _sql, by_export: not by_export
 
 
 def _executed_cursor(connection: Any, sql: str, params: Any, text_types: Iterable[str]) -> Any:
     name = f"upstream_{next(_cursor_numbers)}"
-    cursor = connection._cursor(name=name)  # noqa: SLF001 (chunked_cursor() heeds DISABLE_SERVER_SIDE_CURSORS)
+    cursor = connection._cursor(name=name)  # noqa: SLF001 (chunked_cursor() obeys DISABLE_SERVER_SIDE_CURSORS)
     try:
         if has_copy(connection):
             loader = import_module("psycopg.types.string").TextLoader
@@ -169,7 +168,7 @@ def _executed_cursor(connection: Any, sql: str, params: Any, text_types: Iterabl
 
 
 def _are_of_types(cursor: Any, raw_types: Mapping[int, str]) -> bool:
-    """Whether those columns have those types, and no others have them, in arrays or ranges maybe."""
+    """Return whether the columns in `raw_types` have these types, and no others, even in arrays or ranges."""
     registry = cursor.cursor.adapters.types
     known = [registry[name] for name in set(raw_types.values())]
     theirs = {info.oid for info in known} | {info.array_oid for info in known}

@@ -1,6 +1,6 @@
-"""COPY ... TO STDOUT: rows as the server frames them, read past psycopg's own Copy object.
+"""COPY ... TO STDOUT: rows as the server frames them, read without psycopg's Copy object.
 
-What depends on the inside of psycopg stands here and in `__init__.py`, pinned by `tests/test_drivers.py`.
+What depends on psycopg's internals is here and in `__init__.py`, pinned by `tests/test_drivers.py`.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -10,14 +10,14 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from upstream.streaming.databases.guards import guard_of
+from upstream.streaming.databases.sharing import guard_of
 from upstream.streaming.databases.spool import Spool
 
-# What COPY hands over at a time: below 64 KiB the calls begin to show, above it nothing is gained.
+# The bytes of a list of rows: below 64 KiB the cost of calls shows, above it nothing is gained.
 COPY_BYTES = 128 * 1024
 FIRST_COPY_BYTES = 8 * 1024
 
-# What the text of values depends on. Roles, databases and sessions may have set it otherwise.
+# Settings that the text of values depends on; roles, databases and sessions may have changed them.
 SETTINGS = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
@@ -30,12 +30,12 @@ WAIT_TO_READ = 1  # psycopg.waiting.Wait.R
 
 
 class CopyReader:
-    """The rows that a COPY ... TO STDOUT statement sends, each as the server framed it, without its line end.
+    """The rows of a COPY ... TO STDOUT statement, each as the server framed it, without its line end.
 
-    They come in lists of at most `rows` rows, and of about `size` bytes or less.
+    They are yielded in lists of at most `rows` rows, and of about `size` bytes or less.
 
-    While it runs its connection is free for nothing else: before any other statement of Django's there, the rows
-    that are left go to disk. It runs inside a savepoint, so that to end it early leaves the transaction whole.
+    While it runs, its connection can do nothing else: before any other statement of Django there, the remaining
+    rows are spooled to disk. It runs in a savepoint, so that ending it early leaves the transaction usable.
     """
 
     def __init__(self, connection: Any, sql: str, *, rows: int, size: int) -> None:
@@ -67,10 +67,10 @@ class CopyReader:
             raise self._error
 
     def close(self) -> None:
-        """End the statement at once, however many rows are left."""
+        """End the statement at once, however many rows remain."""
         self._guard.remove(self)
         if self._running:
-            with suppress(DatabaseError):  # the server may have gone
+            with suppress(DatabaseError):  # the connection may be lost
                 self._cancel()
         if self._spool:
             self._spool.close()
@@ -92,10 +92,10 @@ class CopyReader:
 
     def give_way(self) -> None:
         try:
-            self._spool = Spool(filter(None, iter(self._read_while_running, None)))  # the last may have no rows
+            self._spool = Spool(filter(None, iter(self._read_while_running, None)))  # the last list may be empty
         except BaseException as error:
             self._error = error
-            if not isinstance(error, Exception):  # Ctrl-C is for the caller too
+            if not isinstance(error, Exception):  # Ctrl-C is also for the caller
                 raise
 
     def _read_while_running(self) -> list[Any] | None:
@@ -104,7 +104,7 @@ class CopyReader:
     def _cancel(self) -> None:
         with self._connection.wrap_database_errors:
             self._raw.cancel_safe()
-        while self._running:  # until the server says that it was cancelled
+        while self._running:  # until the server confirms the cancellation
             self._read()
 
     def _ended(self) -> None:
@@ -113,8 +113,8 @@ class CopyReader:
         self._roll_back()
 
     def _roll_back(self) -> None:
-        """Leave the savepoint, and with it the settings; the connection is locked and the statement ended."""
-        with suppress(import_module("psycopg").Error):  # a lost connection has lost them too
+        """Leave the savepoint, which resets the settings; the connection must be locked, the statement ended."""
+        with suppress(import_module("psycopg").Error):  # a lost connection has lost them anyway
             self._command("ROLLBACK TO SAVEPOINT upstream_copy; RELEASE SAVEPOINT upstream_copy")
 
     def _command(self, sql: str) -> None:
@@ -122,17 +122,17 @@ class CopyReader:
 
 
 def _executed(pgconn: Any, sql: str) -> Generator[Any, Any, None]:
-    """Send statements and wait for their results, as psycopg's own generators do."""
+    """Send statements and wait for their results, as psycopg's generators do."""
     pgconn.send_query(sql.encode())
     _check((yield from import_module("psycopg.generators").execute(pgconn)))
 
 
 def _copied(pgconn: Any, most: int, size: int) -> Generator[Any, Any, tuple[list[bytes], bool]]:
-    """Take rows from the running COPY, at most so many and about `size` bytes; say whether they were the last.
+    """Read at most `most` rows and about `size` bytes from the running COPY; return whether they were the last.
 
-    One call a row and no more, where psycopg's own Copy.read() has two generators and a wait: a quarter of its
-    time. Waits only when nothing has come yet. Kept as they come, as memoryviews, rows would be objects that the
-    garbage collector goes through: a third of our processor time.
+    One call per row takes a quarter of the time of psycopg's Copy.read(), which has two generators and a wait.
+    Waits only if no data has arrived. Rows are copied to bytes: as memoryviews they would be traversed by the
+    garbage collector, for a third of the processor time.
     """
     take = pgconn.get_copy_data
     rows: list[bytes] = []

@@ -1,10 +1,10 @@
 """SQL expressions that give, byte for byte, what `values` writes for the Python value of a column.
 
-The list is closed: a pair of field class and column type that is not on it has no expression, and the export takes
-the next lane. A value that Python cannot hold (an infinite date, the year 10000) makes the statement fail with a
-DataError that names it, as reading it does. The expressions rely on `copy.SETTINGS` and on a session in UTC.
+The list is closed: if it lacks a pair of field class and column type, there is no expression, and the export takes
+the next lane. A value that Python cannot represent (an infinite date, the year 10000) makes the statement fail
+with a DataError that names it, as reading it does. The expressions rely on `copy.SETTINGS` and a session in UTC.
 
-Ratios in comments: the server's time for 200,000 rows of that one column, against the column as it is.
+Ratios in comments: the server's time for 200,000 rows of that column alone, relative to the bare column.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from django.db.models import ForeignKey, GeneratedField, JSONField
 
 from upstream.streaming.values import quote_json
 
-# Each type's number and that of its arrays, the same in every database. Other types go by their name.
+# The OIDs of each type and of its array type, the same in every database. Other types go by name.
 NUMBERS = {
     "bool": (16, 1000), "bytea": (17, 1001), "int8": (20, 1016), "int2": (21, 1005), "int4": (23, 1007),
     "text": (25, 1009), "json": (114, 199), "float4": (700, 1021), "float8": (701, 1022), "inet": (869, 1041),
@@ -30,7 +30,7 @@ NAMES = {
 
 INTEGERS = ("int2", "int4", "int8")
 STRINGS = ("text", "varchar", "citext")
-# Which types the column of a field may have; a class that is not here counts as its nearest base that is.
+# The types that the column of a field may have; an unlisted class counts as its nearest listed base.
 TYPES: dict[str, tuple[str, ...]] = {
     "IntegerField": INTEGERS,
     **dict.fromkeys(("CharField", "TextField", "FileField", "FilePathField"), STRINGS),
@@ -50,15 +50,15 @@ TYPES: dict[str, tuple[str, ...]] = {
     "DateRangeField": ("daterange",),
     "DateTimeRangeField": ("tstzrange", "tsrange"),
 }
-# What decides, beside the column's type, which Python value Django makes.
-READING = ("from_db_value", "get_db_converters", "db_type", "get_internal_type")
+# What determines, besides the column's type, the Python value that Django makes.
+METHODS = ("from_db_value", "get_db_converters", "db_type", "get_internal_type")
 
 
-Moments = Literal["utc", "naive"] | None
+Timestamptz = Literal["utc", "naive"] | None
 
 
-def moments_of(connection: Any) -> Moments:
-    """Return how Django reads timestamptz on a connection, as `Session.moments` says it; it does not connect."""
+def timestamptz_of(connection: Any) -> Timestamptz:
+    """Return how Django reads timestamptz on a connection (see `Session.timestamptz`), without connecting."""
     if connection.timezone_name != "UTC":
         return None
     return "naive" if connection.timezone is None else "utc"
@@ -68,22 +68,22 @@ def moments_of(connection: Any) -> Moments:
 class Session:
     """What expressions depend on: the server's version, and how Django reads timestamptz on this connection.
 
-    `moments` are datetimes in UTC, naive ones (USE_TZ = False), or None in another zone: its columns then have no
-    expression, since the server's table of zones and Python's may differ.
+    `timestamptz` is "utc", "naive" (USE_TZ = False), or None for another zone: timestamptz then has no expression,
+    since the time zone data of the server and of Python may differ.
     """
 
     version: int = 140000
-    moments: Moments = "utc"
+    timestamptz: Timestamptz = "utc"
 
     @classmethod
     def of(cls, connection: Any) -> "Session":
         """Return the session of a Django connection."""
-        return cls(version=connection.pg_version, moments=moments_of(connection))
+        return cls(version=connection.pg_version, timestamptz=timestamptz_of(connection))
 
 
 @dataclass(frozen=True, slots=True)
 class JsonExpression:
-    """SQL of type text for a JSON value; `quoted` is a string whose quotes are still to be put around it."""
+    """SQL of type text for a JSON value; `quoted` means that it is a string whose quotes are still to be added."""
 
     sql: str
     quoted: bool = False
@@ -93,10 +93,10 @@ class JsonExpression:
         return JsonExpression(f"COALESCE({text}, 'null')")
 
 
-def has_expression(field: Any, moments: Moments) -> bool:
-    """Whether there is an expression for `field`, if its column has one of the types that are usual for it."""
+def has_expression(field: Any, timestamptz: Timestamptz) -> bool:
+    """Return whether `field` has an expression, if its column has one of the usual types."""
     kinds = _types(field)
-    if moments is None and any("tz" in kind for kind in kinds):
+    if timestamptz is None and any("tz" in kind for kind in kinds):
         return False
     return any(kind in VALUES for kind in kinds)
 
@@ -106,8 +106,8 @@ def csv_expression(
 ) -> str | None:
     """Return SQL that COPY writes as the cell of `field`, empty for NULL and for ""; None if there is none.
 
-    `kind` is the type of the column, its number or name, and `sql` a cheap reference to it. `converted` says
-    that Django hands the values to `Expression.convert_value`, as it does for all but plain columns.
+    `kind` is the column's type, as an OID or a name, and `sql` a cheap reference to it. `converted` says that
+    Django passes the values to `Expression.convert_value`, as for all but plain columns.
     """
     kind, sql = _read(field, kind, sql, session, converted=converted)
     if kind in CELLS:
@@ -125,12 +125,12 @@ def json_expression(
     nullable: bool = True,
     converted: bool = False,
 ) -> JsonExpression | None:
-    """Return SQL for the JSON value of `field`, where `nullable` with null for NULL; else as `csv_expression`."""
+    """Return SQL for the JSON value of `field`, null for NULL if `nullable`; otherwise like `csv_expression`."""
     kind, sql = _read(field, kind, sql, session, converted=converted)
     value = (NUMBER_VALUES if decimals == "number" else VALUES).get(kind)
     if value is None:
         return None
-    # A text of 90 letters: JSON_SCALAR (PostgreSQL 17) 1.5, to_json, which looks up types for each row, 1.8.
+    # For 90 characters: JSON_SCALAR (PostgreSQL 17) 1.5; to_json, which looks up types for each row, 1.8.
     to_json = "JSON_SCALAR" if session.version >= 170000 else "to_json"
     value = replace(value, sql=value.sql.replace("{to_json}", to_json).replace("{x}", sql))
     return value.or_null() if nullable else value
@@ -139,8 +139,8 @@ def json_expression(
 def json_row(headers: Sequence[str], values: Sequence[JsonExpression]) -> str:
     """Return SQL for one object.
 
-    Of the time that row_to_json takes, `||` takes 0.87, concat() 0.92, format() 0.97. Joined four by four,
-    since each `||` copies all that is to its left.
+    Relative to row_to_json, `||` takes 0.87 of the time, concat() 0.92, format() 0.97. Parts are joined in groups
+    of four, since each `||` copies everything to its left.
     """
     parts, before = [], "{"
     for header, value in zip(headers, values, strict=True):
@@ -155,28 +155,28 @@ def json_row(headers: Sequence[str], values: Sequence[JsonExpression]) -> str:
 
 
 def _read(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool) -> tuple[str, str]:
-    """Return the name under which the tables have the pair, and the SQL to put in; "" where they have not."""
+    """Return the key of a field and column type in the tables ("" for none), and the SQL to insert."""
     if isinstance(kind, int):
         kind = NAMES.get(kind, "")
     known = _types(field)
     if converted and known and kind not in known:
         return _converted(field.get_internal_type(), kind, sql)
-    if kind not in known or ("tz" in kind and session.moments is None):
+    if kind not in known or ("tz" in kind and session.timestamptz is None):
         return "", sql
-    return f"naive {kind}" if "tz" in kind and session.moments == "naive" else kind, sql
+    return f"naive {kind}" if "tz" in kind and session.timestamptz == "naive" else kind, sql
 
 
 def _types(field: Any) -> tuple[str, ...]:
     """Return the types that the column of `field` may have."""
     ancestors = type(field).__mro__
     stock: Any = next((kind for kind in ancestors if kind.__module__.startswith("django.")), None)
-    if stock is None or any(getattr(type(field), name, None) != getattr(stock, name, None) for name in READING):
+    if stock is None or any(getattr(type(field), name, None) != getattr(stock, name, None) for name in METHODS):
         return ()
     if isinstance(field, ForeignKey):
         return _types(field.target_field)
     if isinstance(field, GeneratedField):
         return _types(field.output_field)
-    decodes = hasattr(field, "from_db_value")  # an array has it where its elements have it
+    decodes = hasattr(field, "from_db_value")  # an ArrayField has it if its elements have it
     if decodes and not (isinstance(field, JSONField) and field.decoder is None):
         return ()
     if stock.__name__ == "ArrayField":
@@ -185,7 +185,7 @@ def _types(field: Any) -> tuple[str, ...]:
 
 
 def _converted(field_type: str, kind: str, sql: str) -> tuple[str, str]:
-    """Return what float(), int() and Decimal() make of a number; a numeric that no float8 holds is an error."""
+    """Return the key and SQL of a number after float(), int() or Decimal(); numeric beyond float8 is an error."""
     if field_type == "FloatField" and kind in (*INTEGERS, "numeric"):
         return "float8", f"{sql}::float8"
     if field_type == "DecimalField" and kind in INTEGERS:
@@ -195,15 +195,15 @@ def _converted(field_type: str, kind: str, sql: str) -> tuple[str, str]:
     return "", sql
 
 
-def _refused(kind: str) -> str:
-    return f"('no value of Python: ' || {{x}}::text)::int::text::{kind}"
+def _reject(kind: str) -> str:
+    return f"('Python cannot represent: ' || {{x}}::text)::int::text::{kind}"
 
 
 def _float(nan: str, infinity: str, minus_infinity: str) -> str:
-    """Return the text of a float: 1.25.
+    """Return SQL for the text of a float: ratio 1.25.
 
-    PostgreSQL writes 1 for 1.0 and exponents from 1e15, repr from 1e16. From there to 1e40 a short text may lie in
-    the middle of two floats: PostgreSQL then writes a longer one, but repr trusts readers to choose the even.
+    PostgreSQL writes 1 for 1.0, and exponents from 1e15; repr writes them from 1e16. From there to 1e40 a short
+    text may lie midway between two floats: PostgreSQL then writes a longer one, repr relies on rounding to even.
     """
     in_15, in_16, in_17 = (f"to_char({{x}}, '9.{'9' * places}EEEE')" for places in (14, 15, 16))
     return (
@@ -218,11 +218,11 @@ def _float(nan: str, infinity: str, minus_infinity: str) -> str:
     )
 
 
-def _moment(kind: str, *, json: bool = False) -> str:
-    """Return the text of a datetime. Its fraction has six digits or none: 1.3, by to_char 2.1.
+def _timestamp(kind: str, *, json: bool = False) -> str:
+    """Return SQL for the text of a datetime, whose fraction has six digits or none: ratio 1.3, with to_char 2.1.
 
-    PostgreSQL writes no zeros at the end: where the sixth digit is one, a microsecond is added and its digit
-    replaced.
+    PostgreSQL writes no trailing zeros: if the sixth digit is zero, a microsecond is added, and its digit replaced
+    by 0.
     """
     offset = "+00:00" if kind == "timestamptz" else ""
     text, length, end = ("{to_json}({x})::text", 26, '"') if json else ("{x}::text", 25, "")
@@ -231,12 +231,12 @@ def _moment(kind: str, *, json: bool = False) -> str:
     return (
         f"CASE WHEN {{x}} >= '0001-01-01 00:00{offset}' AND {{x}} < '10000-01-01 00:00{offset}' THEN"
         f" CASE WHEN {{x}} <> {{x}}::{kind}(5) OR {{x}} = {{x}}::{kind}(0) THEN {whole}"
-        f" ELSE left({later}, {length}) || '0{offset}{end}' END ELSE {_refused('text')} END"
+        f" ELSE left({later}, {length}) || '0{offset}{end}' END ELSE {_reject('text')} END"
     )
 
 
 def _range(kind: str, cast: str = "") -> JsonExpression:
-    """Return the text of a range: the str() of psycopg's."""
+    """Return SQL for the text of a range: the str() of psycopg's Range."""
     cell = CELLS[kind]
     lower, upper = (cell.replace("{x}", f"{end}({{x}}){cast}") for end in ("lower", "upper"))
     return JsonExpression(
@@ -247,46 +247,44 @@ def _range(kind: str, cast: str = "") -> JsonExpression:
     )
 
 
-def _array_of_moments(text: str, offset: str) -> JsonExpression:
+def _timestamp_array(text: str, offset: str) -> JsonExpression:
     return JsonExpression(
         f"CASE WHEN '0001-01-01 00:00{offset}' > ANY ({{x}}) OR '10000-01-01 00:00{offset}' <= ANY ({{x}})"
-        f" THEN {_refused('text')} ELSE {text} END"
+        f" THEN {_reject('text')} ELSE {text} END"
     )
 
 
-INTEGRAL = (
-    f"(CASE WHEN {{x}} IN ('NaN', 'Infinity', '-Infinity') THEN {_refused('numeric')} ELSE trunc({{x}}) END)"
-)
-DATE = f"CASE WHEN {{x}} BETWEEN '0001-01-01' AND '9999-12-31' THEN {{x}} ELSE {_refused('date')} END"
+INTEGRAL = f"(CASE WHEN {{x}} IN ('NaN', 'Infinity', '-Infinity') THEN {_reject('numeric')} ELSE trunc({{x}}) END)"
+DATE = f"CASE WHEN {{x}} BETWEEN '0001-01-01' AND '9999-12-31' THEN {{x}} ELSE {_reject('date')} END"
 TIME = (
-    f"CASE WHEN {{x}} = '24:00' THEN {_refused('text')} WHEN {{x}} <> {{x}}::time(5) OR {{x}} = {{x}}::time(0)"
+    f"CASE WHEN {{x}} = '24:00' THEN {_reject('text')} WHEN {{x}} <> {{x}}::time(5) OR {{x}} = {{x}}::time(0)"
     " THEN {x}::text ELSE rpad({x}::text, 15, '0') END"
 )
-# A month is 30 days and a year 365, as psycopg reads them. OFFSET 0 keeps each step from being run many times.
+# A month is 30 days and a year 365, as in psycopg. OFFSET 0 keeps each step from being evaluated repeatedly.
 INTERVAL = f"""(SELECT CASE WHEN i >= '0' AND i < '1000000000 days' THEN to_char(i, f)
-  WHEN i < '0' AND i >= '-999999999 days' THEN '-' || to_char(-i, f) ELSE {_refused("text")} END
+  WHEN i < '0' AND i >= '-999999999 days' THEN '-' || to_char(-i, f) ELSE {_reject("text")} END
  FROM (SELECT i, CASE WHEN i = i::interval(0) THEN '"P"FMDD"DT"HH24"H"MI"M"SS"S"'
    ELSE '"P"FMDD"DT"HH24"H"MI"M"SS.US"S"' END AS f
   FROM (SELECT justify_hours({{x}} + make_interval(years => -y, months => -m, days => 365 * y + 30 * m)) AS i
    FROM (SELECT date_part('year', {{x}})::int AS y, date_part('month', {{x}})::int AS m OFFSET 0) AS a
    OFFSET 0) AS b OFFSET 0) AS c)"""  # noqa: S608 (the parts are constants)
 BASE64 = r"replace(encode({x}, 'base64'), E'\n', '')"
-# Each fraction is lengthened, then cut to six digits.
-MOMENTS = (
+# Each fraction is padded, then cut to six digits.
+TIMESTAMP_ARRAY = (
     r"regexp_replace(regexp_replace(array_to_json({x})::text, '([.][0-9]+)', E'\\100000', 'g'),"
     r" '([.][0-9]{6})[0-9]*', E'\\1', 'g')"
 )
 
-# The cells of CSV that differ from the text of `VALUES`.
+# CSV cells that differ from the text in `VALUES`.
 CELLS = {
     **dict.fromkeys((*INTEGERS, "numeric", "uuid", "inet", "jsonb", "json"), "{x}"),
-    # A collation of the column's own may take other strings for empty.
+    # The column's own collation may treat other strings as empty.
     **dict.fromkeys(STRINGS, "NULLIF({x}::text COLLATE \"C\", '')"),
     "bool": "CASE WHEN {x} THEN 'True' WHEN NOT {x} THEN 'False' END",
     "float8": _float("nan", "inf", "-inf"),
     "date": DATE,
-    "timestamp": _moment("timestamp"),
-    "timestamptz": _moment("timestamptz"),
+    "timestamp": _timestamp("timestamp"),
+    "timestamptz": _timestamp("timestamptz"),
     "bytea": f"NULLIF({BASE64}, '')",
 }
 CELLS["float4"] = CELLS["float8"].replace("{x}", "{x}::text::float8")
@@ -297,11 +295,11 @@ VALUES = {
     **dict.fromkeys(("numeric", "uuid"), JsonExpression("{x}::text", quoted=True)),
     **dict.fromkeys(STRINGS, JsonExpression("{to_json}({x}::text)::text")),
     "float8": JsonExpression(_float('"NaN"', '"Infinity"', '"-Infinity"')),
-    "json": JsonExpression(r"translate({x}::text, E'\n\r\t', '   ')"),  # which it may hold between its values
+    "json": JsonExpression(r"translate({x}::text, E'\n\r\t', '   ')"),  # json keeps white space between its values
     "date": JsonExpression(f"({DATE})::text", quoted=True),
     "time": JsonExpression(TIME, quoted=True),
-    "timestamp": JsonExpression(_moment("timestamp", json=True)),
-    "timestamptz": JsonExpression(_moment("timestamptz", json=True)),
+    "timestamp": JsonExpression(_timestamp("timestamp", json=True)),
+    "timestamptz": JsonExpression(_timestamp("timestamptz", json=True)),
     "interval": JsonExpression(INTERVAL, quoted=True),
     "inet": JsonExpression("abbrev({x})", quoted=True),  # {x}::text would add /32
     "bytea": JsonExpression(BASE64, quoted=True),
@@ -314,15 +312,15 @@ VALUES |= {
     "tsrange": _range("timestamp"),
     "tstzrange": _range("timestamptz"),
     "naive tstzrange": _range("timestamp", "::timestamp"),
-    # Floats, times, intervals and JSON in arrays are not on the list.
+    # Arrays of floats, times, intervals and JSON have no expression.
     **{f"{kind}[]": JsonExpression("array_to_json({x})::text") for kind in (*INTEGERS, *STRINGS, "bool", "uuid")},
     "numeric[]": JsonExpression("array_to_json({x}::text[])::text"),
-    "date[]": _array_of_moments("array_to_json({x})::text", ""),
-    "timestamp[]": _array_of_moments(MOMENTS, ""),
-    "timestamptz[]": _array_of_moments(MOMENTS, "+00:00"),
-    "naive timestamptz[]": _array_of_moments(MOMENTS.replace("{x}", "{x}::timestamp[]"), "+00:00"),
+    "date[]": _timestamp_array("array_to_json({x})::text", ""),
+    "timestamp[]": _timestamp_array(TIMESTAMP_ARRAY, ""),
+    "timestamptz[]": _timestamp_array(TIMESTAMP_ARRAY, "+00:00"),
+    "naive timestamptz[]": _timestamp_array(TIMESTAMP_ARRAY.replace("{x}", "{x}::timestamp[]"), "+00:00"),
 }
 NUMBER_VALUES = VALUES | {
-    "numeric": JsonExpression("{to_json}({x})::text"),  # between quotes where it is no number
+    "numeric": JsonExpression("{to_json}({x})::text"),  # quoted if it is not a number
     "numeric[]": JsonExpression("array_to_json({x})::text"),
 }

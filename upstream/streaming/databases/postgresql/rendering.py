@@ -1,4 +1,4 @@
-"""Rows that PostgreSQL writes itself: the statement whose COPY gives a row format, byte for byte."""
+"""Rows rendered by PostgreSQL: the COPY statement that writes a row format, byte for byte."""
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from django.db.models import CharField, FileField, FilePathField, TextField
 
 from upstream.streaming.batches import BatchLimits
-from upstream.streaming.databases.guards import guard_of
 from upstream.streaming.databases.postgresql.copy import CopyReader
 from upstream.streaming.databases.postgresql.expressions import (
     Session,
@@ -17,7 +16,7 @@ from upstream.streaming.databases.postgresql.expressions import (
     has_expression,
     json_expression,
     json_row,
-    moments_of,
+    timestamptz_of,
 )
 from upstream.streaming.databases.protocol import (
     DelimitedRows,
@@ -27,16 +26,17 @@ from upstream.streaming.databases.protocol import (
     SelectedColumn,
     Selection,
 )
+from upstream.streaming.databases.sharing import guard_of
 
 logger = logging.getLogger(__name__)
 
-# Neither stands in JSON, which escapes control characters: COPY finds nothing to quote or to double.
+# JSON escapes control characters, so COPY finds nothing to quote or to double.
 JSON_COPY = r"DELIMITER E'\x02', QUOTE E'\x01'"
 STRING_FIELDS = (CharField, TextField, FileField, FilePathField)
 
 
 class Cell(NamedTuple):
-    """A column of the statement: its type (oid), and a name for it in SQL."""
+    """A selected column, with its type (OID) and its name in SQL."""
 
     column: SelectedColumn
     kind: int
@@ -44,11 +44,11 @@ class Cell(NamedTuple):
 
 
 def find_copy(connection: Any, selection: Selection, row_format: object) -> Rendering | str:
-    """Return the COPY of a selection, or why there is none. Not asked is what only the server knows: its types."""
+    """Return the COPY of a selection, or why there is none; column types are checked when it is opened."""
     if type(row_format) not in ROWS:
-        return f"PostgreSQL does not write {type(row_format).__name__}"
+        return f"PostgreSQL does not render {type(row_format).__name__}"
     if connection.execute_wrappers:
-        return "execute wrappers see no COPY"
+        return "execute wrappers do not see COPY"
     reasons = (
         f"column {column.header!r} {why}" for column in selection.columns if (why := _why_not(column, connection))
     )
@@ -60,24 +60,24 @@ def find_copy(connection: Any, selection: Selection, row_format: object) -> Rend
 def _why_not(column: SelectedColumn, connection: Any) -> str:
     if column.python_only:
         return column.python_only
-    moments = moments_of(connection)
-    if has_expression(column.field, moments):
+    timestamptz = timestamptz_of(connection)
+    if has_expression(column.field, timestamptz):
         return ""
-    is_local = moments is None and has_expression(column.field, "utc")
-    return "is read in a time zone that is not UTC" if is_local else "has no form in SQL"
+    is_local = timestamptz is None and has_expression(column.field, "utc")
+    return "is read in a time zone other than UTC" if is_local else "has no form in SQL"
 
 
 def _why_not_delimited(row_format: object, selection: Selection) -> str:
     if not isinstance(row_format, DelimitedRows):
         return ""
     if not row_format.delimiter.isascii():
-        return "COPY takes delimiters of one byte"
-    return "COPY quotes a single column in its own way" if len(selection.columns) == 1 else ""
+        return "COPY requires a delimiter of one byte"
+    return "COPY quotes a single column differently" if len(selection.columns) == 1 else ""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A selection, read by COPY in a row format."""
+    """A selection to render with COPY in a row format."""
 
     connection: Any
     selection: Selection
@@ -95,10 +95,10 @@ class Copy:
             yield batches
 
     def _statement(self, limits: BatchLimits) -> str | None:
-        """Return the COPY statement, for the types that the server says; None if one of them has no expression.
+        """Return the COPY statement for the server's column types; None if one of them has no expression.
 
-        None too where a statement_timeout of the role would end COPY, which is one statement for as long as its reader
-        takes, and where the caller has a cursor open, whose fetches no wrapper sees.
+        None also if the role has a statement_timeout, since COPY is one statement for as long as the client reads,
+        and if the caller has a cursor open, since no execute wrapper sees its fetches.
         """
         selection, ops = self.selection, self.connection.ops
         query: str = ops.compose_sql(selection.sql, tuple(selection.params))
@@ -110,7 +110,7 @@ class Copy:
         row = ROWS[type(self.row_format)](self.row_format, cells, Session.of(self.connection))
         if row is None:
             return None
-        if not selection.is_plain:  # made once a row, however often an expression names it
+        if not selection.is_plain:  # evaluated once per row, however often expressions refer to it
             query = f"SELECT * FROM ({query}) AS r OFFSET 0"  # noqa: S608
         names = ", ".join(f"c{position}" for position in range(selection.width))
         rows = f"SELECT {row.sql} FROM ({query}) AS q({names})"  # noqa: S608
@@ -118,9 +118,9 @@ class Copy:
 
 
 def _ask(connection: Any, sql: str) -> tuple[list[int], bool, bool]:
-    """Return the type (oid) of each column of a statement without parameters, which is planned and not run.
+    """Return the type (OID) of each column of a statement without parameters, which is planned but not run.
 
-    And whether statements have a time limit, and whether cursors are open.
+    Also return whether statements have a time limit, and whether cursors are open.
     """
     session = "SELECT current_setting('statement_timeout') <> '0' AS t, EXISTS (SELECT FROM pg_cursors) AS c"
     columns = f"SELECT * FROM ({sql}) AS q LIMIT 0"  # noqa: S608
@@ -131,7 +131,7 @@ def _ask(connection: Any, sql: str) -> tuple[list[int], bool, bool]:
 
 
 class Row(NamedTuple):
-    """What COPY selects for a row, and the options that frame it."""
+    """What COPY selects for a row, and the options that frame the row."""
 
     sql: str
     options: str
@@ -176,7 +176,7 @@ def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Sessio
     return Row(json_row([cell.column.header for cell in cells], [value for value in values if value]), JSON_COPY)
 
 
-# How each row format is written, from its cells.
+# Writes the row of each row format, from its cells.
 ROWS: dict[type, Callable[[Any, Sequence[Cell], Session], Row | None]] = {
     DelimitedRows: _delimited,
     JsonObjects: _json_object,
