@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import zlib
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstream.streaming import Csv, Json, JsonLines, MissingDependencyError, stream
+from upstream.streaming import Csv, Json, JsonLines, MissingDependencyError, compression, stream
 from upstream.streaming.compression import BLOCK_BYTES, check_compression, compressed
 
 UNPACK = {
@@ -141,3 +142,22 @@ class TestOptionalPackages:
     def test_another_name_is_refused(self, name):
         with pytest.raises(ValueError, match="compression must be"):
             check_compression(name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_slow_source_do_not_wait_for_a_block(kind, monkeypatch):
+    monkeypatch.setattr(compression, "FLUSH_SECONDS", 0.05)
+    made = []
+
+    def chunks():
+        for number in range(4):
+            threading.Event().wait(0.06)
+            made.append(number)
+            yield b"%d" % number
+
+    data, seen = b"", []
+    for part in compression.compressed(chunks(), kind):
+        data += part
+        seen.append(len(made))
+    assert seen[:4] == [1, 2, 3, 4]  # a part came with each row
+    assert UNPACK["gzip" if kind == "gzip" else "zstandard"](data) == b"0123"

@@ -30,7 +30,7 @@ APPLICATION = {
 }
 ENGINE_LAYERS = [
     ("errors",),
-    ("_optional",),
+    ("_optional", "turns"),
     ("columns", "values", "batches"),
     ("databases",),
     ("encoders", "sources"),

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import re
 import threading
 from email.message import Message
 
@@ -53,10 +54,28 @@ def serve(settings):
 
 
 def file_name(response):
-    """Return the name that a client takes from Content-Disposition (RFC 6266, RFC 8187)."""
+    """Return the name that a client takes from Content-Disposition (RFC 6266, RFC 8187), `filename*` first."""
+    header = response["Content-Disposition"]
     message = Message()
-    message["Content-Disposition"] = response["Content-Disposition"]
+    message["Content-Disposition"] = re.sub("; filename=.*(?=; filename[*])", "", header)
     return message.get_filename()
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ("drift.csv", "drift.csv"),
+        ("Überblick 2026.csv", "Uberblick 2026.csv"),
+        ("日本.csv", "export.csv"),
+        ("日本 2026.csv.gz", "__ 2026.csv.gz"),
+        ("a\uff02b\uff0fc\uff3cd.csv", "a_b_c_d.csv"),
+        ("x.日本", "x.__"),
+    ],
+)
+def test_clients_that_know_only_ascii_have_a_name_too(given, plain):
+    header = to_response([b"a"], given)["Content-Disposition"]
+    assert header.startswith(f'attachment; filename="{plain}"')
+    assert ("filename*=UTF-8''" in header) == (given != plain)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 import pytest
 
 from tests.processes import eventually
-from upstream.streaming.targets.turns import Turns
+from upstream.streaming.turns import Turns
 
 LONG = 30
 

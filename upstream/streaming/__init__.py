@@ -16,7 +16,7 @@ from upstream.streaming.errors import (
 from upstream.streaming.pipeline import ByteStream, stream
 from upstream.streaming.plans import Plan, plan
 from upstream.streaming.sources.files import read_csv, read_json
-from upstream.streaming.targets import ExportResponse, to_buffer, to_file, to_response, to_storage
+from upstream.streaming.targets import ExportResponse, ato_response, to_buffer, to_file, to_response, to_storage
 
 __all__ = [
     "BlockedURLError",
@@ -34,6 +34,7 @@ __all__ = [
     "Plan",
     "SourceError",
     "TextError",
+    "ato_response",
     "plan",
     "read_csv",
     "read_json",

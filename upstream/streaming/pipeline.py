@@ -78,6 +78,10 @@ class ByteStream(Iterator[bytes]):
         """Whether its cursor, if opened now, would be closed by the end of the caller's transaction."""
         return any(map(ends_with_caller, self.plan.databases))
 
+    def uncompress(self) -> None:
+        """Leave the compression out; only before the first chunk."""
+        self.compression, self._chunks = None, _run(self.plan, None, self._tally)
+
     def __iter__(self) -> Self:
         if self._is_over:
             raise ExportError("this stream has ended, failed or been closed: call stream() again")

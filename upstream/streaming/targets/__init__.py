@@ -2,7 +2,7 @@
 
 from upstream.streaming.targets.buffers import to_buffer
 from upstream.streaming.targets.files import to_file
-from upstream.streaming.targets.responses import ExportResponse, to_response
+from upstream.streaming.targets.responses import ExportResponse, ato_response, to_response
 from upstream.streaming.targets.storages import to_storage
 
-__all__ = ["ExportResponse", "to_buffer", "to_file", "to_response", "to_storage"]
+__all__ = ["ExportResponse", "ato_response", "to_buffer", "to_file", "to_response", "to_storage"]

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 MAX_BYTES = 255
 FALLBACK = "export"
@@ -33,3 +34,22 @@ def clean_filename(name: str, max_bytes: int = MAX_BYTES) -> str:
         stem = name.removesuffix(suffix)
     stem = stem.encode()[:room].decode(errors="ignore")
     return EDGES.sub("", stem + suffix) or FALLBACK
+
+
+def content_disposition(name: str, *, as_attachment: bool) -> str:
+    """Return the header for a clean file name, with a plain ASCII `filename` first for clients that read no other.
+
+    RFC 6266, appendix D: curl and other clients do not know `filename*`.
+    """
+    kind = "attachment" if as_attachment else "inline"
+    if name.isascii():
+        return f'{kind}; filename="{name}"'
+    return f"{kind}; filename=\"{_as_ascii(name)}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _as_ascii(name: str) -> str:
+    """Return a name like `name`: letters without their accents, and `_` for what ASCII has no letter for."""
+    letters = (char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
+    plain = re.sub(r"[/\\]", "_", RESERVED.sub("_", "".join(char if char.isascii() else "_" for char in letters)))
+    suffix = PurePosixPath(plain).suffix
+    return plain if re.search("[A-Za-z0-9]", plain.removesuffix(suffix)) else FALLBACK + suffix

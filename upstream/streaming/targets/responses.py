@@ -1,10 +1,11 @@
 """HTTP responses, live or spooled to disk first, for WSGI and ASGI."""
 
+import asyncio
 import hashlib
 import mimetypes
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import ExitStack, aclosing, closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import monotonic
@@ -12,15 +13,16 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import StreamingHttpResponse
-from django.utils.http import content_disposition_header
+from django.http import HttpRequest, StreamingHttpResponse
+from django.utils.cache import patch_vary_headers
 
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
 from upstream.streaming.errors import ExportError
 from upstream.streaming.pipeline import ByteStream
 from upstream.streaming.targets.buffers import close_chunks
-from upstream.streaming.targets.filenames import clean_filename
-from upstream.streaming.targets.turns import Turns
+from upstream.streaming.targets.filenames import clean_filename, content_disposition
+from upstream.streaming.targets.requests import Asked, asked
+from upstream.streaming.turns import Turns
 
 BLOCK_BYTES = 256 * 1024
 # Under ASGI a hop to the request's thread costs about 0.2 ms, so each gathers chunks up to this size or time.
@@ -28,6 +30,13 @@ HOP_BYTES = 64 * 1024
 HOP_SECONDS = 0.05
 # This Content-Encoding keeps GZipMiddleware from compressing again and from removing Content-Length.
 IDENTITY = "identity"
+# Nobody keeps an export, resumes it, takes it for a page, or finds it by a search engine.
+HEADERS = {
+    "Cache-Control": "private, no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+    "Accept-Ranges": "none",
+}
 # Shared by the downloads of all threads of a server process.
 TURNS = Turns()
 
@@ -37,9 +46,26 @@ class ExportResponse(StreamingHttpResponse):
 
     Under ASGI, Django reads a synchronous body into a list. Here chunks are produced in the request's own thread,
     where its database connection lives; the same thread closes the body, also on an error.
+
+    `ends_at`, by `time.monotonic`, is when a body whose client does not read is closed under ASGI.
     """
 
+    ends_at: float | None = None
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        timer = None
+        if self.ends_at is not None and task is not None:
+            timer = loop.call_later(max(0, self.ends_at - monotonic()), task.cancel)
+        try:
+            async with aclosing(self._parts()) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            if timer:
+                timer.cancel()
+
+    async def _parts(self) -> AsyncGenerator[bytes]:
         if self.is_async:  # a middleware replaced the body by an asynchronous one
             async for chunk in super().__aiter__():
                 yield chunk
@@ -72,6 +98,7 @@ def to_response(
     spool: bool = False,
     head: bool = False,
     as_attachment: bool = True,
+    request: HttpRequest | None = None,
 ) -> ExportResponse:
     """Return a download of `chunks` with the name `filename`; the response closes them.
 
@@ -83,16 +110,24 @@ def to_response(
     closed unread; the headers are those of a live download.
 
     A stream with `compression` is a download of compressed data if `filename` ends in .gz or .zst; otherwise it is
-    sent with Content-Encoding, and the browser decompresses it. `content_type` defaults to that of the stream, or
-    of the name. In an asynchronous view, call this through `sync_to_async`.
+    sent with Content-Encoding, and the browser decompresses it, or uncompressed to a client whose Accept-Encoding
+    does not name the compression. `content_type` defaults to that of the stream, or of the name.
+
+    A request to resume a download (`Range` from the middle) is answered with 412, and a prefetch with 503; the
+    chunks are closed unread. `request` defaults to the one that this thread is handling, if
+    `upstream.integrations` is in INSTALLED_APPS. In an asynchronous view, call `ato_response`.
     """
+    headers = asked(request)
+    if headers and headers.refusal and not head:
+        close_chunks(chunks)
+        return _refusal(*headers.refusal)
     name = clean_filename(filename)
     kind, encoding = _media_type(chunks, name, content_type)
-    response = ExportResponse(content_type=kind)
-    response["Content-Disposition"] = content_disposition_header(as_attachment, name) or "inline"
-    response["Cache-Control"] = "private, no-store"
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Accept-Ranges"] = "none"
+    response = ExportResponse(content_type=kind, headers=HEADERS)
+    response["Content-Disposition"] = content_disposition(name, as_attachment=as_attachment)
+    if encoding and encoding != IDENTITY:
+        patch_vary_headers(response, ["Accept-Encoding"])
+        encoding = _accepted(chunks, encoding, headers)
     if encoding:
         response["Content-Encoding"] = encoding
     if spool and not head:
@@ -109,6 +144,34 @@ def to_response(
         _check_outlives_view(chunks)
         response.streaming_content = _Live(chunks)
     return response
+
+
+async def ato_response(
+    chunks: Iterable[bytes] | Callable[[], Iterable[bytes]], filename: str, **options: Any
+) -> ExportResponse:
+    """Return what `to_response` returns; call this in an asynchronous view.
+
+    `chunks` may be a function that returns them, such as `lambda: stream(...)`. It is called in the request's
+    thread, because `stream` may connect to the database.
+    """
+
+    def respond() -> ExportResponse:
+        return to_response(chunks() if callable(chunks) else chunks, filename, **options)
+
+    return await sync_to_async(respond, thread_sensitive=True)()
+
+
+def _refusal(status: int, text: str) -> ExportResponse:
+    kind = "text/plain; charset=utf-8"
+    return ExportResponse([f"{text}\n".encode()], status=status, content_type=kind, headers=HEADERS)
+
+
+def _accepted(chunks: Any, encoding: str, headers: Asked | None) -> str | None:
+    """Return the encoding if the client accepts it; otherwise leave the compression out of `chunks`."""
+    if headers is None or headers.accepts(encoding):
+        return encoding
+    chunks.uncompress()
+    return None
 
 
 def _check_outlives_view(chunks: Iterable[bytes]) -> None:

@@ -33,14 +33,14 @@ class Turns:
         if thread in self._since:
             yield
             return
-        with self._lock:
-            self._queue()
-            self._since[thread] = monotonic()
         try:
+            with self._lock:
+                self._queue()
+                self._since[thread] = monotonic()
             yield
         finally:
             with self._lock:
-                del self._since[thread]
+                self._since.pop(thread, None)  # there is none if the wait was interrupted
                 self._notify_next()
 
     def _queue(self) -> None:
