@@ -1,6 +1,7 @@
 """Views that export what they list: what a user may choose, who may, and what is told of it."""
 
 import json
+import socket
 
 import django_filters
 import pytest
@@ -373,17 +374,71 @@ def test_only_reading_is_allowed(method):
     assert ask(Customers, method=method).status_code == 405
 
 
+GUNICORN = {
+    "SERVER_NAME": "example.com",
+    "SERVER_SOFTWARE": "gunicorn/27.0.1",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "gunicorn.socket": socket.socket.__new__(socket.socket),
+}
+
+
+class TestParameterNamedFormat:
+    """The view has a use of its own for the parameter."""
+
+    @pytest.fixture
+    def view(self, customers):
+        class CustomerFilter(django_filters.FilterSet):
+            format = django_filters.CharFilter(field_name="name")
+
+        class Filtered(ExportMixin, FilterView):
+            queryset = Customer.objects.order_by("id")
+            filterset_class = CustomerFilter
+            permission = None
+
+            def render_to_response(self, context, **_):
+                return HttpResponse(" ".join(row.name for row in context["object_list"]))
+
+        return Filtered
+
+    @pytest.mark.parametrize(("query", "shown"), [("?format=Cigna", ["Cigna"]), ("?format=", NAMES)])
+    def test_a_filter_of_that_name_stays_one(self, view, query, shown):
+        assert ask(view, query).content.decode().split() == shown
+
+    def test_formats_are_still_asked_for_by_it(self, view):
+        view.columns = ["name"]
+        assert ask(view, "?format=csv").status_code == 200
+
+    def test_another_name_can_be_chosen(self, view):
+        view.format_parameter, view.columns = "as", ["name"]
+        assert text(ask(view, "?format=Cigna&as=csv")) == "name\r\nCigna\r\n"
+        assert ask(view, "?format=csv").content == b""
+        assert "unknown as 'xml'" in refused(ask(view, "?as=xml"))
+
+    def test_a_view_that_only_exports_knows_it_by_that_name(self, customers):
+        view = type("Named", (Customers,), {"format_parameter": "as"})
+        assert len(rows(ask(view, "?as=csv"))) == 4
+        assert "unknown parameter 'format'" in refused(ask(view, "?format=csv"))
+
+
 class TestDelivery:
     @pytest.mark.parametrize(
         ("environ", "spooled"),
         [
-            ({}, False),
+            ({}, False),  # Django's test client
             ({"SERVER_PROTOCOL": "HTTP/1.0"}, True),
-            ({"SERVER_SOFTWARE": "WSGIServer/0.2"}, True),
-            ({"SERVER_SOFTWARE": "Granian"}, True),
+            (GUNICORN, False),
+            ({**GUNICORN, "SERVER_PROTOCOL": "HTTP/1.0"}, True),
+            ({**GUNICORN, "SERVER_SOFTWARE": "gunicorn/26.1.0"}, True),
+            ({**GUNICORN, "gunicorn.socket": object()}, True),  # as under gevent
+            ({**GUNICORN, "SERVER_SOFTWARE": "WSGIServer/0.2"}, True),
+            ({**GUNICORN, "SERVER_SOFTWARE": "Granian"}, True),
+            ({**GUNICORN, "SERVER_SOFTWARE": "Apache/2.4.62 (Debian)"}, True),
+            ({**GUNICORN, "SERVER_SOFTWARE": "waitress"}, True),
+            ({**GUNICORN, "SERVER_SOFTWARE": "Cheroot/11.1.2 Server"}, True),
+            ({"SERVER_NAME": "example.com"}, True),  # as by uWSGI, which does not tell its name
         ],
     )
-    def test_a_download_is_spooled_where_a_break_would_not_show(self, customers, environ, spooled):
+    def test_a_download_is_live_only_on_servers_whose_breaks_are_proven_to_show(self, customers, environ, spooled):
         with_environ = ask(Customers, **environ)
         assert ("Content-Length" in with_environ) == spooled
         assert len(rows(with_environ)) == 4

@@ -14,4 +14,7 @@ class IntegrationsConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("upstream.integrations.checks")  # registers them
+        import_module(
+            "upstream.streaming.targets.requests"
+        )  # before the first request, whose headers it remembers
         post_migrate.connect(create_export_permissions, dispatch_uid="upstream_integrations.permissions")

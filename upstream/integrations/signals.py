@@ -5,7 +5,8 @@ headers (None if only the first record tells them). The two at the end also have
 sent, the `seconds` since the request, and `error`, an exception or None.
 
 An error in a receiver is logged and does not affect the download. Receivers run in the thread of the request,
-while the export has no cursor and no transaction open.
+while the export has no cursor and no transaction open. A response that is never sent is "aborted" when its request
+ends.
 """
 
 from typing import Literal

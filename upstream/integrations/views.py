@@ -38,7 +38,8 @@ class ExportMixin(AccessMixin):
     - `ordering_fields`: paths to fields, or a mapping of public names to these;
     - `filter_fields`: paths with or without a lookup, or a mapping such as `{"severe": "severity__gte"}`.
 
-    Any other name is answered with 400 and the names to choose from.
+    Any other name is answered with 400 and the names to choose from. `format_parameter` is the name of the
+    parameter `format`, for a view that has another use for it.
 
     `permission` is the permission that a user needs: by default the one to export the model (`app.export_model`,
     which `upstream.integrations` creates); None lets everyone export who reaches the view. `spool` and
@@ -47,6 +48,7 @@ class ExportMixin(AccessMixin):
 
     columns: Columns | None = None
     formats: Iterable[str | Format] = tuple(FORMATS)
+    format_parameter = "format"
     ordering_fields: Names = ()
     filter_fields: Names = ()
     permission: str | None = ACTION
@@ -58,7 +60,7 @@ class ExportMixin(AccessMixin):
     request: HttpRequest
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if "format" in request.GET:
+        if self._asks_for_export():
             return self.export()
         shown: HttpResponseBase = super().get(request, *args, **kwargs)  # type: ignore[misc]
         return shown
@@ -124,10 +126,18 @@ class ExportMixin(AccessMixin):
         models = (getattr(one, "model", None) for one in declared)
         return next(filter(None, models), None) or getattr(self.get_queryset(), "model", None)  # type: ignore[attr-defined]
 
+    def _asks_for_export(self) -> bool:
+        """Whether the request names a format. The view's own filter of that name keeps all other values."""
+        name = self.request.GET.get(self.format_parameter)
+        if name is None or not hasattr(self, "get_filterset_class"):
+            return name is not None
+        filters = getattr(self.get_filterset_class(), "base_filters", ())
+        return name in by_name(self.formats) or self.format_parameter not in filters
+
     def _format(self) -> Format | None:
         formats = by_name(self.formats)
-        if name := self.request.GET.get("format"):
-            return chosen("format", [name], formats)[0]
+        if name := self.request.GET.get(self.format_parameter):
+            return chosen(self.format_parameter, [name], formats)[0]
         media_type = self.request.get_preferred_type([one.media_type for one in formats.values()])
         return next((one for one in formats.values() if one.media_type == media_type), None)
 
@@ -154,14 +164,14 @@ class ExportMixin(AccessMixin):
 class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-arg]
     """A view that only exports: `model`, `queryset`, or `get_queryset()`, which may return any iterable of rows.
 
-    Without `?format=` the Accept header chooses the format; the first of `formats` is the default. An undeclared
-    parameter is answered with 400, because ignoring a misspelt filter would export every row.
+    Without the parameter `format` the Accept header chooses the format; the first of `formats` is the default. An
+    undeclared parameter is answered with 400, because ignoring a misspelt filter would export every row.
     """
 
     http_method_names = ("get", "head", "options")
 
     def get(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
-        known = dict.fromkeys(("format", "columns", "order_by", *as_mapping(self.filter_fields)))
+        known = dict.fromkeys((self.format_parameter, "columns", "order_by", *as_mapping(self.filter_fields)))
         if self.has_export_permission():
             try:
                 chosen("parameter", request.GET, known)
