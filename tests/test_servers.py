@@ -72,9 +72,53 @@ def test_download_is_the_whole_export(server, served, suffix, spool):
 
 @pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])
 def test_compressed_download_is_the_whole_export(server, served, spool):
-    _, headers, body = get(server, f"/lines/{served}.csv?rows={SAMPLE}&compression=gzip{spool}")
+    url = f"/lines/{served}.csv?rows={SAMPLE}&compression=gzip{spool}"
+    _, headers, body = get(server, url, headers={"Accept-Encoding": "gzip"})
     assert headers["Content-Encoding"] == "gzip"
     assert zlib.decompress(body, wbits=31) == expected("csv", SAMPLE)
+
+
+def test_a_client_that_does_not_accept_the_compression_gets_the_rows_without_it(server):
+    _, headers, body = get(server, f"/lines/sqlite.csv?rows={SAMPLE}&compression=gzip")  # it asks for "identity"
+    assert "Content-Encoding" not in headers
+    assert headers["Vary"] == "Accept-Encoding"
+    assert body == expected("csv", SAMPLE)
+
+
+@pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])
+def test_a_request_to_resume_is_refused_and_starts_nothing(server, spool):
+    url = f"/lines/sqlite.csv?rows={SAMPLE}{spool}"
+    status, headers, body = get(server, url, headers={"Range": "bytes=1000-"})
+    assert status == 412
+    assert b"cannot be resumed" in body
+    assert headers["X-Robots-Tag"] == "noindex"
+    assert get(server, url, headers={"Range": "bytes=0-"})[2] == expected("csv", SAMPLE)
+
+
+RESUMING = {"curl": ["curl", "--silent", "--fail", "-C", "-", "-o"], "wget": ["wget", "-q", "-c", "-t", "2", "-O"]}
+
+
+@pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])
+@pytest.mark.parametrize("client", RESUMING)
+def test_programs_that_resume_stop_and_leave_their_part_as_it_was(server, client, spool, tmp_path):
+    if not shutil.which(client):
+        pytest.skip(f"there is no {client}")
+    part = tmp_path / "lines.csv"
+    part.write_bytes(b"id,text\r\nof another export" + b"y" * 5000)
+    before = part.read_bytes()
+    url = f"http://127.0.0.1:{server}/lines/sqlite.csv?rows={SAMPLE}{spool}"
+    assert subprocess.run([*RESUMING[client], part, url], check=False).returncode != 0
+    assert part.read_bytes() == before
+
+
+def test_a_prefetch_is_refused_and_starts_nothing(server):
+    status, headers, _ = get(server, "/failing/0", headers={"Sec-Purpose": "prefetch;prerender"})
+    assert status == 503  # not 500: the source was not read
+    assert headers["Cache-Control"] == "private, no-store"
+
+
+def test_an_asynchronous_view_sends_a_download(server, served):
+    assert get(server, f"/awaited/{served}?rows={SAMPLE}")[2] == expected("csv", SAMPLE)
 
 
 def test_first_bytes_come_before_the_rest_is_made(server):
@@ -210,6 +254,7 @@ def test_demo_application_serves_its_page_and_every_link_on_it(kind, demo):
         bodies = {suffix: get(port, url) for url, suffix in links}
     assert {suffix: status for suffix, (status, _, _) in bodies.items()} == {
         "csv": 200,
+        "tsv": 200,
         "json": 200,
         "ndjson": 200,
     }

@@ -36,10 +36,10 @@ def connect(server, version="1.1"):
     return connection
 
 
-def get(server, url, method="GET", **options):
+def get(server, url, method="GET", headers=None, **options):
     """Return status, headers and body of a whole answer."""
     with closing(connect(server, **options)) as connection:
-        connection.request(method, url)
+        connection.request(method, url, headers=headers or {})
         response = connection.getresponse()
         return response.status, response.headers, response.read()
 

@@ -5,6 +5,7 @@ import os
 import threading
 from pathlib import Path
 
+from django.dispatch import receiver
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
@@ -12,7 +13,8 @@ from benchmarks.memory import peak_bytes
 from tests.serving.models import Line, Wide
 from upstream.integrations.downloads import download
 from upstream.integrations.limits import Limits
-from upstream.streaming import ByteStream, Csv, Json, JsonLines, stream, to_response
+from upstream.integrations.signals import export_failed, export_finished
+from upstream.streaming import ByteStream, Csv, Json, JsonLines, ato_response, stream, to_response
 
 ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines(), "bare": Csv(header=False)}
 CHUNK = b"x" * 64 * 1024
@@ -28,6 +30,8 @@ BREAKING = {
 
 gate = threading.Event()
 closed = threading.Event()
+gated_rows = threading.Event()
+ended: list[str] = []
 
 
 def lines(request, database, suffix):
@@ -40,6 +44,12 @@ def lines(request, database, suffix):
         rows = rows.extra(where=[BREAKING[database]], params=[int(options["breaks_at"])])
     chunks = stream(rows, encoder=ENCODERS[suffix], compression=options.get("compression"))
     return to_response(chunks, f"lines.{suffix}", spool="spool" in options)
+
+
+async def awaited(request, database):
+    """Send the first `rows` of the table from an asynchronous view."""
+    rows = Line.objects.using(database).filter(id__lte=int(request.GET["rows"]))
+    return await ato_response(lambda: stream(rows), "lines.csv")
 
 
 def gated(request):
@@ -137,6 +147,45 @@ def limited(request):
     return download(request, texts, None, Csv(), "texts.csv", sender=Line, limits=Limits(total=3))
 
 
+def timed(request):
+    """Send 30 MB, to one client at a time, who has a second and a half."""
+    rows = ({"text": TEXT} for _ in range(60_000))
+    limits = Limits(total=1, seconds=1.5)
+    spool = request.GET["delivery"] == "spooled"
+    return download(request, rows, None, Csv(), "texts.csv", sender=Line, limits=limits, spool=spool)
+
+
+def gated_download(request):
+    """Send a row when `/open` was asked, to one client at a time."""
+
+    def rows():
+        gated_rows.set()
+        gate.wait(60)
+        yield {"text": TEXT}
+
+    gate.clear()
+    spool = request.GET["delivery"] == "spooled"
+    return download(request, rows(), None, Csv(), "x.csv", sender=Line, limits=Limits(total=1), spool=spool)
+
+
+def is_gated(request):
+    answer = HttpResponse(str(gated_rows.wait(20)))
+    gated_rows.clear()
+    return answer
+
+
+def outcomes(request):
+    """Tell how downloads ended since this was asked."""
+    told = [*ended]
+    ended.clear()
+    return JsonResponse(told, safe=False)
+
+
+@receiver([export_finished, export_failed])
+def _note(outcome, **_):
+    ended.append(outcome)
+
+
 def page(request):
     """Answer as a page does that asks the database once."""
     return HttpResponse(Line.objects.using(request.GET.get("database", "default")).get(pk=7).text)
@@ -164,6 +213,7 @@ def resources(request):
 
 urlpatterns = [
     path("lines/<database>.<suffix>", lines),
+    path("awaited/<database>", awaited),
     path("gated", gated),
     path("open", open_gate),
     path("long-query/<database>", long_query),
@@ -176,6 +226,10 @@ urlpatterns = [
     path("wide-lines/<database>", wide_lines),
     path("every-line/<database>", every_line),
     path("limited", limited),
+    path("timed", timed),
+    path("gated-download", gated_download),
+    path("is-gated", is_gated),
+    path("outcomes", outcomes),
     path("page", page),
     path("resources", resources),
 ]
