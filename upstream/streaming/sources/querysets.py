@@ -21,6 +21,7 @@ from upstream.streaming.sources.model_columns import (
     default_names,
     find,
     find_all,
+    generic_relations,
     outputs,
     relations,
     row_reader,
@@ -182,7 +183,7 @@ class QuerySetReader:
             narrowed.annotate(**private),
             found,
             row_reader(found, readers),
-            prefetch=(*prefetches(queryset), *(relations(found) if follows_all else ())),
+            prefetch=(*prefetches(queryset), *(relations(found) if follows_all else generic_relations(found))),
             reason=f"column {computed!r} is computed in Python: rows are read as instances",
         )
 
