@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from tests import processes
 from tests.fieldtypes.models import Parent
 from tests.strategies import POSTGRESQL
-from upstream.streaming import Column, Csv, ExportError, Json, plan, stream, to_file, to_response
+from upstream.streaming import Column, Csv, Json, StreamOverError, plan, stream, to_buffer, to_file, to_response
 from upstream.streaming.databases.sharing import guard_of
 
 ROWS = 500
@@ -336,7 +336,7 @@ class TestTheWorldOfTheCall:
 
 
 class TestReadOnce:
-    """A stream that is over is no empty export."""
+    """A stream that is over is no empty export that looks complete."""
 
     OVER = {
         "read": b"".join,
@@ -345,13 +345,17 @@ class TestReadOnce:
     }
 
     @pytest.mark.parametrize("way", OVER)
-    def test_one_that_is_over_is_refused(self, way, tmp_path):
+    def test_one_that_is_over_is_refused_by_targets(self, way, tmp_path):
         path = tmp_path / "x.csv"
         path.write_text("yesterday's")
         chunks = stream([{"n": number} for number in range(500)], chunk_size=10)
         self.OVER[way](chunks)
-        for read_again in (list, lambda again: to_file(again, path), lambda again: to_response(again, "x.csv")):
-            with pytest.raises(ExportError, match=r"call stream\(\) again"):
+        for read_again in (
+            to_buffer,
+            lambda again: to_file(again, path),
+            lambda again: to_response(again, "x.csv"),
+        ):
+            with pytest.raises(StreamOverError, match=r"call stream\(\) again"):
                 read_again(chunks)
         assert path.read_text() == "yesterday's"
 
@@ -363,7 +367,7 @@ class TestReadOnce:
         chunks = stream(records(), encoder=Json())
         with pytest.raises(OSError, match="gone"):
             to_file(chunks, tmp_path / "x.json")
-        with pytest.raises(ExportError, match=r"call stream\(\) again"):
+        with pytest.raises(StreamOverError, match=r"call stream\(\) again"):
             to_file(chunks, tmp_path / "x.json")
         assert not (tmp_path / "x.json").exists()
 

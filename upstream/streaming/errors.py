@@ -25,6 +25,10 @@ class LimitError(ExportError, ValueError):
     """The export exceeded `max_rows` or `max_bytes`."""
 
 
+class StreamOverError(ExportError, ValueError):
+    """A stream that has ended, failed or been closed is given to a target; like a closed file, it is a ValueError."""
+
+
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
     """Return the TextError for the character of `text` at which `error` was raised."""
     return TextError(
