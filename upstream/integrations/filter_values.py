@@ -14,6 +14,10 @@ from django.utils.timezone import is_naive, make_aware
 
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})
+# The lookups that compare JSON with a text.
+TEXT_LOOKUPS = frozenset(
+    {"has_key", "icontains", "iexact", "startswith", "istartswith", "endswith", "iendswith", "regex", "iregex"}
+)
 # No URL that a server accepts by default is as long.
 LONGEST_TEXT = 100_000
 # MariaDB reads no deeper JSON.
@@ -98,7 +102,7 @@ def _boolean(text: str) -> bool:
 
 
 def _json_value(lookup: str, text: str) -> Any:
-    if lookup == "has_key":
+    if lookup in TEXT_LOOKUPS:
         return text
     value = _json(text)
     if lookup in ("has_keys", "has_any_keys"):

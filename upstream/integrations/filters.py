@@ -6,13 +6,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError, FullResultSet, ValidationError
-from django.db import NotSupportedError, connections, transaction
+from django.db import DataError, NotSupportedError, connections, transaction
 from django.db.models import Model, Q, QuerySet
 
 from upstream.integrations.filter_values import check_parameters, value_of
 from upstream.streaming import ColumnError, ExportError
 from upstream.streaming.columns import unknown_column
 from upstream.streaming.sources.model_columns import field_named, is_sensitive, known_names, sensitive_names
+
+
+class FilterError(ColumnError):
+    """The database cannot take a value of a filter."""
+
 
 # What Django raises for a value or a lookup while it makes the statement. Overflows are ArithmeticErrors.
 REJECTED = (FieldError, ValidationError, ValueError, TypeError, ArithmeticError, NotSupportedError, RecursionError)
@@ -50,8 +55,7 @@ def condition(model: type[Model], name: str, text: str, *, called: str, using: s
         matching = rows.filter(found)
         _check_statement(matching)
     except REJECTED as error:
-        words = "; ".join(error.messages) if isinstance(error, ValidationError) else error
-        raise ColumnError(f"{called}: {words}") from error
+        raise ColumnError(f"{called}: {_words(error)}") from error
     if any(field.one_to_many or field.many_to_many for field in fields):
         return Q(pk__in=QuerySet(model).filter(found).values("pk"))
     return found
@@ -70,9 +74,15 @@ def check_ordering(model: type[Model], name: str) -> None:
     _check_not_sensitive(name, _fields_along(model, name.removeprefix("-")))
 
 
+def _words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(error.messages)
+    return "the value is out of range" if isinstance(error, ArithmeticError) else str(error)
+
+
 @contextmanager
 def rejections(filtered: Any, unfiltered: Callable[[], Any]) -> Iterator[None]:
-    """Turn an error of the database into a ColumnError if the filters of an export are to blame.
+    """Turn an error of the database into a FilterError if the filters of an export are to blame.
 
     They are if the database also fails to find a first row of the `filtered` queryset, but not one of those that
     `unfiltered` returns. Both are asked only after an error, so that exports cost no query more.
@@ -82,10 +92,20 @@ def rejections(filtered: Any, unfiltered: Callable[[], Any]) -> Iterator[None]:
     except ExportError:
         raise
     except Exception as error:
-        if isinstance(filtered, QuerySet) and _fails(filtered) and not _fails(unfiltered()):
+        if isinstance(filtered, QuerySet) and _fails(filtered) and _is_by_value(error, filtered.db, unfiltered):
             words = str(error).partition("\n")[0]
-            raise ColumnError(f"the database cannot take a value of the filters: {words}") from error
+            raise FilterError(f"the database cannot take a value of the filters: {words}") from error
         raise
+
+
+def _is_by_value(error: Exception, alias: str, unfiltered: Callable[[], Any]) -> bool:
+    """Whether the rows can be found without the filters.
+
+    PostgreSQL finds nothing in a transaction that an error aborted; there the kind of the error decides.
+    """
+    if connections[alias].in_atomic_block and isinstance(error, DataError):
+        return True
+    return not _fails(unfiltered())
 
 
 def _fails(rows: Any) -> bool:
@@ -115,7 +135,7 @@ def _check_regex(pattern: str, vendor: str) -> None:
         return
     try:
         re.compile(pattern)
-    except (re.error, OverflowError) as error:
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise ValueError(f"{pattern[:40]!r} is not a regular expression: {error}") from error
     parts = list(REGEX_PARTS.finditer(pattern))
     repeats = [part for part in parts if part["repeat"]]
