@@ -1048,6 +1048,13 @@ class TestNoMoreThanTheList:
         view.export_unchanged_by = (method.partition(".")[2].removesuffix("()"),)
         assert ask(view, "?format=csv").status_code == 200
 
+    def test_a_serializer_that_is_no_list_serializer_is_refused(self):
+        class One(Customers):
+            def get_serializer(self, instance=None, *args, many=False, **kwargs):
+                return super().get_serializer(instance, *args, **kwargs)
+
+        assert "gives a CustomerSerializer" in refused(ask(One, "?format=csv"), 501)["detail"]
+
     def test_an_action_that_calls_list_is_refused_until_it_is_named(self):
         class Own(Customers):
             @action(detail=False)

@@ -28,6 +28,7 @@ from upstream.streaming._optional import optional
 exceptions: Any = optional("rest_framework.exceptions", "drf")
 APIException: Any = exceptions.APIException
 api_settings = optional("rest_framework.settings", "drf").api_settings
+ListSerializer: Any = optional("rest_framework.serializers", "drf").ListSerializer
 CursorPagination: Any = optional("rest_framework.pagination", "drf").CursorPagination
 Response = optional("rest_framework.response", "drf").Response
 JSONRenderer = optional("rest_framework.renderers", "drf").JSONRenderer
@@ -68,18 +69,19 @@ JsonArrayRenderer = _RENDERERS["json"]
 
 
 class NotExportable(APIException):  # type: ignore[misc]
-    """An overridden method may change what a list shows, and an export cannot follow it; answered with 501."""
+    """A list may show something else than an export of its rows would; answered with 501."""
 
     status_code = 501
     default_code = "not_exportable"
 
-    def __init__(self, method: str) -> None:
-        name = method.rpartition(".")[2].removesuffix("()")
-        super().__init__(
-            f"{method} is overridden and may change what the list shows, but an export reads the rows without it. "
-            f"If it changes neither rows nor values, add {name!r} to export_unchanged_by; "
-            "otherwise do in get_queryset() or in the serializer what it does."
-        )
+
+def _overridden(method: str) -> NotExportable:
+    name = method.rpartition(".")[2].removesuffix("()")
+    return NotExportable(
+        f"{method} is overridden and may change what the list shows, but an export reads the rows without it. "
+        f"If it changes neither rows nor values, add {name!r} to export_unchanged_by; "
+        "otherwise do in get_queryset() or in the serializer what it does."
+    )
 
 
 class ExportListMixin:
@@ -128,16 +130,16 @@ class ExportListMixin:
 
     def _exported(self, export_format: Format) -> HttpResponseBase:
         """Return the export of the view's list, or raise the REST framework exception that refuses it."""
-        listed: Any = self.get_queryset()  # type: ignore[attr-defined]
-        if not self.has_export_permission(listed):
+        unfiltered: Any = self.get_queryset()  # type: ignore[attr-defined]
+        if not self.has_export_permission(unfiltered):
             self.permission_denied(self.request)  # type: ignore[attr-defined]
         self._check_export()
         self._leave_out_format()
-        queryset = self._ordered(self.filter_queryset(listed))  # type: ignore[attr-defined]
+        queryset = self._ordered(self.filter_queryset(unfiltered))  # type: ignore[attr-defined]
         rows = self._rows(queryset)
         columns = self.get_export_columns(rows)
         try:
-            with rejections(queryset, lambda: listed):
+            with rejections(queryset, lambda: unfiltered):
                 return download(
                     self.request._request,  # noqa: SLF001 (Django's request; REST framework set its user)
                     rows,
@@ -160,7 +162,7 @@ class ExportListMixin:
             )
         own = [one for one in self.get_renderers() if not isinstance(one, ExportRenderer)]
         if method := overridden_method(self, own, self.export_unchanged_by):
-            raise NotExportable(method)
+            raise _overridden(method)
 
     def _leave_out_format(self) -> None:
         """Take the format out of the request: links in the rows would lead to downloads, not to objects."""
@@ -181,8 +183,10 @@ class ExportListMixin:
     def _rows(self, queryset: Any) -> Any:
         """Return the rows that the view's serializer gets; those that were read already may have been changed."""
         many = self.get_serializer(queryset, many=True)  # type: ignore[attr-defined]
+        if not isinstance(many, ListSerializer):
+            raise NotExportable(f"get_serializer(many=True) gives a {type(many).__name__} and no ListSerializer")
         if method := overridden_rows(many, self.export_unchanged_by):
-            raise NotExportable(method)
+            raise _overridden(method)
         read = getattr(many.instance, "_result_cache", None)
         return many.instance if read is None else read
 

@@ -14,19 +14,21 @@ from upstream.streaming import ColumnError, ExportError
 from upstream.streaming.columns import unknown_column
 from upstream.streaming.sources.model_columns import field_named, is_sensitive, known_names, sensitive_names
 
-
-class FilterError(ColumnError):
-    """The database cannot take a value of a filter."""
-
-
 # What Django raises for a value or a lookup while it makes the statement. Overflows are ArithmeticErrors.
 REJECTED = (FieldError, ValidationError, ValueError, TypeError, ArithmeticError, NotSupportedError, RecursionError)
 REGEX_LOOKUPS = ("regex", "iregex")
+LONGEST_WORDS = 200
 MOST_REPEATS = 2
-# What repeats, the end of a group, and what only looks like them: escaped characters, sets, the start of (?:...).
+MOST_BRANCHES = 10
+# What repeats, branches or ends a group, and what only looks so: escaped characters, sets, the start of (?:...).
 REGEX_PARTS = re.compile(
-    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?|(?P<repeat>[*+?]|\{\d*,?\d*\})[?+]?|(?P<end>\))", re.DOTALL
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?|(?P<repeat>[*+?]|\{\d*,?\d*\})[?+]?|(?P<branch>\|)|(?P<end>\))",
+    re.DOTALL,
 )
+
+
+class FilterError(ColumnError):
+    """The database cannot take a value of a filter."""
 
 
 def parse_filter(model: type[Model], text: str, *, using: str | None = None) -> Q:
@@ -57,7 +59,7 @@ def condition(model: type[Model], name: str, text: str, *, called: str, using: s
     except REJECTED as error:
         raise ColumnError(f"{called}: {_words(error)}") from error
     if any(field.one_to_many or field.many_to_many for field in fields):
-        return Q(pk__in=QuerySet(model).filter(found).values("pk"))
+        return Q(pk__in=matching.values("pk"))
     return found
 
 
@@ -75,9 +77,11 @@ def check_ordering(model: type[Model], name: str) -> None:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(error.messages)
-    return "the value is out of range" if isinstance(error, ArithmeticError) else str(error)
+    """Return what an error says; errors of fields repeat the value, which may be long."""
+    if isinstance(error, ArithmeticError):
+        return "the value is out of range"
+    words = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+    return words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]}..."
 
 
 @contextmanager
@@ -92,20 +96,22 @@ def rejections(filtered: Any, unfiltered: Callable[[], Any]) -> Iterator[None]:
     except ExportError:
         raise
     except Exception as error:
-        if isinstance(filtered, QuerySet) and _fails(filtered) and _is_by_value(error, filtered.db, unfiltered):
-            words = str(error).partition("\n")[0]
+        if isinstance(filtered, QuerySet) and _fails(filtered) and _is_by_value(error, filtered, unfiltered()):
+            words = _words(error).partition("\n")[0]
             raise FilterError(f"the database cannot take a value of the filters: {words}") from error
         raise
 
 
-def _is_by_value(error: Exception, alias: str, unfiltered: Callable[[], Any]) -> bool:
-    """Whether the rows can be found without the filters.
+def _is_by_value(error: Exception, filtered: QuerySet[Any], unfiltered: Any) -> bool:
+    """Whether there are filters, and rows can be found without them.
 
     PostgreSQL finds nothing in a transaction that an error aborted; there the kind of the error decides.
     """
-    if connections[alias].in_atomic_block and isinstance(error, DataError):
+    if isinstance(unfiltered, QuerySet) and unfiltered.query.where == filtered.query.where:
+        return False
+    if connections[filtered.db].in_atomic_block and isinstance(error, DataError):
         return True
-    return not _fails(unfiltered())
+    return not _fails(unfiltered)
 
 
 def _fails(rows: Any) -> bool:
@@ -139,11 +145,13 @@ def _check_regex(pattern: str, vendor: str) -> None:
         raise ValueError(f"{pattern[:40]!r} is not a regular expression: {error}") from error
     parts = list(REGEX_PARTS.finditer(pattern))
     repeats = [part for part in parts if part["repeat"]]
+    branches = [part for part in parts if part["branch"]]
     ends = {part.end() for part in parts if part["end"]}
-    if len(repeats) > MOST_REPEATS or any(part.start() in ends for part in repeats):
+    repeats_group = any(part.start() in ends for part in repeats)
+    if repeats_group or len(repeats) > MOST_REPEATS or len(branches) > MOST_BRANCHES:
         raise ValueError(
-            f"{pattern[:40]!r} could take too long on SQLite; "
-            f"repeat no group, and a character at most {MOST_REPEATS} times"
+            f"{pattern[:40]!r} could take too long on SQLite; repeat no group, "
+            f"and use at most {MOST_REPEATS} repetitions and {MOST_BRANCHES} alternatives"
         )
 
 

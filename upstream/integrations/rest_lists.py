@@ -1,6 +1,6 @@
-"""What of a REST framework list is overridden, and may therefore show less than its queryset and serializer say.
+"""The overridden methods of a REST framework list, which may show less than its rows and its serializer say.
 
-An export reads the rows without the methods that list them. Needs the extra `upstream[drf]`.
+An export reads the rows without these methods. Needs the extra `upstream[drf]`.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,13 +14,12 @@ from upstream.integrations.stock import overridden
 from upstream.streaming._optional import optional
 
 BrowsableAPIRenderer: Any = optional("rest_framework.renderers", "drf").BrowsableAPIRenderer
-ListSerializer: Any = optional("rest_framework.serializers", "drf").ListSerializer
 
 # Where a view's methods are defined that only call the next: our mixin's, and what describes a schema.
 PASSING = ("upstream.integrations.drf", "drf_spectacular.drainage")
 NAMES = frozenset(
     {"list", "get", "paginate_queryset", "get_paginated_response", "finalize_response", "page", "_get_page"}
-    | {"render", "get_serializer", "to_representation", "data", "__iter__", "_fetch_all"}
+    | {"render", "to_representation", "data", "__iter__", "_fetch_all"}
 )
 
 
@@ -37,14 +36,12 @@ def overridden_method(view: Any, renderers: Iterable[Any], unchanged: Collection
 
 def overridden_rows(many: Any, unchanged: Collection[str]) -> str | None:
     """Return the first method of a list serializer, or of its queryset, that may change rows; else None."""
-    if not isinstance(many, ListSerializer):
-        return f"{type(many).__name__}.many_init()"
     if "_data" in vars(many) and "data" not in unchanged:
         return f"{type(many).__name__}.data"
     found = _first(many, ("to_representation", "data"), unchanged)
     if found or not isinstance(many.instance, QuerySet):
         return found
-    return _first(many.instance, ("__iter__", "_fetch_all"), unchanged, "django")
+    return _first(many.instance, ("__iter__", "_fetch_all"), unchanged, "django.db")
 
 
 def _first(
@@ -62,7 +59,7 @@ def _paginating(view: Any, unchanged: Collection[str]) -> str | None:
     if found := _first(paginator, ["paginate_queryset"], unchanged):
         return found
     pages = getattr(paginator, "django_paginator_class", None)
-    if pages and (found := _first(pages, ("page", "_get_page"), unchanged, "django")):
+    if pages and (found := _first(pages, ("page", "_get_page"), unchanged, "django.core.paginator")):
         return found
     found = _first(view, ["get_paginated_response"], unchanged)
     found = found or _first(paginator, ["get_paginated_response"], unchanged)
@@ -92,8 +89,8 @@ LOOKING = (
         "__getitem__",
         "__setitem__",
         "__delitem__",
-        "__add__",
         "__eq__",
+        "__add__",
     ),
     *("append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"),
 )
@@ -111,7 +108,8 @@ def _keeps_rows(view: Any) -> bool:
     tried.request._request.GET = QueryDict()  # noqa: SLF001
     tried._paginator = copy(view.paginator)  # noqa: SLF001
     try:
-        if tried.paginate_queryset(view.get_queryset().none()) is None:
+        listed = view.get_queryset()
+        if tried.paginate_queryset(listed.none() if isinstance(listed, QuerySet) else []) is None:
             return True
         return any(found is rows for found in _values(tried.get_paginated_response(rows).data))
     except Exception:  # noqa: BLE001 (whatever it is, nothing is proven)

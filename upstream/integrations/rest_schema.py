@@ -75,13 +75,13 @@ def _describe(content: dict[str, Any], files: Collection[str], *, is_file: bool)
 
 
 def _leave_out(operation: dict[str, Any], names: frozenset[str]) -> None:
-    """Take the names of formats out of the parameters of an operation, and a parameter that has no choice left."""
+    """Take the names of formats out of the parameters of an operation, and a parameter that leaves no choice."""
     parameters = []
     for parameter in operation.get("parameters", []):
         choices = parameter.get("schema", {}).get("enum", [])
         if names.isdisjoint(choices):
             parameters.append(parameter)
-        elif left := [one for one in choices if one not in names]:
+        elif len(left := [one for one in choices if one not in names]) > 1:
             parameters.append({**parameter, "schema": {**parameter["schema"], "enum": left}})
     if "parameters" in operation:
-        operation["parameters"] = [one for one in parameters if len(one.get("schema", {}).get("enum", "ab")) > 1]
+        operation["parameters"] = parameters

@@ -43,7 +43,7 @@ def columns_of(serializer: Any, queryset: Any, names: Sequence[str], *, check: b
         isinstance(serializer, serializers.ModelSerializer)
         and isinstance(queryset, QuerySet)
         and gives_instances(queryset)
-        and not overridden(queryset, ITERATING, "django")
+        and not overridden(queryset, ITERATING, "django.db")
     )
     fields = chosen("field", names, {field.field_name: field for field in _readable(serializer)})
     return [

@@ -31,7 +31,7 @@ def changed_methods(one: Any) -> list[str]:
 
 def gives_what_is_stored(model: type[Model], name: str) -> bool:
     """Whether instances have under this name, of a field or `pk`, what the database has for it."""
-    if overridden(model, READING, "django") or post_init.has_listeners(model) or pre_init.has_listeners(model):
+    if overridden(model, READING, "django.db") or post_init.has_listeners(model) or pre_init.has_listeners(model):
         return False
     found = getattr_static(model, name, None)
     return found is vars(Model)["pk"] or type(found).__module__.startswith("django.db.models.")
