@@ -26,7 +26,7 @@ class LimitError(ExportError, ValueError):
 
 
 class StreamOverError(ExportError, ValueError):
-    """A target is given a stream that has ended, failed or been closed; as for a closed file, it is a ValueError."""
+    """A target got a stream that has ended, failed or been closed; as for a closed file, it is a ValueError."""
 
 
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:

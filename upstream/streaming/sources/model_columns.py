@@ -9,8 +9,8 @@ from types import FunctionType
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
-from django.db.models import FileField, JSONField, Model
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ObjectDoesNotExist
+from django.db.models import BinaryField, CharField, FileField, JSONField, Model, TextField, UUIDField
 from django.db.models.fields.related_descriptors import ReverseManyToOneDescriptor
 from django.db.models.manager import ManagerDescriptor
 from django.db.models.query_utils import DeferredAttribute
@@ -228,13 +228,55 @@ def default_names(model: type[Model], loaded: Collection[str] | None = None) -> 
     return [
         field.attname
         for field in model._meta.concrete_fields
-        if not is_sensitive(field.name, field.attname) and (loaded is None or field.attname in loaded)
+        if not is_sensitive(field) and (loaded is None or field.attname in loaded)
     ]
 
 
-def is_sensitive(*names: str) -> bool:
-    """Return whether a field with one of these names is left out unless a column names it.
+def is_sensitive(field: Any) -> bool:
+    """Return whether a field is left out unless a column names it, and refused as a filter and as an ordering.
 
-    Sensitive names are `password`, and those in the setting UPSTREAM_SENSITIVE_FIELDS.
+    The setting UPSTREAM_SENSITIVE_FIELDS names such fields, by `name` or `attname`. So do SECRETS: a text called
+    `token`, `api_token` or `token_hash` is one. `key` and `digest` are secrets in models of OWNERS, such as
+    authtoken's Token. A relation or a composite key is as sensitive as the fields whose values it holds.
     """
-    return not {"password", *getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())}.isdisjoint(names)
+    if not {field.name, getattr(field, "attname", field.name)}.isdisjoint(sensitive_names()):
+        return True
+    if field.is_relation:
+        return bool(field.concrete) and any(map(is_sensitive, field.foreign_related_fields))
+    parts = getattr(field, "fields", None)
+    return any(map(is_sensitive, parts)) if parts else _is_secret(field)
+
+
+def sensitive_names() -> Collection[str]:
+    """Return the names in the setting UPSTREAM_SENSITIVE_FIELDS.
+
+    A string, which the system checks report, counts as the names in it: that shows less than its letters would.
+    """
+    names = getattr(settings, SENSITIVE_FIELDS, ())
+    if isinstance(names, str):
+        return names.replace(",", " ").split()
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ImproperlyConfigured(f"{SENSITIVE_FIELDS} is a list of field names, not {names!r}")
+    return names
+
+
+def _is_secret(field: Any) -> bool:
+    if not isinstance(field, TEXTS) or field.choices:
+        return False
+    name = field.name.lower().removesuffix("_hash").removesuffix("_digest")
+    if any(name == secret or name.endswith(f"_{secret}") for secret in SECRETS):
+        return True
+    return name in ("key", "digest") and field.model.__name__.endswith(OWNERS)
+
+
+SENSITIVE_FIELDS = "UPSTREAM_SENSITIVE_FIELDS"
+# The fields that can hold a secret: a number or a moment called "token" is about one.
+TEXTS = (CharField, TextField, BinaryField, JSONField, UUIDField)
+# The names of fields that hold secrets, alone or as the last words of a longer name.
+SECRETS = (
+    *("password", "passwd", "passphrase", "secret", "token", "otp", "hashed_key"),
+    *("access_key", "api_key", "apikey", "auth_key", "encryption_key", "private_key", "secret_key"),
+    *("session_key", "session_data"),
+)
+# How the names of models end whose `key` opens something: those of tokens, API keys and second factors.
+OWNERS = ("Token", "Key", "Device")
