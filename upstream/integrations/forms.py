@@ -38,6 +38,12 @@ class ExportForm(forms.Form):
         if always_data := [str(one.label) for one in offered if one.for_people is None]:
             self.fields["profile"].help_text = _("Always data: %(formats)s") % {"formats": "; ".join(always_data)}
 
+    @property
+    def has_columns(self) -> bool:
+        """Whether there is a column to choose."""
+        columns: Any = self.fields["columns"]
+        return bool(columns.choices)
+
     def _choose(self, name: str, choices: list[tuple[str, Any]], initial: Any) -> None:
         field: Any = self.fields[name]
         field.choices, field.initial = choices, initial
