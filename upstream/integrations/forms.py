@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from upstream.integrations.formats import Format
 
 PROFILE_CHOICES = (
-    ("excel", _("Spreadsheet: labels as headers, and no text that runs as a formula")),
+    ("excel", _("Spreadsheet: labels, words and times as in the list, and no text that runs as a formula")),
     ("data", _("Data: field names as headers, and every value unchanged")),
 )
 
