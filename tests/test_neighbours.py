@@ -196,6 +196,7 @@ def test_a_sortable_list_has_its_handles_and_our_button(root, first):
 
 def test_a_polymorphic_parent_has_our_button(root):
     theirs = pytest.importorskip("polymorphic.admin").PolymorphicParentModelAdmin
-    with installed("polymorphic"), registered(ExportAdminMixin, theirs, base_model=Group, child_models=(Group,)):
+    theirs_alone = {"base_model": Group, "child_models": (Group,), "polymorphic_list": True}
+    with installed("polymorphic"), registered(ExportAdminMixin, theirs, **theirs_alone):
         content = root.get("/probe/auth/group/").content.decode()
         assert 'href="/probe/auth/group/export/' in content
