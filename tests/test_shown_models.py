@@ -4,9 +4,12 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
 from django.db.models import Count, Exists, F, FilteredRelation, OuterRef, Q, Subquery, Value, Window
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Concat, Rank, Upper
+from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 
 from tests.asking import create_user
@@ -240,3 +243,22 @@ def test_values_that_a_model_changes_when_it_is_loaded_are_those_of_the_list(cli
     assert b"4111111111111111" not in found
     assert b'"{""day"":5}"' in found
     assert f"Dear {stored}".encode() in found
+
+
+@pytest.mark.parametrize("display", [["subject"], ["subject", "author"], ["author", "cover"], ["pages"]])
+def test_rows_shown_as_text_are_fetched_together_whatever_the_list_shows(client, book, monkeypatch, display):
+    monkeypatch.setattr(BookAdmin, "list_display", display)
+    monkeypatch.setattr(BookAdmin, "export_columns", None)
+    client.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
+
+    def queries():
+        ContentType.objects.clear_cache()
+        with CaptureQueriesContext(connection) as captured:
+            assert export(client, Book, *display).getvalue()
+        return len(captured)
+
+    before = queries()
+    for number in range(20):
+        author = Author.objects.create(name=f"{number}", email=f"{number}@example.com")
+        Cover.objects.create(book=Book.objects.create(title="x", author=author, subject=author), colour="red")
+    assert queries() == before

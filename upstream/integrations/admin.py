@@ -264,7 +264,10 @@ def _with_relations(queryset: QuerySet[Any], names: Sequence[str]) -> QuerySet[A
     """Return the queryset with these relations fetched along with its rows."""
     if follows_all_relations(queryset.query):  # but nullable ones
         return queryset.prefetch_related(*names)
-    return queryset.select_related(*names) if names else queryset
+    fields = {name: queryset.model._meta.get_field(name.partition("__")[0]) for name in names}
+    generic = [name for name in names if fields[name].related_model is None]  # to rows of any model: no join
+    joined = [name for name in names if name not in generic]
+    return (queryset.select_related(*joined) if joined else queryset).prefetch_related(*generic)
 
 
 checks.register(partial(check_model_admins, ExportAdminMixin), "exports", checks.Tags.admin)

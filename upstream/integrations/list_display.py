@@ -101,10 +101,10 @@ class ListReader:
         read = replace(found, field=None).reader()
         value = column.value
         own = Column(read if value is None else lambda row: value(read(row)), column.header)
-        return ListColumn(name, label, own, models, "__".join(found.relations) or None)
+        return ListColumn(name, label, own, models, found.query_path or None)
 
     def _as_shown(self, column: Column, *, is_text: bool) -> Column:
-        """Return a column that is read by name with what is written; `is_text` takes the tags of a property's."""
+        """Return a column with its values as the profile has them; with `is_text`, HTML of a property is text."""
         found = self._find(column)
         if found is None:
             return column

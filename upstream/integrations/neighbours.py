@@ -16,9 +16,8 @@ LIST_TEMPLATE = "upstream_integrations/admin/change_list.html"
 def with_button(page: Any, request: HttpRequest) -> Any:
     """Return the changelist's page on a template that adds the export button to the page's own template.
 
-    That is known only here: `change_list_template` may be a string, a list, a property or a method, and other
-    mixins set it too.
-    Pages of actions, and pages that were rendered already, stay as they are.
+    That template is known only now: `change_list_template` may be a string, a list, a property or a method, and
+    other mixins set it too. Pages of actions, and pages that were rendered already, stay as they are.
     """
     if isinstance(page, TemplateResponse) and not page.is_rendered and "cl" in (page.context_data or {}):
         page.context_data["upstream_list_template"] = _template(page.template_name, request)  # type: ignore[index]
@@ -27,9 +26,9 @@ def with_button(page: Any, request: HttpRequest) -> Any:
 
 
 def own_formats(model_admin: Any, ours: type) -> Iterable[str | Format]:
-    """Return the `export_formats` of a model admin, past those that another library means by that name.
+    """Return the `export_formats` of a model admin, without those of another library, which have the same name.
 
-    A class that descends from `ours` means ours, and so do names and Formats anywhere.
+    Ours are those of a class that descends from `ours`, and names and Formats in any class.
     """
     if "export_formats" in vars(model_admin):
         return vars(model_admin)["export_formats"]  # type: ignore[no-any-return]
@@ -37,7 +36,7 @@ def own_formats(model_admin: Any, ours: type) -> Iterable[str | Format]:
         if "export_formats" in vars(kind):
             found = vars(kind)["export_formats"]
             value = found.__get__(model_admin, type(model_admin)) if hasattr(found, "__get__") else found
-            if issubclass(kind, ours) or all(isinstance(one, str | Format) for one in value):
+            if issubclass(kind, ours) or all(isinstance(one, str | Format) for one in value or [None]):
                 return value  # type: ignore[no-any-return]
     raise AssertionError(model_admin)
 
