@@ -155,7 +155,7 @@ class TestFacts:
         ],
     )
     def test_of_what_values_select(self, rows, names):
-        found = orm.selected_names(rows.query)
+        found = orm.selected_names(rows)
         assert sorted(found) == sorted(names)
         if rows._iterable_class is ValuesListIterable and not rows.query.extra_select:
             assert found == names or not orm.chooses_names(rows.query)
@@ -171,10 +171,16 @@ class TestFacts:
     @pytest.mark.parametrize(
         ("rows", "names"),
         [
-            (Parent.objects.all(), None),
-            (Parent.objects.only("name"), {"id", "name"}),
-            (Parent.objects.defer("name"), {"id", "details"}),
-            (Everything.objects.only("parent"), {"id", "parent_id"}),
+            (Parent.objects.all(), ["id", "name", "details"]),
+            (Parent.objects.only("name"), ["id", "name"]),
+            (Parent.objects.only(), ["id", "name", "details"]),
+            (Parent.objects.defer("name"), ["id", "details"]),
+            (Parent.objects.defer("name").only("name"), ["id", "name", "details"]),
+            (Everything.objects.only("parent"), ["id", "parent_id"]),
+            (
+                Everything.objects.select_related("parent").only("char", "parent__name"),
+                ["id", "char", "parent_id"],
+            ),
         ],
     )
     def test_of_loaded_names(self, rows, names):
