@@ -44,6 +44,11 @@ with isolate_apps("tests.fieldtypes"):
         def shout(self):
             return self.name.upper()
 
+    class Writer(Author):
+        class Meta:
+            app_label = "fieldtypes"
+            proxy = True
+
     class Book(models.Model):
         title = models.CharField(max_length=20)
         pages = models.IntegerField()
@@ -297,6 +302,15 @@ class Bending(models.QuerySet):
         return clone
 
 
+class Replacing(models.QuerySet):
+    """Gives other objects than it fetches, as packages that record history do."""
+
+    def _fetch_all(self):
+        super()._fetch_all()
+        for author in self._result_cache:
+            author.__class__ = Writer
+
+
 def of_class(queryset, iterable):
     clone = queryset.all()
     clone._iterable_class = iterable
@@ -334,6 +348,14 @@ class TestIterables:
         authors = Author.objects.using(alias).order_by("id")
         assert plan(of_class(authors, Passing), ["name"]).lane != "python"
         assert cells(of_class(authors, Louder), ["name"])[1:] == [["zoe!"], ["ann!"], ["bob!"]]
+
+    def test_records_that_a_loop_puts_in_place_of_those_fetched(self, alias):
+        authors = Replacing(Author, using=alias).order_by("id").prefetch_related("books")
+        kind = Column(lambda author: f"{type(author).__name__}{len(author.books.all())}", header="kind")
+        expected = [["1", "zoe", "Writer1"], ["2", "ann", "Writer2"], ["3", "bob", "Writer1"]]
+        assert cells(authors, ["id", "name", kind], chunk_size=2)[1:] == expected
+        assert cells(authors)[:2] == [["id", "name"], ["1", "zoe"]]
+        assert cells(authors.filter(id=0)) == [["id", "name"]]
 
     def test_a_count_beside_a_composite_key(self, alias):
         orders = Order.objects.using(alias).order_by("number").values("pk").annotate(n=Count("status"))

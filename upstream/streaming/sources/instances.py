@@ -1,13 +1,13 @@
 """Querysets read as the records that Django makes: instances, dicts, tuples or single values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from django.db import connections
 
-from upstream.streaming.batches import BatchLimits, Fetched, batched
+from upstream.streaming.batches import BatchLimits, Fetch, Fetched, batched
 from upstream.streaming.columns import Column, OutputColumn, as_columns
 from upstream.streaming.databases.protocol import Cursor, Database
 from upstream.streaming.errors import ColumnError, SourceError
@@ -24,7 +24,6 @@ from upstream.streaming.sources.model_columns import (
 from upstream.streaming.sources.orm import (
     delegated_sql,
     delegating,
-    gives_single_values,
     prefetches,
     raw_names,
 )
@@ -94,25 +93,27 @@ class RawSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValuesSource:
-    """A values() queryset of an iterable class that is not Django's: its rows are known only once it runs.
+class OwnRecordsSource:
+    """A queryset whose class makes records of its own: what they hold is known only once it runs.
 
-    `names` are those of its rows, unless they are dicts or named tuples.
+    `convert` makes them of a batch of those that are iterated. `names` are the columns if there are none.
     """
 
     queryset: Any
     database: Database
     requested: tuple[Column, ...] | None
     names: Sequence[str]
+    convert: Callable[[list[Any]], list[Any]]
+    several: bool
     keyset: Keyset | None
     columns: None = None
-    reason: str = "the queryset makes its rows in a way of its own"
+    reason: str = "the queryset's class makes records of its own"
     selection: None = None
     gives_raw: bool = False
 
     @property
     def databases(self) -> Mapping[str, bool]:
-        return {self.queryset.db: False}
+        return {self.queryset.db: self.several}
 
     @property
     def sql(self) -> str:
@@ -122,34 +123,36 @@ class ValuesSource:
     def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
         largest = self.database.fetch_rows or limits.rows
         with closing(_fetch(self.queryset, self.database, self.keyset, limits)) as fetch:
-            first = fetch(1)
+
+            def fetch_converted(rows: int) -> Fetched[Any]:
+                fetched = fetch(rows)
+                return Fetched(self.convert(fetched.records), fetched.weight, fetched.seconds)
+
+            first = fetch_converted(1)
             if not first.records:
-                names = self.requested or as_columns(self.names)
-                yield OpenSource(tuple(column.output() for column in names), batched(fetch, limits, largest))
+                columns = self.requested or as_columns(self.names)
+                yield OpenSource(tuple(column.output() for column in columns), batched(fetch, limits, largest))
                 return
-            layout = RecordSource((), self.requested, False, False).layout(self._named(first.records[0]))
+            layout = RecordSource((), self.requested, False, False).layout(first.records[0])
             waiting = [first]
-
-            def fetch_named(rows: int) -> Fetched[Any]:
-                fetched = waiting.pop() if waiting else fetch(rows)
-                records = [self._named(record) for record in fetched.records]
-                return Fetched(records, fetched.weight, fetched.seconds)
-
-            with closing(batches_of_rows(fetch_named, largest, layout.read, (), limits)) as batches:
+            again: Fetch[Any] = lambda rows: waiting.pop() if waiting else fetch_converted(rows)  # noqa: E731
+            with closing(batches_of_rows(again, largest, layout.read, layout.prefetch, limits)) as batches:
                 yield OpenSource(layout.columns, batches)
 
-    def _named(self, record: Any) -> Mapping[str, Any]:
-        if isinstance(record, Mapping):
-            return record
-        if hasattr(record, "_asdict"):
-            return cast("Mapping[str, Any]", record._asdict())  # noqa: SLF001 (public in spite of its name)
-        values = (record,) if gives_single_values(self.queryset) else record
-        if len(values) != len(self.names):
-            raise SourceError(
-                f"the queryset yields rows of {len(values)} values for the names {', '.join(self.names)}: "
-                "use values(), whose rows have names"
-            )
-        return dict(zip(self.names, values, strict=True))
+
+def named(names: Sequence[str], records: list[Any], *, single: bool) -> list[Any]:
+    """Return rows of a values() queryset as mappings; tuples, or `single` values, have `names` in order."""
+    if not records or isinstance(records[0], Mapping):
+        return records
+    if hasattr(records[0], "_asdict"):
+        return [record._asdict() for record in records]  # noqa: SLF001 (public in spite of its name)
+    rows = [(record,) for record in records] if single else records
+    if len(rows[0]) != len(names):
+        raise SourceError(
+            f"the queryset yields rows of {len(rows[0])} values for the names {', '.join(names)}: "
+            "use values(), whose rows have names"
+        )
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _fetch(queryset: Any, database: Database, keyset: Keyset | None, limits: BatchLimits) -> IteratorFetch:

@@ -64,6 +64,19 @@ def gives_single_values(queryset: Any) -> bool:
     return issubclass(queryset._iterable_class, FlatValuesListIterable)
 
 
+def replaces_fetched(queryset: Any) -> bool:
+    """Return whether a loop over a queryset yields others than `iterator()`: its class overrides `_fetch_all`."""
+    return type(queryset)._fetch_all is not QuerySet._fetch_all
+
+
+def replaced(queryset: Any, records: list[Any]) -> list[Any]:
+    """Return what the queryset's class makes of fetched records; it also runs its prefetches."""
+    clone = queryset._chain()
+    clone._result_cache = records
+    clone._fetch_all()
+    return list(clone._result_cache)
+
+
 def own_query(query: Any) -> Any:
     """Return a copy of a query that compiling may change; Django's clones share what values() selects."""
     clone = query.clone()

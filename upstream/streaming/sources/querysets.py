@@ -1,7 +1,8 @@
 """Choose how a queryset is read, so that no row needs a query of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -13,7 +14,7 @@ from upstream.streaming.columns import Column, Reader, as_columns, unknown_colum
 from upstream.streaming.databases import database_of
 from upstream.streaming.errors import ColumnError, SourceError
 from upstream.streaming.sources.fetches import ReadRows
-from upstream.streaming.sources.instances import InstanceSource, RawSource, ValuesSource
+from upstream.streaming.sources.instances import InstanceSource, OwnRecordsSource, RawSource, named
 from upstream.streaming.sources.keyset import Keyset, keyset_of
 from upstream.streaming.sources.model_columns import (
     ModelColumn,
@@ -46,6 +47,8 @@ from upstream.streaming.sources.orm import (
     prefetches,
     prepared_relations,
     query_features,
+    replaced,
+    replaces_fetched,
     selected_names,
     selecting,
     without_peers,
@@ -94,6 +97,8 @@ class QuerySetReader:
         return self._of_model(queryset, columns)
 
     def _of_model(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
+        if replaces_fetched(queryset):
+            return self._replaced(queryset, columns)
         annotated = annotations(queryset.query)
         if columns is None:
             columns = as_columns([*default_names(queryset.model, loaded_names(queryset)), *annotated])
@@ -109,7 +114,7 @@ class QuerySetReader:
         """Read the selection as it is: other names in it would change what ORDER BY and DISTINCT refer to."""
         names = selected_names(queryset)
         if not gives_selected_values(queryset):
-            return self._iterated(queryset, columns, names)
+            return self._iterated(queryset, columns)
         if columns is None:
             chosen = chooses_names(queryset.query)
             columns = as_columns(names if chosen else _not_sensitive(names, queryset.model))
@@ -161,13 +166,38 @@ class QuerySetReader:
             keyset=self._keyset(queryset),
         )
 
-    def _iterated(self, queryset: Any, columns: tuple[Column, ...] | None, names: Sequence[str]) -> Source:
-        queryset = without_prefetches(queryset)
-        return ValuesSource(
+    def _iterated(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
+        """Read the rows that an iterable class of the queryset's own makes of values() or values_list()."""
+        names = names_of_rows(queryset, selected_names(queryset))
+        shown = _not_sensitive(names, queryset.model)
+        if columns is None and shown != names:
+            columns = as_columns(shown)
+        convert = partial(named, names, single=gives_single_values(queryset))
+        return self._own_records(without_prefetches(queryset), columns, names, convert, several=False)
+
+    def _replaced(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
+        """Read the records that the queryset's class puts in place of the instances it fetches."""
+        names = default_names(queryset.model, loaded_names(queryset))
+        convert = partial(replaced, queryset)
+        several = bool(prefetches(queryset))
+        return self._own_records(without_prefetches(queryset), columns, names, convert, several=several)
+
+    def _own_records(
+        self,
+        queryset: Any,
+        columns: tuple[Column, ...] | None,
+        names: Sequence[str],
+        convert: Callable[[list[Any]], list[Any]],
+        *,
+        several: bool,
+    ) -> Source:
+        return OwnRecordsSource(
             queryset=delegating(queryset),
             database=database_of(connections[queryset.db]),
             requested=columns,
-            names=names_of_rows(queryset, names),
+            names=names,
+            convert=convert,
+            several=several,
             keyset=self._keyset(queryset),
         )
 
