@@ -21,12 +21,7 @@ from upstream.streaming.sources.model_columns import (
     relations,
     row_reader,
 )
-from upstream.streaming.sources.orm import (
-    delegated_sql,
-    delegating,
-    prefetches,
-    raw_names,
-)
+from upstream.streaming.sources.orm import delegated_sql, delegating, prefetches, raw_names
 from upstream.streaming.sources.protocol import OpenSource
 from upstream.streaming.sources.records import RecordSource
 

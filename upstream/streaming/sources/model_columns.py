@@ -52,7 +52,7 @@ class ModelColumn:
 
     @property
     def selectable(self) -> bool:
-        """Whether `values_list` can select it."""
+        """Whether a query can select its value."""
         return (self.field is not None or self.annotated) and not self.overridden
 
     @property
