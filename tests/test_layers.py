@@ -169,9 +169,9 @@ def modules_of(run):
     [["id", "name"], ["id", Column("name", value=str.upper)], ["id", Column(lambda row: row.name, header="name")]],
     ids=["fields", "a function", "computed"],
 )
-def test_a_row_passes_few_modules_once_its_way_is_planned(database, encoder, columns):
-    Customer.objects.using(database).bulk_create(Customer(name=name) for name in "abc")
-    rows = Customer.objects.using(database).order_by("pk")
+def test_a_row_passes_few_modules_once_its_way_is_planned(transactional_database, encoder, columns):
+    Customer.objects.using(transactional_database).bulk_create(Customer(name=name) for name in "abc")
+    rows = Customer.objects.using(transactional_database).order_by("pk")
     b"".join(stream(rows, columns, encoder))  # what happens once in a process is no row's way
     chunks = stream(rows, columns, encoder)
     passed = modules_of(lambda: b"".join(chunks))

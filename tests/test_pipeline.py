@@ -30,7 +30,9 @@ from upstream.streaming import (
     SourceError,
     plan,
     stream,
+    to_buffer,
 )
+from upstream.streaming.databases.sharing import guard_of
 from upstream.streaming.encoders.protocol import capabilities_of
 
 ENCODERS = [
@@ -187,6 +189,8 @@ class TestChunks:
         chunks = stream([{"n": 1}])
         assert b"".join(chunks) == b"n\r\n1\r\n"
         assert list(chunks) == []
+        with pytest.raises(ExportError, match=r"call stream\(\) again"):
+            to_buffer(chunks)
 
 
 @contextmanager
@@ -210,7 +214,7 @@ def is_held(alias, watching):
                 "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id NOT IN (%s, %s)",
                 known,
             )
-            return cursor.fetchone() != (0,) or not connections[alias].connection.get_autocommit()
+            return cursor.fetchone() != (0,) or bool(guard_of(connections[alias]).readers)
         if watching.vendor == "postgresql":
             pid = connections[alias].connection.info.backend_pid
             cursor.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid])

@@ -210,6 +210,7 @@ def test_demo_application_serves_its_page_and_every_link_on_it(kind, demo):
         bodies = {suffix: get(port, url) for url, suffix in links}
     assert {suffix: status for suffix, (status, _, _) in bodies.items()} == {
         "csv": 200,
+        "tsv": 200,
         "json": 200,
         "ndjson": 200,
     }

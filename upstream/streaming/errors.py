@@ -25,6 +25,10 @@ class LimitError(ExportError, ValueError):
     """The export exceeded `max_rows` or `max_bytes`."""
 
 
+class StreamOverError(ExportError, ValueError):
+    """A target got a stream that has ended, failed or been closed; as for a closed file, it is a ValueError."""
+
+
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
     """Return the TextError for the character of `text` at which `error` was raised."""
     return unencodable(where, text, error.start, "UTF-8")

@@ -6,15 +6,23 @@ source --> batches of rows --> encoder --> compressor --> target
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from time import monotonic
 from typing import Any, Self, TypeVar
 
+from django.conf import settings
 from django.db import DatabaseError
+from django.utils.timezone import activate as activate_zone
+from django.utils.timezone import get_current_timezone
+from django.utils.translation import activate as activate_language
+from django.utils.translation import get_language
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import ends_with_caller
+from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.errors import LimitError
@@ -32,8 +40,9 @@ PROGRESS_SECONDS = 0.25
 class ByteStream(Iterator[bytes]):
     """The chunks of one export, produced on demand and readable once.
 
-    `close()` releases the cursor and the transaction at once; so do the last chunk, an error, and leaving a `with`
-    block. Nothing is acquired before the first chunk is requested.
+    It runs in the context of the call to `stream`: language, time zone and context variables. Nothing is acquired
+    before the first chunk is requested. `close()` releases the cursor and the transaction at once; so do the last
+    chunk, an error, and leaving a `with` block. Targets refuse a stream that is over with StreamOverError.
     """
 
     def __init__(self, plan: Plan, compression: Compression | None, tally: "Tally") -> None:
@@ -41,6 +50,9 @@ class ByteStream(Iterator[bytes]):
         self.compression = compression
         self._tally = tally
         self._chunks = _run(plan, compression, tally)
+        self._call = _Call()
+        self.is_over = False
+        """Whether it has ended, failed or been closed."""
 
     @property
     def content_type(self) -> str:
@@ -68,7 +80,12 @@ class ByteStream(Iterator[bytes]):
         return any(map(ends_with_caller, self.plan.databases))
 
     def __next__(self) -> bytes:
-        return next(self._chunks)
+        try:
+            chunk: bytes = self._call.run(next, self._chunks)
+        except BaseException:
+            self.is_over = True
+            raise
+        return chunk
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +94,32 @@ class ByteStream(Iterator[bytes]):
         self.close()
 
     def close(self) -> None:
-        self._chunks.close()
+        self.is_over = True
+        self._call.run(self._chunks.close)
+
+
+class _Call:
+    """The context of a call, to the last row: context variables, and Django's language and time zone."""
+
+    def __init__(self) -> None:
+        self._context = copy_context()
+        self._context.run(is_exporting.set, True)
+        self._thread = get_ident()
+        self._language = get_language() if settings.configured else None
+        self._zone = get_current_timezone() if settings.configured else None
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self._thread != get_ident():
+            self._thread = get_ident()
+            self._context.run(self._activate)
+        return self._context.run(function, *arguments)
+
+    def _activate(self) -> None:
+        """Activate language and time zone in another thread, where Django does not see those of the first."""
+        if self._zone:
+            activate_zone(self._zone)
+        if self._language:
+            activate_language(self._language)
 
 
 def stream(
@@ -102,12 +144,12 @@ def stream(
     queryset's selection, or the keys of the first record. Rows keep the order of the source.
 
     A queryset is read by one statement; outside the caller's transactions, its prefetches and the querysets of a
-    mapping see the same state of the database. On PostgreSQL the connection stays in a read-only transaction from
-    the first chunk to the last, unless the caller has one open: writes through it between chunks fail. MySQL and
-    MariaDB read on a separate connection. If there are several statements, they use a read-only transaction like
-    PostgreSQL's; in it, as in the caller's transaction, rows are spooled to disk first. With `windows`, many short
-    statements each read the next rows after the last key: nothing stays open between them, and each sees the
-    current data.
+    mapping see the same state of the database. PostgreSQL reads in a read-only transaction, unless the caller has
+    one open; MySQL and MariaDB on a separate connection, or several statements in a transaction like PostgreSQL's,
+    in which rows are spooled to disk first. Whatever else uses the connection between two chunks runs at once and
+    is committed: before it, the remaining rows are spooled to disk and the transaction ends. With `windows`, many
+    short statements each read the next rows after the last key: nothing stays open between them, and each sees
+    the current data.
 
     `timeout` limits the export's duration in seconds, including its reader's pauses; then DeadlineError is raised.
     LimitError is raised before the batch that exceeds `max_rows`, or the chunk that exceeds `max_bytes`.
@@ -147,8 +189,10 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
     try:
         with closing(tally.counting_bytes(compressed(encoded, compression) if compression else encoded)) as chunks:
             yield from chunks
-    except DatabaseError:
+    except DatabaseError as error:
         limits.seconds_left()  # the database may have cancelled a slow statement: then raise DeadlineError
+        if "timeout" in str(error):
+            error.add_note("if the client reads slowly, use stream(windows=True) or to_response(spool=True)")
         raise
 
 

@@ -1,7 +1,7 @@
 """Spools unread rows to disk when their connection is needed elsewhere."""
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import Any
@@ -64,40 +64,3 @@ class SpooledCursor:
 def _fetched(cursor: Cursor, rows: int) -> Fetched[Any]:
     records = cursor.fetchmany(rows)
     return Fetched(list(records), weigh(records), seconds=0)
-
-
-class Guard:
-    """Calls `before_statement` before every other statement on a connection, until `end()`.
-
-    Statements for which `is_harmless` is true are ignored. With `commits`, a commit counts as a statement too;
-    Django has no wrappers for it. Statements that bypass Django's cursors are not seen.
-    """
-
-    def __init__(
-        self,
-        connection: Any,
-        before_statement: Callable[[], None],
-        is_harmless: Callable[[str], bool] = lambda _: False,
-        *,
-        commits: bool = False,
-    ) -> None:
-        self.connection, self.before_statement, self.is_harmless = connection, before_statement, is_harmless
-        connection.execute_wrappers.append(self)
-        if commits:
-            connection.commit = self._commit
-
-    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if not self.is_harmless(str(sql)):
-            self.before_statement()
-        return execute(sql, params, many, context)
-
-    def _commit(self) -> None:
-        self.before_statement()
-        type(self.connection).commit(self.connection)
-
-    def end(self) -> None:
-        """Remove the guard; may be called repeatedly."""
-        with suppress(ValueError):
-            self.connection.execute_wrappers.remove(self)
-        if vars(self.connection).get("commit") == self._commit:
-            del self.connection.commit

@@ -1,7 +1,7 @@
 """SQLite: a cursor that reads one state of the database despite concurrent writes."""
 
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from decimal import Decimal
 from functools import partial
 from importlib import import_module
@@ -21,8 +21,8 @@ from upstream.streaming.databases.loaders import (
     load_hexadecimal_uuids,
     load_utc_datetimes,
 )
-from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
-from upstream.streaming.databases.spool import Guard, SpooledCursor
+from upstream.streaming.databases.protocol import Database, OpenCursor, Reading
+from upstream.streaming.databases.sharing import YieldingCursor, guard_of
 
 # Instructions of SQLite's virtual machine between two checks of the clock: about a millisecond.
 STEPS_BETWEEN_CLOCKS = 100_000
@@ -108,7 +108,7 @@ class SQLite(Database):
         return True
 
 
-class IsolatedCursor:
+class IsolatedCursor(YieldingCursor):
     """A cursor that other statements on its connection cannot disturb.
 
     Writes on the same connection may show up in an open cursor, repeat rows or skip them
@@ -123,51 +123,53 @@ class IsolatedCursor:
         if seconds is not None:
             end = monotonic() + seconds
             self._raw.set_progress_handler(lambda: monotonic() > end, STEPS_BETWEEN_CLOCKS)
-        self._rows: Cursor = cursor
         try:
             cursor.execute(sql, params)
         except BaseException:
-            self._close_rows()
+            self._end_limit()
+            cursor.close()
             raise
-        self._guard = Guard(connection, self._spool_rest, _only_reads)
-
-    @property
-    def description(self) -> Any:
-        return self._rows.description  # type: ignore[attr-defined]
-
-    def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
-        return self._rows.fetchmany(size)
+        super().__init__(connection, cursor, _writes)
 
     def close(self) -> None:
-        self._guard.end()
-        self._close_rows()
+        self._end_limit()
+        super().close()
 
-    def _close_rows(self) -> None:
+    def _end_limit(self) -> None:
         if self._is_limited:
             self._raw.set_progress_handler(None, 0)
-        self._rows.close()
 
-    def _spool_rest(self) -> None:
-        self._guard.end()
-        self._rows = SpooledCursor(self._rows)
+
+class _Pin:
+    """An unfinished statement."""
+
+    def __init__(self, connection: Any) -> None:
+        self._guard = guard_of(connection)
+        self._cursor = connection.cursor()
+        self._cursor.execute(PIN)
+        self._cursor.fetchone()
+        self._guard.add(self)
+
+    def is_disturbed_by(self, sql: str, *, by_export: bool) -> bool:
+        return _writes(sql, by_export)
+
+    def give_way(self) -> None:
+        self._cursor.close()
+
+    def close(self) -> None:
+        self._guard.remove(self)
+        self._cursor.close()
 
 
 @contextmanager
 def pinned(connection: Any) -> Iterator[None]:
     """Make the connection's statements see one state of the database, until it writes itself."""
-    cursor = connection.cursor()
-    guard = Guard(connection, cursor.close, _only_reads)
-    try:
-        cursor.execute(PIN)
-        cursor.fetchone()
+    with closing(_Pin(connection)):
         yield
-    finally:
-        guard.end()
-        cursor.close()
 
 
-def _only_reads(sql: str) -> bool:
-    return sql.lstrip()[:6].upper() == "SELECT" or sql.startswith(f"WITH {STATEMENT}(")
+def _writes(sql: str, _by_export: bool) -> bool:
+    return not (sql.lstrip()[:6].upper() == "SELECT" or sql.startswith(f"WITH {STATEMENT}("))
 
 
 def without_declared_types(sql: str, width: int, positions: Container[int]) -> str:

@@ -12,15 +12,24 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
-from django.db.models import FileField, JSONField, Model
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ObjectDoesNotExist
+from django.db.models import (
+    BinaryField,
+    CharField,
+    FileField,
+    ForeignObject,
+    ForeignObjectRel,
+    JSONField,
+    Model,
+    TextField,
+    UUIDField,
+)
 from django.db.models.fields.related_descriptors import (
     ForwardManyToOneDescriptor,
     ReverseManyToOneDescriptor,
     ReverseOneToOneDescriptor,
 )
 from django.db.models.manager import ManagerDescriptor
-from django.db.models.query_utils import DeferredAttribute
 from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import (
@@ -54,8 +63,8 @@ class ModelColumn:
 
     `field` is the field that holds the value (for an annotation, its output field). It is None if a property, a
     method or the caller's function computes the value, possibly from any attribute of the instance. `annotated`
-    means that the query defines the name, `described` that the model gives the field's value through a descriptor
-    of its own, which may change it, and `generic` that `attribute` is a generic foreign key.
+    means that the query defines the name. `overridden` means that the model's class gives the field another value
+    than the database holds, such as a translation, and `generic` that `attribute` is a generic foreign key.
     """
 
     column: Column
@@ -64,15 +73,13 @@ class ModelColumn:
     keys: tuple[str, ...] = ()
     field: Any = None
     annotated: bool = False
-    described: bool = False
+    overridden: bool = False
     generic: bool = False
 
     @property
     def selectable(self) -> bool:
-        """Whether `values_list` can select it, and gives the value that an instance has."""
-        if self.field is None:
-            return self.annotated
-        return not self.described
+        """Whether a query can select its value."""
+        return (self.field is not None or self.annotated) and not self.overridden
 
     @property
     def query_path(self) -> str:
@@ -91,7 +98,12 @@ class ModelColumn:
         stock = (
             kind.from_db_value is JSONField.from_db_value and self.field.decoder is None if self.json else False
         )
-        return stock and not (self.annotated or self.described)
+        return stock and not (self.annotated or self.overridden)
+
+    @property
+    def stored_as_is(self) -> bool:
+        """Whether an instance holds the value as Django's own field gives it."""
+        return type(self.field).__module__.startswith("django.") and not self.overridden
 
     def output(self, load: Load | None = None) -> OutputColumn:
         """Return the column as encoders see it."""
@@ -100,11 +112,10 @@ class ModelColumn:
     def _reader_of(self, names: tuple[str, ...]) -> Reader:
         """Return a reader of `names`; that of one attribute takes a third of the time of a path.
 
-        Values of Django's own fields are never callable, and need no relation.
+        The values of Django's own fields are never callable, and need no relation.
         """
-        field = type(self.field)
-        is_stock = field.__module__.startswith("django.") and not self.described
-        if len(names) == 1 and is_stock and issubclass(field.descriptor_class, DeferredAttribute):
+        # attrgetter would follow the period in an annotation's name.
+        if len(names) == 1 and self.stored_as_is and "." not in self.attribute:
             return attrgetter(self.attribute)
         return _path_reader(names, len(self.relations))
 
@@ -205,23 +216,38 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
                 f"{model.__name__}: annotate an aggregate of them, or name it in values()"
             )
         if field.is_relation and keys:
-            relations.append(field.name if field.concrete else field.get_accessor_name())
+            relations.append(accessor_name(field))
             model = field.related_model
             continue
+        if isinstance(field, ForeignObject) and not field.concrete:  # a relation by several columns: the key found
+            return ModelColumn(column, (*relations, field.name), "pk")
         if not field.concrete and field.is_relation:  # a reverse one-to-one relation: the key of its row
-            relations.append(field.get_accessor_name())
+            relations.append(accessor_name(field))
             return ModelColumn(column, tuple(relations), "pk", (), field.related_model._meta.pk)
-        described = has_own_descriptor(model, field)
+        overridden = not _gives_stored_value(model, field.attname)
         if isinstance(field, JSONField):
             held = not all(map(SELECTABLE_KEY.fullmatch, keys))
         else:
-            held = bool(keys) and _is_held(field, keys[0], described=described)
+            held = bool(keys) and _is_held(field, keys[0], overridden=overridden)
         if held:
             return ModelColumn(column, tuple(relations), field.attname, keys)
         if keys:
             _check_transforms(field, keys, column)
-        return ModelColumn(column, tuple(relations), field.attname, keys, field, described=described)
+        return ModelColumn(column, tuple(relations), field.attname, keys, field, overridden=overridden)
     raise AssertionError(parts)
+
+
+def accessor_name(relation: Any) -> str:
+    """Return the attribute that leads from an instance across a relation to one."""
+    reverse = isinstance(relation, ForeignObjectRel)
+    return str(relation.get_accessor_name() if reverse else relation.name)
+
+
+def _gives_stored_value(model: type[Model], name: str) -> bool:
+    """Return whether a model's attribute is set and read by Django's own code, which keeps what a field loads."""
+    kind = type(getattr_static(model, name, None))
+    methods = (getattr(kind, method, None) for method in ("__get__", "__set__"))
+    return all(getattr(found, "__module__", "").startswith("django.") for found in methods if found)
 
 
 def field_named(model: type[Model], name: str) -> Any:
@@ -234,25 +260,13 @@ def field_named(model: type[Model], name: str) -> Any:
         return None
 
 
-def has_own_descriptor(model: type[Model], field: Any) -> bool:
-    """Return whether `model` gives and sets the value of `field` through a descriptor that is not Django's.
-
-    One without `__set__` does not count: Django sets the attribute, which then hides it. Nor does that of a file,
-    of which only the name is written.
-    """
-    if isinstance(field, FileField):
-        return False
-    found = type(getattr_static(model, field.attname, None))
-    return hasattr(found, "__set__") and not found.__module__.startswith("django.")
-
-
-def _is_held(field: Any, name: str, *, described: bool) -> bool:
+def _is_held(field: Any, name: str, *, overridden: bool) -> bool:
     """Return whether `name` is an attribute of the values of `field` rather than a transform of the database."""
     if name.startswith("_") or field.get_transform(name) is not None:
         return False
     if isinstance(field, FileField):
         return hasattr(field.attr_class, name)
-    has_own_values = described or hasattr(field, "from_db_value") or hasattr(field, "geom_type")
+    has_own_values = overridden or hasattr(field, "from_db_value") or hasattr(field, "geom_type")
     return has_own_values or hasattr(HELD.get(field.get_internal_type()), name)
 
 
@@ -292,13 +306,55 @@ def default_names(model: type[Model], loaded: Collection[str] | None = None) -> 
     return [
         field.attname
         for field in model._meta.concrete_fields
-        if not is_sensitive(field.name, field.attname) and (loaded is None or field.attname in loaded)
+        if not is_sensitive(field) and (loaded is None or field.attname in loaded)
     ]
 
 
-def is_sensitive(*names: str) -> bool:
-    """Return whether a field with one of these names is left out unless a column names it.
+def is_sensitive(field: Any) -> bool:
+    """Return whether a field is left out unless a column names it, and refused as a filter and as an ordering.
 
-    Sensitive names are `password`, and those in the setting UPSTREAM_SENSITIVE_FIELDS.
+    The setting UPSTREAM_SENSITIVE_FIELDS names such fields, by `name` or `attname`. So do SECRETS: a text called
+    `token`, `api_token` or `token_hash` is one. `key` and `digest` are secrets in models of OWNERS, such as
+    authtoken's Token. A relation or a composite key is as sensitive as the fields whose values it holds.
     """
-    return not {"password", *getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())}.isdisjoint(names)
+    if not {field.name, getattr(field, "attname", field.name)}.isdisjoint(sensitive_names()):
+        return True
+    if field.is_relation:
+        return bool(field.concrete) and any(map(is_sensitive, field.foreign_related_fields))
+    parts = getattr(field, "fields", None)
+    return any(map(is_sensitive, parts)) if parts else _is_secret(field)
+
+
+def sensitive_names() -> Collection[str]:
+    """Return the names in the setting UPSTREAM_SENSITIVE_FIELDS.
+
+    A string, which the system checks report, counts as the names in it: that shows less than its letters would.
+    """
+    names = getattr(settings, SENSITIVE_FIELDS, ())
+    if isinstance(names, str):
+        return names.replace(",", " ").split()
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ImproperlyConfigured(f"{SENSITIVE_FIELDS} is a list of field names, not {names!r}")
+    return names
+
+
+def _is_secret(field: Any) -> bool:
+    if not isinstance(field, TEXTS) or field.choices:
+        return False
+    name = field.name.lower().removesuffix("_hash").removesuffix("_digest")
+    if any(name == secret or name.endswith(f"_{secret}") for secret in SECRETS):
+        return True
+    return name in ("key", "digest") and field.model.__name__.endswith(OWNERS)
+
+
+SENSITIVE_FIELDS = "UPSTREAM_SENSITIVE_FIELDS"
+# The fields that can hold a secret: a number or a moment called "token" is about one.
+TEXTS = (CharField, TextField, BinaryField, JSONField, UUIDField)
+# The names of fields that hold secrets, alone or as the last words of a longer name.
+SECRETS = (
+    *("password", "passwd", "passphrase", "secret", "token", "otp", "hashed_key"),
+    *("access_key", "api_key", "apikey", "auth_key", "encryption_key", "private_key", "secret_key"),
+    *("session_key", "session_data"),
+)
+# How the names of models end whose `key` opens something: those of tokens, API keys and second factors.
+OWNERS = ("Token", "Key", "Device")

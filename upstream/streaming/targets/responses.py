@@ -18,7 +18,7 @@ from django.utils.http import content_disposition_header
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
 from upstream.streaming.errors import ExportError
 from upstream.streaming.pipeline import ByteStream
-from upstream.streaming.targets.buffers import close_chunks
+from upstream.streaming.targets.buffers import check_not_over, close_chunks
 from upstream.streaming.targets.filenames import clean_filename
 from upstream.streaming.targets.turns import Turns
 
@@ -86,6 +86,7 @@ def to_response(
     sent with Content-Encoding, and the browser decompresses it. `content_type` defaults to that of the stream, or
     of the name. In an asynchronous view, call this through `sync_to_async`.
     """
+    check_not_over(chunks)
     name = clean_filename(filename)
     kind, encoding = _media_type(chunks, name, content_type)
     response = ExportResponse(content_type=kind)

@@ -3,7 +3,7 @@
 What depends on psycopg's internals is here and in `copy.py`, pinned by `tests/test_drivers.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -14,13 +14,13 @@ from uuid import UUID
 
 from django.db import DataError
 
-from upstream.streaming.databases import snapshots
+from upstream.streaming.databases import sharing
 from upstream.streaming.databases.loaders import Loader, MakeLoader, in_zone_of, keep_texts, load_aware_datetimes
 from upstream.streaming.databases.postgresql.copy import TEXT_SETTINGS
 from upstream.streaming.databases.postgresql.rendering import find_copy
 from upstream.streaming.databases.protocol import Database, OpenCursor, Reading, Rendering, Selection
 
-SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 _cursor_numbers = count(1)
 
@@ -56,7 +56,7 @@ class PostgreSQL(Database):
     }
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
-        is_callers = snapshots.is_in_callers_transaction(connection)
+        is_callers = sharing.is_in_callers_transaction(connection)
         notes = [driver_note(connection), "it runs in the caller's transaction" if is_callers else ""]
         return Reading(
             bounded=True,
@@ -68,7 +68,7 @@ class PostgreSQL(Database):
         return snapshot(alias, seconds)
 
     def ends_with_caller(self, connection: Any) -> bool:
-        return snapshots.ends_with_atomic_block(connection)
+        return sharing.ends_with_atomic_block(connection)
 
     def open_cursor(
         self,
@@ -105,8 +105,14 @@ def snapshot(alias: str, seconds: float | None = None) -> AbstractContextManager
     is read (cursor_tuple_fraction); an export reads all of it.
     """
     limit = [] if seconds is None else [f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"]
-    beginning = [SNAPSHOT, "SET LOCAL cursor_tuple_fraction = 1", TEXT_SETTINGS, *limit]
-    return snapshots.snapshot(alias, "; ".join(beginning))
+    beginning = [
+        SNAPSHOT,
+        "SET LOCAL cursor_tuple_fraction = 1",
+        "SET LOCAL idle_in_transaction_session_timeout = 0",  # a client may read slowly
+        TEXT_SETTINGS,
+        *limit,
+    ]
+    return sharing.snapshot(alias, "; ".join(beginning))
 
 
 def has_copy(connection: Any) -> bool:
@@ -130,13 +136,20 @@ def _open_cursor(connection: Any, sql: str, params: Any, raw_types: Mapping[int,
     DISABLE_SERVER_SIDE_CURSORS. The columns at the positions in `raw_types` come as the server's text, unless one
     of them has another type, or another column has one of these types.
     """
-    if not (raw_types and has_copy(connection)):
-        return OpenCursor(_executed_cursor(connection, sql, params, ()))
-    cursor = _executed_cursor(connection, sql, params, set(raw_types.values()))
-    if _are_of_types(cursor, raw_types):
-        return OpenCursor(cursor, raw_types)
-    cursor.close()
-    return OpenCursor(_executed_cursor(connection, sql, params, ()))
+    if raw_types and has_copy(connection):
+        cursor = _executed_cursor(connection, sql, params, set(raw_types.values()))
+        if _are_of_types(cursor, raw_types):
+            return OpenCursor(sharing.YieldingCursor(connection, cursor, _disturbs(connection)), raw_types)
+        cursor.close()
+    cursor = _executed_cursor(connection, sql, params, ())
+    return OpenCursor(sharing.YieldingCursor(connection, cursor, _disturbs(connection)))
+
+
+def _disturbs(connection: Any) -> Callable[[str, bool], bool]:
+    """Return which statements a cursor gives way to: none in the caller's transaction, else all but exports'."""
+    if sharing.is_in_callers_transaction(connection):
+        return lambda _sql, _by_export: False
+    return lambda _sql, by_export: not by_export
 
 
 def _executed_cursor(connection: Any, sql: str, params: Any, text_types: Iterable[str]) -> Any:

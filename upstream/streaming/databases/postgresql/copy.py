@@ -10,7 +10,8 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from upstream.streaming.databases.spool import Guard, Spool
+from upstream.streaming.databases.sharing import guard_of
+from upstream.streaming.databases.spool import Spool
 
 # The bytes of a list of rows: below 64 KiB the cost of calls shows, above it nothing is gained.
 COPY_BYTES = 128 * 1024
@@ -39,6 +40,7 @@ class CopyReader:
 
     def __init__(self, connection: Any, sql: str, *, rows: int, size: int) -> None:
         self._connection = connection
+        self._guard = guard_of(connection)
         self._raw = connection.connection
         self._running = False
         self._spool: Spool | None = None
@@ -52,7 +54,8 @@ class CopyReader:
                 self._roll_back()
                 raise
         self._running = True
-        self._guard = Guard(connection, self._spool_rest, commits=True)
+        self._error: BaseException | None = None
+        self._guard.add(self)
 
     def __iter__(self) -> Iterator[list[Any]]:
         while self._running:
@@ -60,10 +63,12 @@ class CopyReader:
                 yield rows
         if self._spool:
             yield from self._spool
+        if self._error:
+            raise self._error
 
     def close(self) -> None:
         """End the statement at once, however many rows remain."""
-        self._guard.end()
+        self._guard.remove(self)
         if self._running:
             with suppress(DatabaseError):  # the connection may be lost
                 self._cancel()
@@ -82,10 +87,16 @@ class CopyReader:
                 self._ended()
         return rows  # type: ignore[no-any-return]
 
-    def _spool_rest(self) -> None:
-        self._guard.end()
-        if self._running and not self._raw.closed:  # the next read reports a lost connection
+    def is_disturbed_by(self, sql: str, *, by_export: bool) -> bool:  # noqa: ARG002
+        return True
+
+    def give_way(self) -> None:
+        try:
             self._spool = Spool(filter(None, iter(self._read_while_running, None)))  # the last list may be empty
+        except BaseException as error:
+            self._error = error
+            if not isinstance(error, Exception):  # Ctrl-C is also for the caller
+                raise
 
     def _read_while_running(self) -> list[Any] | None:
         return self._read() if self._running else None
@@ -98,7 +109,7 @@ class CopyReader:
 
     def _ended(self) -> None:
         self._running = False
-        self._guard.end()
+        self._guard.remove(self)
         self._roll_back()
 
     def _roll_back(self) -> None:

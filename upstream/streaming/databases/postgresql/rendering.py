@@ -26,6 +26,7 @@ from upstream.streaming.databases.protocol import (
     SelectedColumn,
     Selection,
 )
+from upstream.streaming.databases.sharing import guard_of
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Copy:
 
     @contextmanager
     def open(self, limits: BatchLimits) -> Iterator[RenderedRows | None]:
-        sql = None if self.connection.execute_wrappers else self._statement()
+        sql = None if self.connection.execute_wrappers else self._statement(limits)
         if sql is None:
             logger.info("COPY cannot render this export after all: its rows are read as tuples")
             yield None
@@ -97,11 +98,18 @@ class Copy:
         with closing(reader), closing(_batches(reader, limits)) as batches:
             yield batches
 
-    def _statement(self) -> str | None:
-        """Return the COPY statement for the server's column types; None if one of them has no expression."""
+    def _statement(self, limits: BatchLimits) -> str | None:
+        """Return the COPY statement for the server's column types; None if one of them has no expression.
+
+        None also if the role has a statement_timeout, since COPY is one statement for as long as the client reads,
+        and if the caller has a cursor open, since no execute wrapper sees its fetches.
+        """
         selection, ops = self.selection, self.connection.ops
         query: str = ops.compose_sql(selection.sql, tuple(selection.params))
-        types = _column_types(self.connection, query)
+        guard_of(self.connection).free()
+        types, has_timeout, has_cursors = _ask(self.connection, query)
+        if has_cursors or (has_timeout and limits.deadline is None):
+            return None
         cells = [Cell(column, types[column.position], f"c{column.position}") for column in selection.columns]
         row = ROWS[type(self.row_format)](self.row_format, cells, Session.of(self.connection))
         if row is None:
@@ -113,11 +121,17 @@ class Copy:
         return f"COPY ({rows}) TO STDOUT (FORMAT csv, ENCODING 'UTF8', {row.options})"
 
 
-def _column_types(connection: Any, sql: str) -> list[int]:
-    """Return the type (OID) of each column of a statement without parameters, which is planned but not run."""
+def _ask(connection: Any, sql: str) -> tuple[list[int], bool, bool]:
+    """Return the type (OID) of each column of a statement without parameters, which is planned but not run.
+
+    Also return whether statements have a time limit, and whether cursors are open.
+    """
+    session = "SELECT current_setting('statement_timeout') <> '0' AS t, EXISTS (SELECT FROM pg_cursors) AS c"
+    columns = f"SELECT * FROM ({sql}) AS q LIMIT 0"  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM ({sql}) AS q LIMIT 0")  # noqa: S608
-        return [column.type_code for column in cursor.description]
+        cursor.execute(f"SELECT * FROM ({session}) AS s LEFT JOIN ({columns}) AS q ON true")  # noqa: S608
+        has_timeout, has_cursors, *_ = cursor.fetchone()
+        return [column.type_code for column in cursor.description[2:]], has_timeout, has_cursors
 
 
 class Row(NamedTuple):
