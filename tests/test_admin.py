@@ -18,6 +18,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.utils.html import format_html
+from django.utils.timezone import localdate, override
 
 from tests.asking import Told, create_user
 from tests.fieldtypes.models import Ticket
@@ -263,7 +264,7 @@ class TestColumns:
                 "Customer name",
             )
         ]
-        assert first[1:] == [*("Aetna", "pending", "pending & more", "False", "AETNA", "2026-01-01", "Aetna")]
+        assert first[1:] == [*("Aetna", "Pending", "pending & more", "False", "AETNA", "2026-01-01", "Aetna")]
         assert first[0].startswith("Monthly report 2026-01-01")
         assert len(rest) == ROWS - 1
 
@@ -426,6 +427,44 @@ class TestPage:
         answer = export(root, ReportRun, status=429)
         assert answer["Retry-After"] == "30"
 
+    @pytest.mark.parametrize(
+        ("query", "reason"), [("?status__exact=failed", "No row matches the filters."), ("", "The list is empty.")]
+    )
+    def test_nothing_to_export_disables_the_button_in_words(self, root, query, reason):
+        if not query:
+            ReportRun.objects.all().delete()
+        content = root.get(url(ReportRun, "export", query)).content.decode()
+        assert f"There is nothing to export. {reason}" in content
+        assert re.search(r'<input type="submit"[^>]* disabled aria-describedby="export-reason">', content)
+        assert " disabled" not in root.get(url(Customer, "export")).content.decode()
+
+    def test_no_column_that_may_be_viewed_disables_the_button_in_words(self, client, monkeypatch):
+        monkeypatch.setattr(RunAdmin, "export_columns", ("customer", "customer__name"))
+        client.force_login(create_user("one", "view_reportrun", "export_reportrun", is_staff=True))
+        content = client.get(url(ReportRun, "export")).content.decode()
+        assert "All columns show other models, and you lack the permission to view those." in content
+        assert 'disabled aria-describedby="export-reason"' in content
+
+    @pytest.mark.parametrize(
+        ("may", "missing"),
+        [
+            ([], ["upstream.view_reportrun", "upstream.export_reportrun"]),
+            (["view_reportrun"], ["upstream.export_reportrun"]),
+            (["change_reportrun"], ["upstream.export_reportrun"]),
+            (["export_reportrun"], ["upstream.view_reportrun"]),
+        ],
+    )
+    def test_a_refusal_names_the_missing_permissions(self, client, may, missing):
+        client.force_login(create_user("one", *may, is_staff=True))
+        answer = client.get(url(ReportRun, "export"))
+        assert answer.status_code == 403
+        assert re.findall(r"<code>(.*?)</code>", answer.content.decode()) == missing
+
+    def test_buttons_that_need_the_script_are_hidden_without_it(self, root):
+        content = root.get(url(ReportRun, "export")).content.decode()
+        assert "data-export-choose hidden>" in content
+        assert re.findall("<script[^>]*>(?!</script>)", content) == []  # none that a strict policy would block
+
     def test_a_list_template_of_ones_own_stays_below_the_button(self, root):
         assert b"/export/" in root.get(url(Customer, "changelist")).content
 
@@ -504,9 +543,21 @@ class TestLog:
 
 @pytest.mark.usefixtures("runs")
 class TestDownload:
-    def test_its_name_is_that_of_the_model(self, root):
+    def test_its_name_is_that_of_the_model_with_the_date_here(self, root, settings):
+        for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):  # never on the same day
+            with override(zone):
+                day = localdate()
+                answer = export(root, ReportRun)
+            assert answer["Content-Disposition"] == f'attachment; filename="reportrun_{day.isoformat()}.csv"'
+            answer.getvalue()
+
+    def test_its_name_can_be_chosen(self, root, monkeypatch):
+        def name(self, request, queryset, file_format):
+            return file_format.filename(queryset, f"{request.user}_{queryset.model.__name__}")
+
+        monkeypatch.setattr(RunAdmin, "get_export_filename", name)
         answer = export(root, ReportRun)
-        assert answer["Content-Disposition"] == 'attachment; filename="reportrun.csv"'
+        assert answer["Content-Disposition"] == 'attachment; filename="root_ReportRun.csv"'
         answer.getvalue()
 
     def test_its_signals_come_from_the_model_admin(self, root):

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import cache
 
 import pytest
+from django.utils.timezone import localdate
 
 from tests import processes, services
 from tests.serving.running import COMMANDS, running
@@ -112,8 +113,10 @@ def as_texts(row, *, disarmed=False):
     number, created, customer, payer, severity, impact, suppressed = row
     if disarmed and payer.startswith(FORMULAS):
         payer = f"'{payer}"
+    # To the second, as spreadsheets take it for a moment; the zone of the site is UTC.
+    created = created.partition(".")[0] if disarmed else f"{created}+00:00"
     # SQLite holds a decimal as a float, of which two places are the field's.
-    cells = (number, f"{created}+00:00", customer, payer, severity, impact and f"{impact:.2f}", bool(suppressed))
+    cells = (number, created, customer, payer, severity, impact and f"{impact:.2f}", bool(suppressed))
     return ["" if cell is None else str(cell) for cell in cells]
 
 
@@ -161,7 +164,7 @@ class TestDownloads:
         name, content = save(page)
         header, *rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=delimiter)
         is_for_people = profile == "Spreadsheet"
-        assert name == f"driftevent.{suffix}"
+        assert name == f"driftevent_{localdate()}.{suffix}"
         assert content.startswith(b"\xef\xbb\xbf") == is_for_people
         assert header == list(COLUMNS.values() if is_for_people else COLUMNS)
         assert rows == [as_texts(row, disarmed=is_for_people) for row in stored(events, FILTERED)]
@@ -175,7 +178,7 @@ class TestDownloads:
         choose(page)
         name, content = save(page)
         found = json.loads(content) if label == "JSON" else [json.loads(line) for line in content.splitlines()]
-        assert name == f"driftevent.{label.lower()}"
+        assert name == f"driftevent_{localdate()}.{label.lower()}"
         assert found == [as_values(row) for row in stored(events, FILTERED)]
 
     def test_selected_rows_are_saved_by_the_action(self, visit, events):
@@ -206,8 +209,8 @@ class TestDownloads:
         page.get_by_role("radio", name="CSV").focus()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowDown")  # JSON
-        page.keyboard.press("Tab")
-        page.keyboard.press("Tab")
+        for _ in ("profile", "all", "none", "first column"):
+            page.keyboard.press("Tab")
         page.keyboard.press("Space")  # the first column goes
         with page.expect_download() as started:
             page.keyboard.press("Enter")
@@ -215,6 +218,30 @@ class TestDownloads:
         assert len(found) == len(stored(events))
         assert "id" not in found[0]
         assert "payer" in found[0]
+
+
+class TestChoosing:
+    def test_all_and_none_of_the_columns_are_chosen_by_a_button(self, visit):
+        page = visit("root", "/admin/upstream/driftevent/export/")
+        group = page.get_by_role("group", name="Columns")
+        boxes = group.get_by_role("checkbox")
+        group.get_by_role("button", name="Select none").click()
+        assert not any(box.is_checked() for box in boxes.all())
+        boxes.nth(1).check()
+        assert [box.is_checked() for box in boxes.all()].count(True) == 1
+        group.get_by_role("button", name="Select all").click()
+        assert all(box.is_checked() for box in boxes.all())
+
+    def test_without_scripts_there_are_the_boxes_alone(self, visit):
+        page = visit("root", "/admin/upstream/driftevent/export/", java_script_enabled=False)
+        assert page.get_by_role("button", name="Select all").count() == 0
+        page.get_by_role("group", name="Columns").get_by_role("checkbox").first.uncheck()
+        assert save(page)[1].startswith("\ufeff".encode())
+
+    def test_an_export_of_nothing_cannot_be_asked_for(self, visit):
+        page = visit("root", "/admin/upstream/driftevent/export/?q=nothing+of+the+kind")
+        assert page.get_by_role("button", name="Export").is_disabled()
+        assert page.get_by_text("There is nothing to export. No row matches the filters.").is_visible()
 
 
 class TestPermission:
@@ -231,7 +258,7 @@ class TestPermission:
         labels = [box.evaluate("box => box.labels[0].innerText.trim()") for box in boxes.all()]
         assert "Payer" in labels
         assert "Customer name" not in labels
-        assert save(page)[0] == "driftevent.csv"
+        assert save(page)[0] == f"driftevent_{localdate()}.csv"
 
     def test_who_is_not_logged_in_is_asked_to(self, chromium, site):
         with closing(chromium.new_context()) as context:

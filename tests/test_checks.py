@@ -88,6 +88,22 @@ def passing_middleware(get_response):
     return get_response
 
 
+class TestSensitiveFields:
+    @pytest.mark.parametrize("wrong", ["email", "email, phone", None, 1, [1]])
+    def test_what_is_no_list_of_names_is_an_error(self, settings, wrong):
+        settings.UPSTREAM_SENSITIVE_FIELDS = wrong
+        assert "UPSTREAM_SENSITIVE_FIELDS is a" in messages()["E002"]
+
+    def test_the_hint_for_a_string_is_the_list(self, settings):
+        settings.UPSTREAM_SENSITIVE_FIELDS = "email,phone"
+        assert "['email', 'phone']" in messages()["E002"]
+
+    @pytest.mark.parametrize("right", [[], ["email"], ("email",), {"email"}])
+    def test_a_list_of_names_is_no_error(self, settings, right):
+        settings.UPSTREAM_SENSITIVE_FIELDS = right
+        assert messages() == {}
+
+
 class TestGZipMiddleware:
     @pytest.mark.parametrize("compressing", [GZIP, f"{__name__}.OwnGZipMiddleware"])
     def test_behind_others_it_is_told_with_their_names(self, settings, compressing):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.fieldtypes.models import Level, Word
 from tests.strategies import decimals, floats, texts
-from upstream.streaming import Column, ColumnError, Csv, ExportError, stream
+from upstream.streaming import Column, ColumnError, Csv, ExportError, TextError, stream
 
 QUOTINGS = {"minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC}
 DELIMITERS = ",;\t|0-ae:. é\U0001f600'=+\x00"
@@ -168,7 +168,10 @@ class TestNulls:
         assert self.read(got, way, "?") == self.expected(rows)
 
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "-", "=cmd|' /C calc'!A0"]
+FORMULAS = [
+    "=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n1", "\x001", " =1", "\u00a0\u200b=1", "-",
+    "\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "+41 44 668 18 00", "=cmd|' /C calc'!A0",
+]  # fmt: skip
 
 
 class Sign(Enum):
@@ -203,7 +206,24 @@ class TestExcelProfile:
     def test_members_of_choices_with_such_values_get_an_apostrophe(self):
         assert self.first_cells([Word.FORMULA, Sign.TEXT]) == ["'=1+1", "'-text"]
 
-    @pytest.mark.parametrize("text", ["1=1", " =1", "'=1", "a@b", "", "é"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "1=1",
+            "'=1",
+            "a@b",
+            "",
+            "é",
+            "a - b",
+            "-5.00",
+            "+3,5",
+            "-1,234.56",
+            " -7",
+            "-1e-5",
+            "+41446681800",
+            "1;-2",
+        ],
+    )
     def test_other_strings_stay(self, text):
         assert self.first_cells([text]) == [text]
 
@@ -234,6 +254,89 @@ class TestExcelProfile:
         got = self.first_cells(values, date_format="%d.%m.%Y", datetime_format='%d/%m "%H", %M')
         assert got == ["31.01.2026", '31/01 "08", 15']
 
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+    def test_no_other_delimiter_makes_a_cell_that_starts_a_formula(self, delimiter):
+        values = [
+            f"a{mark}{text}" for mark in ",;\t|" if mark != delimiter for text in ("=1", " @x", "-a", "\uff1d1")
+        ]
+        got = written(
+            [(value, value) for value in values], ["a", "b"], profile="excel", delimiter=delimiter, bom=False
+        )
+        for mark in set(",;\t|") - {delimiter}:
+            cells = [cell for row in csv.reader(io.StringIO(got, newline=""), delimiter=mark) for cell in row]
+            assert not [cell for cell in cells if cell.strip('" ').startswith(("=", "@", "-", "\uff1d"))]
+
+    @pytest.mark.parametrize(
+        "value",
+        [timedelta(hours=-1), b"\xfb\xef\xbe", float("-inf"), Decimal("-Infinity"), Decimal("-NaN")],
+        ids=repr,
+    )
+    def test_durations_bytes_and_infinities_that_start_with_a_sign_get_an_apostrophe(self, value):
+        plain = parsed(written([(value, 0)], ["a", "b"]))[1][0][0]
+        assert plain[0] in "+-"
+        assert self.first_cells([value]) == ["'" + plain]
+
+    @given(st.lists(st.text(st.sampled_from("=+-@a1 ,;\t\n\"'")), min_size=1))
+    def test_a_cell_is_guarded_alike_alone_and_beside_others(self, values):
+        assert self.first_cells(values) == [self.first_cells([value])[0] for value in values]
+
+
+class TestMarksOfReaders:
+    """What PostgreSQL and Excel take for a mark is quoted, and so stays text."""
+
+    def test_a_backslash_and_period_alone_in_a_row_are_quoted(self):
+        assert written([("\\.",), ("a",)], ["\\."]) == '"\\."\r\n"\\."\r\na\r\n'
+        assert written([("\\.", 1)], ["a", "b"]) == "a,b\r\n\\.,1\r\n"
+
+    @pytest.mark.parametrize("options", [{}, {"profile": "excel", "bom": False}, {"encoding": "cp1252"}], ids=str)
+    def test_a_file_never_begins_with_id_since_that_is_sylk(self, options):
+        assert written([(1, "ID")], ["ID", "ID"], **options) == '"ID",ID\r\n1,ID\r\n'
+        assert written([("ID1", 1), ("ID2", 2)], None, header=False, **options) == '"ID1",1\r\nID2,2\r\n'
+        assert written([(1, 2)], ["id", "ID"], **options) == "id,ID\r\n1,2\r\n"
+
+
+class TestEncodings:
+    @pytest.mark.parametrize(
+        "encoding", ["utf-8", "cp1252", "utf-16", "utf-16-le", "utf-8-sig", "iso2022_jp", "utf-7"]
+    )
+    @pytest.mark.parametrize("chunk_size", [1, 2000])
+    def test_the_bytes_are_those_of_the_whole_text(self, encoding, chunk_size):
+        rows = [("\u65e5\u672c" if encoding != "cp1252" else "\u20ac", number) for number in range(5)]
+        plain = b"".join(stream(rows, ["a", "b"], Csv())).decode()
+        got = b"".join(stream(rows, ["a", "b"], Csv(encoding=encoding), chunk_size=chunk_size))
+        assert got == plain.encode(encoding)
+
+    @pytest.mark.parametrize("encoding", ["cp1252", "cp932", "ascii", "iso2022_jp"])
+    def test_a_character_that_it_lacks_names_row_column_and_encoding(self, encoding):
+        with pytest.raises(TextError, match=rf"row 2, column 'b'.*U\+0E01.*{encoding}"):
+            written([("a", "b"), ("a", "c\u0e01")], ["a", "b"], encoding=encoding)
+        with pytest.raises(TextError, match=rf"header 'c\u0e01'.*{encoding}"):
+            written([(1, 2)], ["a", "c\u0e01"], encoding=encoding)
+
+    def test_only_unicode_gets_a_mark_and_only_one(self):
+        rows = [(1, 2)]
+        for encoding, mark in (("cp1252", b""), ("utf-16", b"\xff\xfe"), ("utf-16-le", b"\xff\xfe")):
+            data = b"".join(stream(rows, ["a", "b"], Csv(profile="excel", encoding=encoding)))
+            assert data.startswith(mark + "a".encode(encoding)[-2:])
+            assert data.count(b"\xff\xfe") == len(mark) // 2
+
+    def test_the_media_type_names_it(self):
+        assert Csv(encoding="CP1252").content_type == "text/csv; charset=windows-1252"
+        assert Csv(encoding="UTF8") == Csv()
+
+
+class TestLinesAndTimes:
+    def test_lines_may_end_with_lf_and_cells_with_line_breaks_stay_quoted(self):
+        assert written([("a\rb", "c\nd")], ["a", "b"], lineterminator="\n") == 'a,b\n"a\rb","c\nd"\n'
+
+    def test_datetimes_and_times_of_one_width_have_microseconds(self):
+        moments = [datetime(2026, 1, 31, 8, tzinfo=UTC), datetime(2026, 1, 31, 8, 15, 0, 5)]
+        got = written([(moment, moment.time()) for moment in moments], ["a", "b"], timespec="microseconds")
+        assert got.splitlines()[1:] == [
+            "2026-01-31 08:00:00.000000+00:00,08:00:00.000000",
+            "2026-01-31 08:15:00.000005,08:15:00.000005",
+        ]
+
 
 class TestDataProfile:
     def test_nothing_is_changed(self):
@@ -252,6 +355,12 @@ class TestBadOptions:
             {"delimiter": ",,"},
             {"delimiter": '"'},
             {"delimiter": "\n"},
+            {"lineterminator": "\r"},
+            {"encoding": "hex"},
+            {"encoding": "no such"},
+            {"encoding": None},
+            {"bom": True, "encoding": "cp1252"},
+            {"timespec": "seconds"},
             {"quoting": "some"},
             {"quoting": None},
             {"profile": "calc"},
@@ -271,6 +380,11 @@ class TestBadOptions:
     def test_a_single_column_cannot_tell_none_from_empty_text_by_quotes(self):
         with pytest.raises(ColumnError, match="null_marker"):
             stream([{"a": None}], ["a"], Csv(quote_empty=True))
+
+    @pytest.mark.parametrize("source", [[{"a": None}], ({"a": None} for _ in range(2))], ids=["list", "generator"])
+    def test_nor_can_one_that_only_the_first_record_names(self, source):
+        with pytest.raises(ColumnError, match="null_marker"):
+            b"".join(stream(source, None, Csv(quote_empty=True)))
 
 
 @given(st.text(st.sampled_from('a,"\r\n;'), max_size=12))

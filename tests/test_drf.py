@@ -4,30 +4,42 @@ import csv
 import io
 import json
 import sys
+import types
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import wraps
 from importlib import import_module
+from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import django_filters
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.paginator import Paginator
 from django.db import connection, connections
-from django.db.models import Count
+from django.db.models import Count, F, Prefetch, QuerySet
+from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
+from django.urls import path
 from django.utils.dateparse import parse_duration
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import serializers
 from rest_framework.authentication import BasicAuthentication, SessionAuthentication
 from rest_framework.decorators import action
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import ListAPIView
-from rest_framework.pagination import PageNumberPagination
+from rest_framework.pagination import CursorPagination, PageNumberPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.schemas.inspectors import ViewInspector
 from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.urlpatterns import format_suffix_patterns
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet
 
@@ -434,8 +446,7 @@ class TestColumns:
 
         view = serializing(("id", "name"))
         view.serializer_class.Meta.list_serializer_class = Hiding
-        with pytest.raises(ImproperlyConfigured, match="Hiding"):
-            ask(view, "?format=csv")
+        assert "Hiding.to_representation()" in refused(ask(view, "?format=csv"), 501)["detail"]
 
 
 class Shouting(CustomerSerializer):
@@ -867,3 +878,451 @@ def test_without_rest_framework_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rest_framework", None)
     with pytest.raises(MissingDependencyError, match=r"upstream\[drf\]"):
         import_module("upstream.integrations.drf")
+
+
+def masked(_value):
+    return "***"
+
+
+def without_name(rows):
+    return [{key: value for key, value in row.items() if key != "name"} for row in rows]
+
+
+class HidingList(serializers.ListSerializer):
+    def to_representation(self, data):
+        return without_name(super().to_representation(data))
+
+
+class HidingData(serializers.ListSerializer):
+    @property
+    def data(self):
+        return without_name(super().data)
+
+
+class HidingItself(CustomerSerializer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.to_representation = lambda one: {"id": one.id, "name": "***"}
+
+
+class HidingInstance(serializers.ListSerializer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.to_representation = lambda data: []
+
+
+class MaskedPages(Pages):
+    def get_paginated_response(self, data):
+        return Response({"results": without_name(data)})
+
+
+class FewerPages(Pages):
+    def paginate_queryset(self, queryset, request, view=None):
+        return [one for one in super().paginate_queryset(queryset, request, view) if one.name != "Aetna"]
+
+
+class FewerPaginator(Paginator):
+    def page(self, number):
+        page = super().page(number)
+        page.object_list = page.object_list.exclude(name="Aetna")
+        return page
+
+
+class Enveloped(Pages):
+    def get_paginated_response(self, data):
+        return Response({"page": {"number": self.page.number, "of": len(data)}, "data": {"items": data}})
+
+
+class MaskingRenderer(JSONRenderer):
+    def render(self, data, *args, **kwargs):
+        return super().render(without_name(data) if isinstance(data, list) else data, *args, **kwargs)
+
+
+class MaskingQuerySet(QuerySet):
+    def _fetch_all(self):
+        super()._fetch_all()
+        for one in self._result_cache:
+            one.name = "***"
+
+
+def changing_field(**attributes):
+    """Return a serializer whose field `name` has these attributes of its own."""
+
+    class Changed(CustomerSerializer):
+        def get_fields(self):
+            fields = super().get_fields()
+            for name, value in attributes.items():
+                setattr(fields["name"], name, value)
+            return fields
+
+    return Changed
+
+
+def listing_with(kind):
+    meta = type("Meta", (CustomerSerializer.Meta,), {"list_serializer_class": kind})
+    return type("Serializer", (CustomerSerializer,), {"Meta": meta})
+
+
+def posted(self, request, *args, **kwargs):
+    """Take the names out of what the list answers."""
+    answer = Customers.list(self, request, *args, **kwargs)
+    for row in getattr(answer, "data", ()):
+        row.pop("name")
+    return answer
+
+
+def finalized(self, request, response, *args, **kwargs):
+    data = getattr(response, "data", None)
+    for row in data if isinstance(data, list) else ():
+        row.pop("name")
+    return Customers.finalize_response(self, request, response, *args, **kwargs)
+
+
+def serializing_less(self, instance=None, *args, **kwargs):
+    return Customers.get_serializer(self, instance.filter(name="Cigna"), *args, **kwargs)
+
+
+def serializing_changed(self, instance=None, *args, **kwargs):
+    for one in instance:
+        one.name = "***"
+    return Customers.get_serializer(self, instance, *args, **kwargs)
+
+
+def with_changed_rows(self, queryset):
+    for one in queryset:
+        one.name = "***"
+    return queryset
+
+
+@pytest.mark.usefixtures("customers")
+class TestNoMoreThanTheList:
+    @pytest.fixture(autouse=True)
+    def _unpaged(self, monkeypatch):
+        monkeypatch.setattr(Customers, "pagination_class", None)
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {"serializer_class": changing_field(to_representation=masked)},
+            {"serializer_class": changing_field(get_attribute=masked)},
+            {"serializer_class": HidingItself},
+            {"filter_queryset": lambda self, queryset: [one for one in queryset if one.name != "Aetna"]},
+            {"filter_queryset": with_changed_rows},
+            {"get_serializer": serializing_less},
+            {"get_serializer": serializing_changed},
+        ],
+        ids=lambda members: next(iter(members)),
+    )
+    def test_what_is_overridden_is_honoured(self, members):
+        view = type("Changed", (Customers,), members)
+        shown = listed(view)
+        assert objects(ask(view, "?format=ndjson")) == shown
+        assert shown != listed(Customers)
+
+    @pytest.mark.parametrize(
+        ("members", "method"),
+        [
+            ({"serializer_class": listing_with(HidingList)}, "HidingList.to_representation()"),
+            ({"serializer_class": listing_with(HidingData)}, "HidingData.data()"),
+            ({"serializer_class": listing_with(HidingInstance)}, "HidingInstance.to_representation()"),
+            ({"list": posted}, "Changed.list()"),
+            ({"finalize_response": finalized}, "Changed.finalize_response()"),
+            ({"list": method_decorator(never_cache)(Customers.list)}, "Changed.list()"),
+            ({"paginate_queryset": lambda self, rows: [*rows][1:]}, "Changed.paginate_queryset()"),
+            ({"pagination_class": FewerPages}, "FewerPages.paginate_queryset()"),
+            ({"pagination_class": MaskedPages}, "MaskedPages.get_paginated_response()"),
+            (
+                {"pagination_class": type("P", (Pages,), {"django_paginator_class": FewerPaginator})},
+                "FewerPaginator.page()",
+            ),
+            ({"renderer_classes": (MaskingRenderer,)}, "MaskingRenderer.render()"),
+            ({"queryset": MaskingQuerySet(Customer).order_by("id")}, "MaskingQuerySet._fetch_all()"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_what_an_export_cannot_follow_is_refused_with_the_reason(self, members, method):
+        view = type("Changed", (Customers,), members)
+        told = refused(ask(view, "?format=csv"), 501)["detail"]
+        assert told.startswith(f"{method.removesuffix('()') if method.endswith('data()') else method}")
+        assert "export_unchanged_by" in told
+        view.export_unchanged_by = (method.partition(".")[2].removesuffix("()"),)
+        assert ask(view, "?format=csv").status_code == 200
+
+    def test_a_serializer_that_is_no_list_serializer_is_refused(self):
+        class One(Customers):
+            def get_serializer(self, instance=None, *args, many=False, **kwargs):
+                return super().get_serializer(instance, *args, **kwargs)
+
+        assert "gives a CustomerSerializer" in refused(ask(One, "?format=csv"), 501)["detail"]
+
+    def test_an_action_that_calls_list_is_refused_until_it_is_named(self):
+        class Own(Customers):
+            @action(detail=False)
+            def mine(self, request):
+                return self.list(request)
+
+        assert "Own.mine()" in refused(ask(Own, "?format=csv", actions={"get": "mine"}), 501)["detail"]
+        Own.export_unchanged_by = ("mine",)
+        assert ask(Own, "?format=csv", actions={"get": "mine"}).status_code == 200
+
+    def test_an_own_get_is_refused(self):
+        class Own(ExportListMixin, ListAPIView):
+            queryset = Customer.objects.order_by("id")
+            serializer_class = CustomerSerializer
+            export_permission = None
+
+            def get(self, request):
+                return self.list(request)
+
+        assert "Own.get()" in refused(ask(Own, "?format=csv"), 501)["detail"]
+
+    def test_a_name_that_refuses_nothing_is_told_to_the_developer(self):
+        class Wrong(Customers):
+            export_unchanged_by = ("lst",)
+
+        with pytest.raises(ImproperlyConfigured, match=r"'lst'; choose from: .*list"):
+            ask(Wrong, "?format=csv")
+
+    def test_a_method_patched_into_rest_framework_is_honoured(self, monkeypatch):
+        @wraps(serializers.CharField.to_representation)
+        def shouted(self, value):
+            return value.upper()
+
+        monkeypatch.setattr(serializers.CharField, "to_representation", shouted)
+        assert mapped(Customers) == {"id": "id"}
+        assert objects(ask(Customers, "?format=ndjson")) == listed(Customers)
+
+    @pytest.mark.parametrize("kind", [Enveloped, type("Renamed", (Pages,), {"page_size": 1})])
+    @pytest.mark.parametrize("query", ["", "&page=2"])
+    def test_an_envelope_around_the_rows_changes_none(self, kind, query):
+        view = type("Paged", (Customers,), {"pagination_class": kind})
+        with CaptureQueriesContext(connection) as queries:
+            assert len(rows(ask(view, f"?format=csv{query}"))) == 4
+        assert len(queries) == 1
+
+    def test_a_renderer_beside_rest_frameworks_own_hides_nothing(self):
+        view = type("Changed", (Customers,), {"renderer_classes": (JSONRenderer, MaskingRenderer)})
+        assert len(rows(ask(view, "?format=csv"))) == 4
+
+    def test_a_schema_around_list_changes_nothing(self):
+        drainage = types.ModuleType("drf_spectacular.drainage")
+        exec("def isolate(method):\n    return lambda *args, **kwargs: method(*args, **kwargs)", vars(drainage))
+        view = type("Described", (Customers,), {"list": drainage.isolate(Customers.list)})
+        assert len(rows(ask(view, "?format=csv"))) == 4
+        hidden = type(
+            "Hidden", (type("Posted", (Customers,), {"list": posted}),), vars(view) | {"export_unchanged_by": ()}
+        )
+        assert "list()" in refused(ask(hidden, "?format=csv"), 501)["detail"]
+
+
+class Discreet(Parent):
+    """Shows less than the database holds."""
+
+    class Meta:
+        proxy = True
+        app_label = "fieldtypes"
+
+
+@pytest.mark.django_db
+class TestModels:
+    @pytest.fixture
+    def view(self):
+        Parent.objects.create(name="secret")
+        return serializing(("id", "name"), Discreet)
+
+    def test_a_plain_model_is_read_from_the_database(self, view):
+        assert mapped(view) == {"id": "id", "name": "name"}
+
+    @pytest.mark.parametrize("name", ["from_db", "__init__", "__getattribute__", "property", "signal"])
+    def test_code_that_changes_instances_is_honoured(self, view, monkeypatch, name):
+        def mask(instance):
+            instance.__dict__["name"] = "***"
+            return instance
+
+        def init(self, *args, **kwargs):
+            Parent.__init__(self, *args, **kwargs)
+            mask(self)
+
+        own = {
+            "from_db": classmethod(lambda kind, *args: mask(super(Discreet, kind).from_db(*args))),
+            "__init__": init,
+            "__getattribute__": lambda self, key: "***" if key == "name" else object.__getattribute__(self, key),
+        }
+        if name == "signal":
+            hide = lambda instance, **_: mask(instance)  # noqa: E731
+            post_init.connect(hide, sender=Discreet, weak=False)
+            try:
+                found, shown = objects(ask(view, "?format=ndjson")), listed(view)
+            finally:
+                post_init.disconnect(hide, sender=Discreet)
+        else:
+            if name == "property":
+                monkeypatch.setattr(Discreet, "name", property(masked, lambda self, value: None), raising=False)
+            else:
+                monkeypatch.setattr(Discreet, name, own[name], raising=False)
+            found, shown = objects(ask(view, "?format=ndjson")), listed(view)
+        assert found == shown == [{"id": Parent.objects.get().pk, "name": "***"}]
+
+    def test_a_model_on_the_way_is_honoured_too(self, customers, monkeypatch, events):
+        view = serializing(model=DriftEvent, of=serializers.CharField(source="customer.name"))
+        assert mapped(view) == {"of": "customer__name"}
+        load = Customer.from_db.__func__
+
+        def shouted(kind, *args):
+            found = load(kind, *args)
+            found.name = "***"
+            return found
+
+        monkeypatch.setattr(Customer, "from_db", classmethod(shouted))
+        assert objects(ask(view, "?format=ndjson")) == listed(view) == [{"of": "***"}] * 7
+
+    def test_a_prefetch_that_hides_rows_is_honoured(self, events):
+        view = serializing(model=DriftEvent, of=serializers.CharField(source="customer.name"))
+        view.queryset = DriftEvent.objects.prefetch_related(
+            Prefetch("customer", Customer.objects.filter(name="Cigna"))
+        )
+        assert mapped(view) == {}
+        assert objects(ask(view, "?format=ndjson")) == listed(view)
+
+
+@pytest.mark.usefixtures("customers")
+class TestCursors:
+    class Newest(CursorPagination):
+        page_size = 2
+        ordering = "-name"
+
+    def test_an_export_has_the_order_of_the_pages(self):
+        view = type("View", (Customers,), {"pagination_class": self.Newest, "queryset": Customer.objects.all()})
+        first = json.loads(ask(view).content)["results"]
+        found = objects(ask(view, "?format=ndjson"))
+        assert [one["name"] for one in found] == NAMES[::-1]
+        assert found[:2] == first
+
+    def test_the_order_that_a_filter_chooses_goes_before_it(self):
+        class Chosen(Customers):
+            pagination_class = self.Newest
+            filter_backends = (OrderingFilter,)
+            ordering_fields = ("name",)
+
+        assert [one["name"] for one in objects(ask(Chosen, "?format=ndjson&ordering=name"))] == NAMES
+
+    def test_a_cursor_in_the_request_changes_nothing(self):
+        view = type("View", (Customers,), {"pagination_class": self.Newest})
+        url = json.loads(ask(view).content)["next"]
+        cursor = parse_qs(urlsplit(url).query)["cursor"][0]
+        assert len(objects(ask(view, f"?format=ndjson&{urlencode({'cursor': cursor})}"))) == 3
+
+
+@pytest.mark.usefixtures("customers")
+class TestLinks:
+    @pytest.fixture
+    def view(self, settings):
+        settings.ROOT_URLCONF = types.ModuleType("urls")
+        routes = [path("c/<int:pk>/", Customers.as_view({"get": "retrieve"}), name="c")]
+        settings.ROOT_URLCONF.urlpatterns = format_suffix_patterns(routes)
+        return serializing(
+            link=serializers.HyperlinkedIdentityField("c"),
+            own=serializers.SerializerMethodField(),
+            get_own=lambda self, one: reverse("c", [one.pk], request=self.context["request"]),
+        )
+
+    @pytest.mark.parametrize("query", ["?format=ndjson", "?format=ndjson&columns=link,own"])
+    def test_links_in_an_export_are_those_of_the_list(self, view, query):
+        assert objects(ask(view, query)) == listed(view)
+
+    def test_a_suffix_of_the_url_stays_out_of_links_too(self, view):
+        answer = ask(view, accept="application/x-ndjson", format="ndjson")
+        assert objects(answer) == listed(view)
+
+
+@pytest.mark.usefixtures("events")
+class TestMoments:
+    def test_moments_have_one_form_in_a_file(self):
+        view = serializing(
+            ("a", "b", "c", "d"),
+            DriftEvent,
+            a=serializers.DateTimeField(source="created_at"),
+            b=serializers.DateTimeField(source="copied"),
+            c=serializers.DateTimeField(source="report_run.created_at", default=None),
+            d=serializers.ReadOnlyField(source="copied"),
+        )
+        view.queryset = DriftEvent.objects.annotate(copied=F("created_at")).order_by("id")
+        assert mapped(view) == {"a": "created_at"}
+        for a, b, _, d in rows(ask(view, "?format=csv"))[1:]:
+            assert a == b == d
+
+    def test_a_zone_of_a_field_changes_the_hour_and_not_the_form(self):
+        zone = ZoneInfo("Europe/Zurich")
+        view = serializing(
+            model=DriftEvent,
+            a=serializers.DateTimeField(source="created_at"),
+            b=serializers.DateTimeField(source="created_at", default_timezone=zone),
+        )
+        for a, b in rows(ask(view, "?format=csv"))[1:]:
+            assert datetime.fromisoformat(a) == datetime.fromisoformat(b)
+            assert (a[10], b[10], b[-6:]) == (" ", " ", "+01:00")
+
+
+@pytest.mark.usefixtures("customers")
+class TestFilterValues:
+    def test_a_value_that_only_the_database_rejects_is_a_400(self):
+        class Pattern(django_filters.FilterSet):
+            pattern = django_filters.CharFilter(field_name="name", lookup_expr="regex")
+
+        class Filtered(Customers):
+            filter_backends = (DjangoFilterBackend,)
+            filterset_class = Pattern
+
+        assert len(rows(ask(Filtered, "?format=csv&pattern=^C"))) == 2
+        told = refused(ask(Filtered, "?format=csv&pattern=("))
+        assert told["non_field_errors"][0].startswith("the database cannot take a value of the filters")
+
+
+class FakeSchema(ViewInspector):
+    """Describes a view as drf-spectacular does: every operation answers in every format."""
+
+    method = "GET"
+
+    def get_operation(self, path, method):
+        kinds = self.view.get_renderers()
+        answers = {"200": {"content": {kind.media_type: {"schema": {"$ref": "#/rows"}} for kind in kinds}}}
+        formats = {"in": "query", "name": "format", "schema": {"enum": [kind.format for kind in kinds]}}
+        return {"responses": {**answers, "204": {}}, "parameters": [formats, {"in": "query", "name": "page"}]}
+
+
+class TestSchema:
+    @pytest.fixture
+    def operation(self, monkeypatch):
+        def operation(action, method="GET", schema=None):
+            monkeypatch.setattr(APIView, "schema", FakeSchema())
+            view = Customers()
+            view.action = action
+            if schema:
+                view.schema = schema
+            return view.schema.get_operation("/", method)
+
+        return operation
+
+    @pytest.mark.parametrize("schema", [None, FakeSchema()], ids=["of the site", "of the operation"])
+    def test_a_list_names_the_files_it_answers_with(self, operation, schema):
+        described = operation("list", schema=schema)
+        found = {kind: one["schema"] for kind, one in described["responses"]["200"]["content"].items()}
+        file = {"type": "string", "format": "binary"}
+        assert found == {
+            "application/json": {"$ref": "#/rows"},
+            "text/csv": file,
+            "text/tab-separated-values": file,
+            "application/x-ndjson": file,
+        }
+        names = {one["name"]: one.get("schema", {}).get("enum") for one in described["parameters"]}
+        assert names == {
+            "format": ["json", "csv", "tsv", "json-array", "ndjson"],
+            "page": None,
+            "columns": None,
+        }
+
+    @pytest.mark.parametrize("action", ["retrieve", "create"])
+    def test_what_is_no_list_names_no_file(self, operation, action):
+        described = operation(action)
+        assert list(described["responses"]["200"]["content"]) == ["application/json"]
+        assert [one["name"] for one in described["parameters"]] == ["page"]

@@ -464,3 +464,64 @@ def test_hidden_name_is_in_the_same_directory_and_new(tmp_path):
     assert len(siblings) == 100
     assert {sibling.parent for sibling in siblings} == {tmp_path}
     assert all(sibling.name.startswith(".") for sibling in siblings)
+
+
+class TestReplaced:
+    """A replaced file keeps what it was but for its content; one that cannot be replaced is refused at once."""
+
+    @pytest.fixture(autouse=True)
+    def _way(self, way):
+        """Run each test for unnamed files and for siblings."""
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+    def test_a_file_keeps_its_mode(self, tmp_path, mode):
+        path = tmp_path / "x"
+        path.write_bytes(OLD)
+        path.chmod(mode)
+        to_file([b"new"], path)
+        assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes()) == (mode, b"new")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_it_keeps_its_owner(self, tmp_path):
+        path = tmp_path / "x"
+        path.write_bytes(OLD)
+        os.chown(path, 1234, 2345)
+        path.chmod(0o660)
+        to_file([b"new"], path)
+        assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (1234, 2345, 0o660)
+
+    def test_it_keeps_its_extended_attributes(self, tmp_path):
+        path = tmp_path / "x"
+        path.write_bytes(OLD)
+        try:
+            os.setxattr(path, "user.origin", b"here")
+        except (OSError, AttributeError):
+            pytest.skip("no extended attributes here")
+        to_file([b"new"], path)
+        assert os.getxattr(path, "user.origin") == b"here"
+
+    def test_bits_of_another_group_or_owner_are_not_kept(self):
+        mine, theirs = (
+            os.stat_result((0o100664, 0, 0, 1, 1, 1, *[0] * 4)),
+            os.stat_result((0o106664, 0, 0, 1, 2, 2, *[0] * 4)),
+        )
+        assert files._allowed(mine, mine) == 0o7777
+        assert files._allowed(mine, theirs) == 0o7777 & ~(stat.S_IRWXG | stat.S_ISGID | stat.S_ISUID)
+
+    def test_a_mounted_file_is_refused_before_the_first_row(self, tmp_path, monkeypatch):
+        path = tmp_path / "a b"
+        path.write_bytes(OLD)
+        escaped = str(path).replace(" ", "\\040")
+        mounts = tmp_path / "mounts"
+        mounts.write_text(f"1 1 0:1 / / rw - ext4 x rw\n2 1 0:1 /x {escaped} rw - ext4 x rw\n")
+        monkeypatch.setattr(files, "MOUNTS", mounts)
+        source = Source(b"new", fails=True)
+        with pytest.raises(OSError, match=r"mounted.*open\(path, 'wb'\)") as caught:
+            to_file(source, path)
+        assert (caught.value.filename, path.read_bytes(), source.closed) == (str(path), OLD, True)
+
+    @pytest.mark.parametrize("name", ["", ".", ".."])
+    def test_a_path_that_names_a_directory_is_refused(self, tmp_path, name):
+        with pytest.raises(IsADirectoryError):
+            to_file([b"new"], f"{tmp_path}/x/{name}")
+        assert names(tmp_path) == []

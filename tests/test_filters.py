@@ -6,35 +6,18 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.sessions.models import Session
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.models import Q
 
-from tests.fieldtypes.models import Everything, Parent, Secretive, Ticket
+from tests.fieldtypes.making import make
+from tests.fieldtypes.models import AccessToken, Everything, Parent, Secretive, Ticket, Visit
 from upstream.integrations.filters import parse_filter, parse_ordering
 from upstream.models import DriftEvent
-from upstream.streaming import ColumnError
+from upstream.streaming import ColumnError, plan
 
 FIRST, SECOND = UUID(int=1), UUID(int=2)
-
-
-def make(database, char, **values):
-    """Store a row called `char`; what a field must hold and is not given is nothing."""
-    values = {
-        "text": "",
-        "boolean": False,
-        "integer": 0,
-        "floating": 0,
-        "decimal": 0,
-        "date": date(2026, 1, 1),
-        "time": time(0),
-        "datetime": datetime(2026, 1, 1, tzinfo=UTC),
-        "duration": timedelta(0),
-        "uuid": UUID(int=0),
-        "binary": b"",
-        "json": {},
-        **values,
-    }
-    return Everything.objects.using(database).create(char=char, **values)
 
 
 @pytest.fixture
@@ -306,6 +289,86 @@ def test_names_that_the_settings_call_sensitive_are_refused_too(settings):
         with pytest.raises(ColumnError, match="sensitive"):
             parse_filter(model, text)
     assert parse_filter(Secretive, "name=a") == Q(name="a")
+
+
+@pytest.mark.parametrize("called", ["parent", "parent_id"])
+@pytest.mark.parametrize(
+    "path", ["parent", "parent_id", "parent__in", "parent__name", "parent__children__integer"]
+)
+def test_a_relation_that_the_settings_name_is_refused_by_either_of_its_names(settings, called, path):
+    settings.UPSTREAM_SENSITIVE_FIELDS = [called]
+    with pytest.raises(ColumnError, match="sensitive"):
+        parse_filter(Everything, f"{path}=1")
+    if "children" not in path and not path.endswith("__in"):
+        with pytest.raises(ColumnError, match="sensitive"):
+            parse_ordering(Everything, f"-{path}")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (Session, "session_key"),
+        (Session, "pk"),
+        (Session, "session_data__contains"),
+        (Secretive, "api_token"),
+        (AccessToken, "key__startswith"),
+        (AccessToken, "pk"),
+        (Parent, "access"),
+        (Parent, "access__in"),
+        (Parent, "access__key__startswith"),
+        (Visit, "access"),
+        (Visit, "access_id__startswith"),
+        (Visit, "access__pk"),
+        (Visit, "access__holder__access"),
+    ],
+)
+def test_keys_that_open_something_are_refused_under_every_name(model, name):
+    with pytest.raises(ColumnError, match="sensitive"):
+        parse_filter(model, f"{name}=a")
+    with pytest.raises(ColumnError, match="sensitive"):
+        parse_ordering(model, name)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (Session, "expire_date__gte=2026-01-01"),
+        (AccessToken, "token_type=bearer"),
+        (AccessToken, "holder__name=a"),
+        (Parent, "access__created__gte=2026-01-01"),
+        (Visit, "access__created__gte=2026-01-01"),
+        (Visit, "access__holder__name=a"),
+    ],
+)
+def test_what_stands_beside_a_key_can_be_asked_for(model, text):
+    assert parse_filter(model, text)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (Session, ["expire_date"]),
+        (AccessToken, ["token_type", "holder_id", "created"]),
+        (Visit, ["id", "pages"]),
+        (Secretive, ["id", "name"]),
+    ],
+)
+def test_keys_that_open_something_are_no_default_columns(model, names):
+    assert list(plan(model.objects.all()).headers) == names
+
+
+def test_a_string_of_sensitive_names_hides_what_it_names(settings):
+    settings.UPSTREAM_SENSITIVE_FIELDS = "name, details"
+    assert plan(Parent.objects.all()).headers == ("id",)
+    with pytest.raises(ColumnError, match="sensitive"):
+        parse_filter(Parent, "details__a=1")
+
+
+@pytest.mark.parametrize("wrong", [None, 1, [1], iter(["name"])])
+def test_sensitive_names_that_are_no_list_of_names_are_an_error(settings, wrong):
+    settings.UPSTREAM_SENSITIVE_FIELDS = wrong
+    with pytest.raises(ImproperlyConfigured, match="UPSTREAM_SENSITIVE_FIELDS is a list of field names"):
+        plan(Parent.objects.all())
 
 
 @pytest.mark.parametrize("name", ["severity", "-severity", "customer__name", "-customer_id", "pk", "-pk"])

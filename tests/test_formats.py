@@ -9,6 +9,7 @@ import pytest
 from django.contrib import admin
 from django.core.management import CommandError, call_command
 from django.urls import path
+from django.utils.timezone import localdate
 from rest_framework.serializers import ModelSerializer
 from rest_framework.test import APIRequestFactory
 from rest_framework.viewsets import ReadOnlyModelViewSet
@@ -58,10 +59,10 @@ def imported(monkeypatch):
     return imported
 
 
-def saved(answer):
+def saved(answer, name="customer.md"):
     """Return the text of a download, once its headers are those of the format."""
     assert answer["Content-Type"] == Pipes.content_type
-    assert answer["Content-Disposition"] == 'attachment; filename="customer.md"'
+    assert answer["Content-Disposition"] == f'attachment; filename="{name}"'
     return text(answer)
 
 
@@ -85,7 +86,7 @@ def test_the_admin_offers_it(imported, client, settings):
     assert ("pipes", "Pipes") in form.fields["format"].choices
     assert "Pipes" in form.fields["profile"].help_text
     chosen = {"format": "pipes", "profile": "excel", "columns": ["name"]}
-    assert saved(client.post("/admin/upstream/customer/export/", chosen)) == TABLE
+    assert saved(client.post("/admin/upstream/customer/export/", chosen), f"customer_{localdate()}.md") == TABLE
 
 
 @pytest.mark.parametrize("asked", [{"path": "/?format=pipes"}, {"path": "/", "HTTP_ACCEPT": "text/markdown"}])

@@ -8,13 +8,15 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 
 import pytest
-from django.db import connections, transaction
-from django.db.models import F
+from django.db import DatabaseError, connections, transaction
+from django.db.models import F, IntegerField
+from django.db.models.expressions import RawSQL
 from django.utils import timezone, translation
 
+from tests import processes
 from tests.fieldtypes.models import Parent
 from tests.strategies import POSTGRESQL
-from upstream.streaming import Column, Csv, ExportError, Json, plan, stream, to_file, to_response
+from upstream.streaming import Column, Csv, Json, StreamOverError, plan, stream, to_buffer, to_file, to_response
 from upstream.streaming.databases.sharing import guard_of
 
 ROWS = 500
@@ -334,7 +336,7 @@ class TestTheWorldOfTheCall:
 
 
 class TestReadOnce:
-    """A stream that is over is no empty export."""
+    """A stream that is over is no empty export that looks complete."""
 
     OVER = {
         "read": b"".join,
@@ -343,13 +345,17 @@ class TestReadOnce:
     }
 
     @pytest.mark.parametrize("way", OVER)
-    def test_one_that_is_over_is_refused(self, way, tmp_path):
+    def test_one_that_is_over_is_refused_by_targets(self, way, tmp_path):
         path = tmp_path / "x.csv"
         path.write_text("yesterday's")
         chunks = stream([{"n": number} for number in range(500)], chunk_size=10)
         self.OVER[way](chunks)
-        for read_again in (list, lambda again: to_file(again, path), lambda again: to_response(again, "x.csv")):
-            with pytest.raises(ExportError, match=r"call stream\(\) again"):
+        for read_again in (
+            to_buffer,
+            lambda again: to_file(again, path),
+            lambda again: to_response(again, "x.csv"),
+        ):
+            with pytest.raises(StreamOverError, match=r"call stream\(\) again"):
                 read_again(chunks)
         assert path.read_text() == "yesterday's"
 
@@ -361,7 +367,7 @@ class TestReadOnce:
         chunks = stream(records(), encoder=Json())
         with pytest.raises(OSError, match="gone"):
             to_file(chunks, tmp_path / "x.json")
-        with pytest.raises(ExportError, match=r"call stream\(\) again"):
+        with pytest.raises(StreamOverError, match=r"call stream\(\) again"):
             to_file(chunks, tmp_path / "x.json")
         assert not (tmp_path / "x.json").exists()
 
@@ -377,3 +383,64 @@ def test_the_plan_within_ones_own_transaction_stays_true(transactional_database)
         decided = plan(Parent.objects.using(transactional_database), encoder=Csv())
         assert decided.consistency == "statement"
         assert b"x" in b"".join(stream(Parent.objects.using(transactional_database)))
+
+
+class TestTheSessionOnMariaDB:
+    """A separate connection is taken only if its session equals that of the caller's."""
+
+    @pytest.fixture(autouse=True)
+    def on_mariadb(self, parents):
+        self.connection = connections[parents.db]
+        if self.connection.vendor != "mysql":
+            pytest.skip("only MySQL and MariaDB are read on a separate connection")
+        self.connection.close()
+        yield
+        self.connection.close()
+
+    def is_separate(self, rows, expected):
+        """Whether an export reads on as many further connections, as another connection sees it."""
+        with closing(self.connection.copy()) as watching, watching.cursor() as cursor:
+
+            def others():
+                known = (self.connection.connection.thread_id(), watching.connection.thread_id())
+                cursor.execute(
+                    "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id NOT IN %s",
+                    [known],
+                )
+                return cursor.fetchone()[0]
+
+            with closing(stream(rows, ["id"], chunk_size=50)) as chunks:
+                next(chunks)
+                # MariaDB notices a moment later that a connection was closed.
+                return processes.eventually(lambda: others() == expected)
+
+    def test_an_untouched_session_is_read_on_one(self, parents):
+        assert self.is_separate(parents, 1)
+
+    def test_what_an_export_and_queries_do_changes_no_session(self, parents):
+        list(stream(parents))
+        in_a_block(parents.db)
+        assert self.is_separate(parents, 1)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "SET @tenant = 7",
+            "SET SESSION sql_mode = 'ANSI'",
+            "SET SESSION time_zone = '+05:00'",
+            "CREATE TEMPORARY TABLE report AS SELECT 1 AS id",
+            "USE information_schema",
+        ],
+    )
+    def test_a_changed_session_is_read_on_the_callers(self, parents, change):
+        rows = Parent.objects.using(parents.db).annotate(tenant=RawSQL("@tenant", [], output_field=IntegerField()))
+        with self.connection.cursor() as cursor:
+            cursor.execute(change)
+        if change.startswith("USE"):
+            with pytest.raises(DatabaseError, match="information_schema"):
+                list(stream(rows))
+        else:
+            assert self.is_separate(parents, 0)
+            tenant = 7 if "tenant" in change else None
+            written = list(csv.DictReader(io.StringIO(b"".join(stream(rows, ["tenant"])).decode(), newline="")))
+            assert {row["tenant"] for row in written} == {str(tenant or "")}

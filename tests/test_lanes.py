@@ -303,9 +303,12 @@ OPTIONS = {
         "null_marker": ("", "", "NULL", "\\N", "-", "True"),
         "quote_empty": (False, True),
         "header": (True, False),
+        "lineterminator": ("\r\n", "\n"),
+        "encoding": ("utf-8", "utf-16", "cp1252", "iso2022_jp"),
         "bom": (None, True, False),
         "profile": ("data", "excel"),
         "time_zone": ZONES,
+        "timespec": ("auto", "microseconds"),
         "decimal_separator": (".", ","),
         "date_format": ("", "%d/%m/%Y"),
         "datetime_format": ("", "%d.%m.%Y %H:%M:%S.%f%z"),
@@ -341,6 +344,8 @@ def fitting(options, names):
             options.pop(name, None)
     if options.get("delimiter", ",") in options.get("null_marker", ""):
         del options["null_marker"]
+    if options.get("bom") is not None:
+        options.pop("encoding", None)
     if len(names) == 1:
         options.pop("quote_empty", None)
     return options
@@ -367,7 +372,9 @@ def _parsed(data, encoder, positions):
         return json.loads(data)
     if isinstance(encoder, JsonLines):
         return [json.loads(line) for line in data.splitlines()]
-    rows = _records(data.decode().removeprefix("\ufeff"), encoder.delimiter)
+    rows = _records(
+        data.decode(encoder.encoding).removeprefix("\ufeff"), encoder.delimiter, encoder.lineterminator
+    )
     for row in rows[encoder.header :]:
         for position in positions:
             text = row[position]
@@ -376,19 +383,19 @@ def _parsed(data, encoder, positions):
     return rows
 
 
-def _records(text, delimiter):
+def _records(text, delimiter, end):
     """Split delimited text into records of cells with the quotes they have."""
     rows, row, start, quoted = [], [], 0, False
     for at, character in enumerate(text):
         if character == '"':
             quoted = not quoted
-        elif not quoted and (character == delimiter or text.startswith("\r\n", at)):
-            row.append(text[start:at].lstrip("\n"))
-            start = at + 1
-            if character == "\r":
+        elif not quoted and (character == delimiter or text.startswith(end, at)):
+            row.append(text[start:at])
+            start = at + (1 if character == delimiter else len(end))
+            if character != delimiter:
                 rows.append(row)
                 row = []
-    assert text[start:] in ("", "\n")
+    assert text[start:] == ""
     return rows
 
 
@@ -904,9 +911,14 @@ class TestShapes:
         if connections[database].vendor != POSTGRESQL:
             pytest.skip("only PostgreSQL renders rows")
         with stored(edge_rows(POSTGRESQL, 3), database) as rows, copies() as rendered:
-            for count, encoder in enumerate([Csv(), Csv(profile="excel", delimiter="\t"), Json(), JsonLines()], 1):
+            encoders = [Csv(), Csv(lineterminator="\n", delimiter="\t"), Json(), JsonLines()]
+            for count, encoder in enumerate(encoders, 1):
                 Export(rows.values(*PLAIN)).written(encoder)
                 assert len(rendered) == count
+            Export(rows.values("pk", "floating", "decimal")).written(Csv(profile="excel"))
+            assert len(rendered) == len(encoders) + 1
+            Export(rows.values("pk", "text")).written(Csv(profile="excel"))  # may start a formula
+            assert len(rendered) == len(encoders) + 1
 
 
 @contextmanager
@@ -979,8 +991,8 @@ class TestFields:
             ):
                 assert "copy" not in export.lanes(Csv())
                 encoder = data.draw(encoders(names))
-                export.check(encoder)
-                export.check(encoder, chunk_size=1)
+                export.check(encoder, may_fail=True)  # not every encoding has every character
+                export.check(encoder, may_fail=True, chunk_size=1)
             transaction.set_rollback(True, using=database)
 
     def test_arrays_and_ranges(self, database):

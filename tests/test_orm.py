@@ -155,7 +155,7 @@ class TestFacts:
         ],
     )
     def test_of_what_values_select(self, rows, names):
-        found = orm.selected_names(rows.query)
+        found = orm.selected_names(rows)
         assert sorted(found) == sorted(names)
         if rows._iterable_class is ValuesListIterable and not rows.query.extra_select:
             assert found == names or not orm.chooses_names(rows.query)
@@ -171,14 +171,73 @@ class TestFacts:
     @pytest.mark.parametrize(
         ("rows", "names"),
         [
-            (Parent.objects.all(), None),
-            (Parent.objects.only("name"), {"id", "name"}),
-            (Parent.objects.defer("name"), {"id", "details"}),
-            (Everything.objects.only("parent"), {"id", "parent_id"}),
+            (Parent.objects.all(), ["id", "name", "details"]),
+            (Parent.objects.only("name"), ["id", "name"]),
+            (Parent.objects.only(), ["id", "name", "details"]),
+            (Parent.objects.defer("name"), ["id", "details"]),
+            (Parent.objects.defer("name").only("name"), ["id", "name", "details"]),
+            (Everything.objects.only("parent"), ["id", "parent_id"]),
+            (
+                Everything.objects.select_related("parent").only("char", "parent__name"),
+                ["id", "char", "parent_id"],
+            ),
         ],
     )
     def test_of_loaded_names(self, rows, names):
         assert orm.loaded_names(rows) == names
+
+    def test_of_what_clones_share(self):
+        rows = Parent.objects.values("name", "id")
+        assert rows.all().query.selected is rows.query.selected  # compiling one union may change another
+        copy = orm.copied(rows.union(rows))
+        assert copy._query.selected == rows.query.selected
+        assert all(
+            query.selected is not rows.query.selected for query in (copy._query, *copy._query.combined_queries)
+        )
+
+    def test_of_positions(self, database):
+        rows = Everything.objects.using(database).annotate(low=Lower("char")).extra(select={"one": "1"})
+        names = ["low", "parent__name", "one", "id"]
+        assert orm.compiled(rows.values(*names)).positions == dict(zip(names, range(4), strict=True))
+        selected = orm.compiled(orm.selecting(rows, names))
+        assert selected.positions == {"one": 0, "parent__name": 1, "id": 2, "low": 3}
+        assert [type(column) for column in selected.expressions[1:3]] == [Col, Col]
+
+    def test_a_name_whose_column_is_not_selected_has_no_position(self, database):
+        rows = Parent.objects.using(database).values("name", "id")
+        rows.query.select = rows.query.select[::-1]
+        assert orm.compiled(rows).positions == {"name": 0, "id": 1}  # Django's own reading agrees with it
+        name, key = rows.query.select
+        assert dict(orm._positions({"name": name, "id": key}, [(key, "name"), (name, "id")])) == {}
+
+    def test_of_iterables_that_pass_instances_on(self, database, django_assert_num_queries):
+        class Passing(ModelIterable):
+            def __iter__(self):
+                yield from super().__iter__()
+
+        class Copying(ModelIterable):
+            def __iter__(self):
+                yield from list(super().__iter__())
+
+        class Counting(ModelIterable):
+            def __iter__(self):
+                self.queryset.count()
+                yield from super().__iter__()
+
+        rows = Parent.objects.using(database)
+        with django_assert_num_queries(0, connection=connections[database]):
+            for kind, passes in {ModelIterable: True, Passing: True, Copying: False}.items():
+                rows._iterable_class = kind
+                assert orm.passes_instances_on(rows) is passes
+        rows._iterable_class = Counting  # its statement is refused
+        assert not orm.passes_instances_on(rows)
+
+    def test_of_locks_and_of_fetching(self):
+        rows = Everything.objects.all()
+        assert orm.locks_by_name(rows.select_for_update(of=("self",)).query)
+        assert not orm.locks_by_name(rows.select_for_update().query)
+        assert not orm.replaces_fetched(rows)
+        assert parameters(models.QuerySet._fetch_all) == []
 
     def test_of_select_related(self):
         rows = Everything.objects.all()

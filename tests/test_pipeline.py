@@ -30,6 +30,7 @@ from upstream.streaming import (
     SourceError,
     plan,
     stream,
+    to_buffer,
 )
 from upstream.streaming.databases.sharing import guard_of
 from upstream.streaming.encoders.protocol import capabilities_of
@@ -187,8 +188,9 @@ class TestChunks:
     def test_a_stream_can_be_read_once(self):
         chunks = stream([{"n": 1}])
         assert b"".join(chunks) == b"n\r\n1\r\n"
+        assert list(chunks) == []
         with pytest.raises(ExportError, match=r"call stream\(\) again"):
-            list(chunks)
+            to_buffer(chunks)
 
 
 @contextmanager

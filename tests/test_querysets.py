@@ -520,8 +520,8 @@ class TestSecrets:
     def test_so_are_the_fields_that_the_setting_names(self, database):
         Secretive.objects.using(database).create(name="a", password="p", api_token="t")
         queryset = Secretive.objects.using(database)
-        assert table(queryset)[0] == ["id", "name", "api_token"]
-        with override_settings(UPSTREAM_SENSITIVE_FIELDS=["api_token", "name"]):
+        assert table(queryset)[0] == ["id", "name"]
+        with override_settings(UPSTREAM_SENSITIVE_FIELDS=["name"]):
             for source in (queryset.all(), queryset.values(), list(queryset.all())):
                 assert table(source)[0] == ["id"]
             raw = Secretive.objects.raw("SELECT * FROM fieldtypes_secretive", using=database)

@@ -2,15 +2,18 @@
 
 import json
 import socket
+from contextlib import closing, nullcontext
 
 import django_filters
 import pytest
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.db import connection, connections, transaction
-from django.db.models import Count
-from django.http import HttpResponse
+from django.db import DatabaseError, DataError, connection, connections, transaction
+from django.db.models import Count, IntegerField
+from django.db.models.functions import Cast
+from django.http import HttpResponse, QueryDict
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils.http import urlencode
 from django.views.generic import ListView
@@ -19,12 +22,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.asking import NAMES, Told, ask, close_answers, refused, rows, text
-from tests.fieldtypes.models import Parent
+from tests.fieldtypes.making import make
+from tests.fieldtypes.models import Everything, Living, Parent, Secretive
+from upstream.integrations.filters import parse_filter
 from upstream.integrations.formats import FORMATS, Format
 from upstream.integrations.signals import export_finished, export_started
 from upstream.integrations.views import ExportMixin, ExportView
 from upstream.models import Customer
-from upstream.streaming import Column, Csv
+from upstream.streaming import Column, ColumnError, Csv
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -460,3 +465,230 @@ class TestDelivery:
             response.close()
         is_postgresql = connections[transactional_database].vendor == "postgresql"
         assert ("Content-Length" in response) == is_postgresql
+
+
+# One path for each kind of field, and lookups that read values in their own ways.
+PATHS = (
+    *("char", "char__icontains", "char__regex", "char__length", "text__in", "slug__iexact", "boolean", "integer"),
+    *(
+        "integer__in",
+        "integer__range",
+        "big_integer__gte",
+        "floating__lt",
+        "decimal",
+        "decimal__in",
+        "decimal__range",
+    ),
+    *(
+        "date",
+        "date__year",
+        "date__week_day__in",
+        "time__gte",
+        "datetime",
+        "datetime__date",
+        "datetime__year__lte",
+    ),
+    *("datetime__range", "duration__gt", "uuid__in", "binary", "json", "json__a", "json__a__gt", "json__has_key"),
+    *(
+        "json__has_keys",
+        "json__contains",
+        "json__contained_by",
+        "json__a__regex",
+        "ip_address",
+        "level",
+        "file",
+        "pk",
+    ),
+    *("parent", "parent__in", "parent__name", "parent__details__a", "parent__isnull", "parent__children__integer"),
+    *("ticket", "ticket__code__startswith", "next_integer__range"),
+)
+VALUES = (
+    *("", " ", "x", "\x00", "a\x00b", "\ud800", "9" * 30, "-" + "9" * 30, "9" * 5000, "1e400", "-1e400", "nan"),
+    *(
+        "1e999999999",
+        "-1e-999999999",
+        "1,1e999999999",
+        "1e99999999999999999999",
+        "sNaN",
+        "Infinity",
+        "1_0",
+        "٣",
+        "0x1",
+    ),
+    *(",", "1,2", "1,2,3", "0001-01-01", "9999-12-31", "0000-00-00", "10000-01-01", "0001-01-01T00:00:00+14:00"),
+    *("9999-12-31T23:59:59-14:00", "25:00", "999999999999 days", "P99999999999999D", "999999999 days"),
+    *("[", "(", "*", "(a+)+$", "a{2,1}", "\\", "{", "[" * 3000 + "]" * 3000, '{"a":' * 2000 + "1" + "}" * 2000),
+    *('"\\ud800"', '"\\u0000"', '{"a": "\\u0000"}', '["\\u0000"]', "null", "[1, 2]", '{"a": 1e400}', "[NaN]"),
+    *("1.2.3.4/33", "fe80::1%eth0", "%", "_", "'", "a" * 3000, "1" * 200_000, ",".join(map(str, range(1200)))),
+)
+
+
+class TestValues:
+    @pytest.fixture
+    def view(self, database):
+        parent = Parent.objects.using(database).create(name="p", details={"a": 1})
+        make(database, "a", integer=1, json={"a": "b"}, parent=parent)
+
+        class Everythings(ExportView):
+            queryset = Everything.objects.using(database)
+            columns = ("id",)
+            permission = None
+            filter_fields = PATHS
+
+        return Everythings
+
+    def ask(self, view, **values):
+        """Put values to a view as they are, whatever a URL could say; return its status and text."""
+        request = RequestFactory().get("/")
+        request.GET = QueryDict(mutable=True)
+        request.GET.update(values)
+        alias = view.queryset.db
+        savepoint = transaction.savepoint(alias)
+        try:
+            with closing(view.as_view()(request)) as answer:
+                return answer.status_code, answer.getvalue().decode()
+        finally:
+            transaction.savepoint_rollback(savepoint, alias)
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_any_value_of_a_filter_is_rows_or_a_400(self, view, path):
+        statuses = {value: self.ask(view, **{path: value})[0] for value in VALUES}
+        assert {value: status for value, status in statuses.items() if status not in (200, 400)} == {}
+
+    @pytest.mark.parametrize(
+        ("path", "value", "words"),
+        [
+            ("decimal", "1e999999999", "more than 1,000 digits"),
+            ("decimal__in", "1,-1e-999999999", "more than 1,000 digits"),
+            ("floating__lt", "1e400", "not a finite number"),
+            ("big_integer__gte", "x", "must be an integer"),
+            ("integer__in", "9" * 30, "too large"),
+            ("duration__gt", "999999999999 days", "out of range"),
+            ("char", "a\x00", "NUL"),
+            ("char", "\ud800", "surrogate"),
+            ("char", "a" * 200_000, "longer than"),
+            ("json", "[" * 3000, "levels deep"),
+            ("json__a", '"\\u0000"', "NUL"),
+            ("date", "x" * 50_000, "..."),
+        ],
+    )
+    def test_the_400_names_the_filter_and_says_why(self, view, path, value, words):
+        status, text = self.ask(view, **{path: value})
+        assert status == 400
+        assert words in text
+        assert len(text) < 300
+
+    def test_a_filter_costs_no_query_of_its_own(self, view):
+        with CaptureQueriesContext(connections[view.queryset.db]) as queries:
+            assert self.ask(view, integer__in="1", json__a="b")[1] == "id\r\n" + f"{view.queryset.get().pk}\r\n"
+        assert len([query for query in queries if "WHERE" in query["sql"]]) == 1
+
+    def test_an_error_that_comes_without_the_filter_too_stays_what_it_is(self, view):
+        class Broken(view):
+            queryset = view.queryset.extra(where=["no_such_column = 1"])
+
+        with pytest.raises(DatabaseError, match="no_such_column"):
+            self.ask(Broken, integer="1")
+
+    def test_an_error_of_a_view_without_filters_stays_what_it_is(self, view):
+        class Broken(view):
+            queryset = view.queryset.annotate(x=Cast("text", IntegerField())).filter(x=0)
+
+        if connections[Broken.queryset.db].vendor != "postgresql":
+            pytest.skip("other databases take any text for a number")
+        with pytest.raises(DataError):
+            self.ask(Broken)
+
+    def test_an_error_of_a_column_stays_what_it_is(self, view):
+        class Broken(view):
+            columns = (Column(lambda row: row.integer / 0, header="x"),)
+
+        with pytest.raises(ZeroDivisionError):
+            self.ask(Broken, integer="1")
+
+    def test_the_error_of_a_filter_set_is_a_400_too(self, view):
+        class Filters(django_filters.FilterSet):
+            pattern = django_filters.CharFilter(field_name="char", lookup_expr="regex")
+
+        class Filtered(ExportMixin, FilterView):
+            queryset = view.queryset
+            filterset_class = Filters
+            columns = ("id",)
+            permission = None
+
+        assert self.ask(Filtered, format="csv", pattern="a")[0] == 200
+        status, text = self.ask(Filtered, format="csv", pattern="(")
+        assert (status, text.partition(":")[0]) == (400, "the database cannot take a value of the filters")
+
+
+@pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="other databases match patterns themselves")
+@pytest.mark.parametrize(
+    ("pattern", "is_taken"),
+    [
+        *[
+            ("^a.*b.+c$", True),
+            ("(a|b)c", True),
+            (r"a\+\*\?b(?:c)[*+?]", True),
+            ("(?i)a*?", True),
+            ("x{2,3}", True),
+        ],
+        *[("(a+)+$", False), ("(a|a)*", False), ("(a?){30}", False), ("a*a*a*b", False), ("a?a?a?", False)],
+        *[("(?:a*?)+?", False), ("(a)?", False), ("(a|a)" * 30 + "b", False)],
+    ],
+)
+def test_on_sqlite_a_pattern_repeats_no_group_and_few_characters(pattern, is_taken):
+    with nullcontext() if is_taken else pytest.raises(ColumnError, match="SQLite"):
+        parse_filter(Parent, f"name__regex={pattern}")
+
+
+class TestManagers:
+    @pytest.fixture
+    def living(self, db):
+        for name in ("here", "gone"):
+            parent = Parent.objects.create(name=name)
+            make("default", name, parent=parent, integer=7)
+
+    @pytest.mark.parametrize(
+        ("rows_of", "expected"),
+        [(Living.objects, ["here"]), (Living.everyone, ["gone", "here"])],
+        ids=["hiding", "showing"],
+    )
+    @pytest.mark.parametrize("query", ["", "?child=7", "?child=7&name=e"])
+    def test_a_filter_shows_what_the_views_own_queryset_shows(self, living, rows_of, expected, query):
+        class Parents(ExportView):
+            queryset = rows_of.order_by("name")
+            columns = ("name",)
+            permission = None
+            filter_fields = {"child": "children__integer", "name": "name__contains"}
+
+        assert [name for [name] in rows(ask(Parents, query))[1:]] == expected
+
+
+@pytest.mark.usefixtures("db")
+class TestSecrets:
+    @pytest.mark.parametrize("sign", ["", "-"])
+    @pytest.mark.parametrize("names", [["api_token"], {"public": "api_token"}])
+    def test_a_sensitive_field_orders_nothing_under_any_name(self, names, sign):
+        class Secrets(ExportView):
+            model = Secretive
+            permission = None
+            ordering_fields = names
+
+        assert "sensitive" in refused(ask(Secrets, f"?order_by={sign}{next(iter(names))}"))
+
+    def test_a_sensitive_field_filters_nothing_under_any_name(self):
+        class Secrets(ExportView):
+            model = Secretive
+            permission = None
+            filter_fields = {"public": "api_token__startswith"}
+
+        assert "sensitive" in refused(ask(Secrets, "?public=a"))
+
+    def test_annotations_order_as_before(self):
+        class Counted(ExportView):
+            queryset = Secretive.objects.annotate(api_count=Count("id"))
+            permission = None
+            columns = ("id",)
+            ordering_fields = ["api_count"]
+
+        assert ask(Counted, "?order_by=-api_count").status_code == 200

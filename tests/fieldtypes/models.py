@@ -39,6 +39,21 @@ class Parent(models.Model):
         return len(self.name)
 
 
+class LivingManager(models.Manager["Living"]):
+    def get_queryset(self):
+        return super().get_queryset().exclude(name__startswith="gone")
+
+
+class Living(Parent):
+    """Has a default manager that hides rows, and one that does not."""
+
+    objects = LivingManager()
+    everyone = models.Manager()  # noqa: DJ012 (a manager, which the rule takes for a field)
+
+    class Meta:
+        proxy = True
+
+
 class Ticket(models.Model):
     """Has a UUID for its primary key."""
 
@@ -149,6 +164,28 @@ class Secretive(models.Model):
 
     def __str__(self):
         return self.name
+
+
+class AccessToken(models.Model):
+    """Has a secret for its primary key, as the tokens of REST framework have."""
+
+    key = models.CharField(max_length=40, primary_key=True)
+    token_type = models.CharField(max_length=10, default="bearer")
+    holder = models.OneToOneField(Parent, models.CASCADE, related_name="access")
+    created = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self):
+        return self.token_type
+
+
+class Visit(models.Model):
+    """Refers to a secret by its key."""
+
+    access = models.ForeignKey(AccessToken, models.CASCADE, null=True)
+    pages = models.IntegerField(default=0)
+
+    def __str__(self):
+        return str(self.pages)
 
 
 if find_spec("psycopg"):

@@ -9,20 +9,27 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from upstream.integrations.choices import ChoiceError, chosen, listed
 from upstream.integrations.downloads import download
+from upstream.integrations.filters import FilterError, rejections
 from upstream.integrations.formats import FORMATS, Format, Profile
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import ACTION, has_permission, required_permission
+from upstream.integrations.rest_lists import NAMES, overridden_method, overridden_rows
+from upstream.integrations.rest_schema import ExportSchema
 from upstream.integrations.serializer_columns import columns_of, field_names
 from upstream.streaming import Column
 from upstream.streaming._optional import optional
 
-exceptions = optional("rest_framework.exceptions", "drf")
-serializers = optional("rest_framework.serializers", "drf")
+exceptions: Any = optional("rest_framework.exceptions", "drf")
+APIException: Any = exceptions.APIException
+api_settings = optional("rest_framework.settings", "drf").api_settings
+ListSerializer: Any = optional("rest_framework.serializers", "drf").ListSerializer
+CursorPagination: Any = optional("rest_framework.pagination", "drf").CursorPagination
 Response = optional("rest_framework.response", "drf").Response
 JSONRenderer = optional("rest_framework.renderers", "drf").JSONRenderer
 BaseRenderer: Any = optional("rest_framework.renderers", "drf").BaseRenderer
@@ -61,6 +68,22 @@ NdjsonRenderer = _RENDERERS["ndjson"]
 JsonArrayRenderer = _RENDERERS["json"]
 
 
+class NotExportable(APIException):  # type: ignore[misc]
+    """A list may show something else than an export of its rows would; answered with 501."""
+
+    status_code = 501
+    default_code = "not_exportable"
+
+
+def _overridden(method: str) -> NotExportable:
+    name = method.rpartition(".")[2].removesuffix("()")
+    return NotExportable(
+        f"{method} is overridden and may change what the list shows, but an export reads the rows without it. "
+        f"If it changes neither rows nor values, add {name!r} to export_unchanged_by; "
+        "otherwise do in get_queryset() or in the serializer what it does."
+    )
+
+
 class ExportListMixin:
     """Streams all rows that a view lists; put it before REST framework's classes, such as ReadOnlyModelViewSet.
 
@@ -72,6 +95,12 @@ class ExportListMixin:
     serializer renders the others. If a custom `to_representation()` returns other keys, list them in
     `export_columns`.
 
+    An export shows no more than the list. What is overridden in `get_queryset()`, `filter_queryset()`,
+    `get_serializer()`, the serializer, its fields and the model holds for exports too. But an export calls neither
+    `list()` nor what paginates and renders, nor a list serializer. If one of these is overridden, the export is
+    refused with 501 and the reason. `export_unchanged_by` names the methods that change neither rows nor values,
+    such as a `list()` that only logs; they refuse nothing.
+
     `export_permission` is the permission that a user needs in addition to the view's: by default the one to export
     the model (`app.export_model`); None lets everyone export who may list. `export_profile`, `export_limits` and
     `spool` are the `profile`, `export_limits` and `spool` of `upstream.integrations.views.ExportMixin`. Errors,
@@ -79,6 +108,7 @@ class ExportListMixin:
     """
 
     export_columns: Sequence[str] | None = None
+    export_unchanged_by: Sequence[str] = ()
     export_permission: str | None = ACTION
     export_limits: Limits | None = None
     export_filename = ""
@@ -86,6 +116,7 @@ class ExportListMixin:
     spool: bool | None = None
 
     request: Any
+    schema = ExportSchema({one.media_type: one.format for one in EXPORT_RENDERERS})
 
     def get_renderers(self) -> Iterable[Any]:
         own = [*super().get_renderers()]  # type: ignore[misc]
@@ -99,20 +130,65 @@ class ExportListMixin:
 
     def _exported(self, export_format: Format) -> HttpResponseBase:
         """Return the export of the view's list, or raise the REST framework exception that refuses it."""
-        queryset: Any = self.get_queryset()  # type: ignore[attr-defined]
-        if not self.has_export_permission(queryset):
+        unfiltered: Any = self.get_queryset()  # type: ignore[attr-defined]
+        if not self.has_export_permission(unfiltered):
             self.permission_denied(self.request)  # type: ignore[attr-defined]
-        queryset = self.filter_queryset(queryset)  # type: ignore[attr-defined]
-        return download(
-            self.request._request,  # noqa: SLF001 (Django's request; REST framework set its user)
-            queryset,
-            self.get_export_columns(queryset),
-            export_format.encoder_for(self.export_profile),
-            self.get_export_filename(queryset, export_format),
-            sender=type(self),
-            limits=self.export_limits,
-            spool=self.spool,
-        )
+        self._check_export()
+        self._leave_out_format()
+        queryset = self._ordered(self.filter_queryset(unfiltered))  # type: ignore[attr-defined]
+        rows = self._rows(queryset)
+        columns = self.get_export_columns(rows)
+        try:
+            with rejections(queryset, lambda: unfiltered):
+                return download(
+                    self.request._request,  # noqa: SLF001 (Django's request; REST framework set its user)
+                    rows,
+                    columns,
+                    export_format.encoder_for(self.export_profile),
+                    self.get_export_filename(queryset, export_format),
+                    sender=type(self),
+                    limits=self.export_limits,
+                    spool=self.spool,
+                )
+        except FilterError as error:
+            raise exceptions.ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [str(error)]}) from error
+
+    def _check_export(self) -> None:
+        """Raise NotExportable if the view may list something else than its serializer makes of its queryset."""
+        if unknown := set(self.export_unchanged_by) - {*NAMES, getattr(self, "action", None)}:
+            raise ImproperlyConfigured(
+                f"{type(self).__name__}.export_unchanged_by names {', '.join(map(repr, sorted(unknown)))}; "
+                f"choose from: {', '.join(sorted(NAMES))}"
+            )
+        own = [one for one in self.get_renderers() if not isinstance(one, ExportRenderer)]
+        if method := overridden_method(self, own, self.export_unchanged_by):
+            raise _overridden(method)
+
+    def _leave_out_format(self) -> None:
+        """Take the format out of the request: links in the rows would lead to downloads, not to objects."""
+        request, name = self.request._request, api_settings.URL_FORMAT_OVERRIDE  # noqa: SLF001
+        if name in request.GET:
+            request.GET = request.GET.copy()
+            del request.GET[name]
+        self.format_kwarg = None
+
+    def _ordered(self, queryset: Any) -> Any:
+        """Return the queryset in the order in which the view's paginator has it."""
+        paginator = getattr(self, "paginator", None)
+        is_ordered = isinstance(paginator, CursorPagination) and paginator.get_page_size(self.request)
+        if not (is_ordered and isinstance(queryset, QuerySet)):
+            return queryset
+        return queryset.order_by(*paginator.get_ordering(self.request, queryset, self))  # type: ignore[union-attr]
+
+    def _rows(self, queryset: Any) -> Any:
+        """Return the rows that the view's serializer gets; those that were read already may have been changed."""
+        many = self.get_serializer(queryset, many=True)  # type: ignore[attr-defined]
+        if not isinstance(many, ListSerializer):
+            raise NotExportable(f"get_serializer(many=True) gives a {type(many).__name__} and no ListSerializer")
+        if method := overridden_rows(many, self.export_unchanged_by):
+            raise _overridden(method)
+        read = getattr(many.instance, "_result_cache", None)
+        return many.instance if read is None else read
 
     def has_export_permission(self, queryset: Any) -> bool:
         """Whether the user may export the queryset."""
@@ -123,10 +199,6 @@ class ExportListMixin:
     def get_export_columns(self, queryset: Any) -> Sequence[Column]:
         """Return the columns that the request chooses from those of the serializer, by default all."""
         many = self.get_serializer(queryset, many=True)  # type: ignore[attr-defined]
-        if type(many).to_representation is not serializers.ListSerializer.to_representation:
-            raise ImproperlyConfigured(
-                f"{type(many).__name__}.to_representation() needs all rows at once; use the default ListSerializer"
-            )
         names = self.export_columns or field_names(many.child)
         wanted = listed(self.request.query_params.getlist("columns"))
         try:

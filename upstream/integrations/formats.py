@@ -1,10 +1,11 @@
 """The formats that users choose from: their names, and the encoder that writes each."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
+from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext_lazy as _
 
 from upstream.streaming import Csv, Json, JsonLines
@@ -34,8 +35,14 @@ class Format:
         return self.encoder.content_type.partition(";")[0]
 
     def encoder_for(self, profile: Profile) -> Encoder:
-        """Return the encoder for a profile."""
-        return self.for_people if self.for_people and profile == "excel" else self.encoder
+        """Return the encoder for a profile; the one for people writes moments as in the current time zone.
+
+        A `time_zone` or `datetime_format` of its own stays.
+        """
+        if self.for_people is None or profile != "excel":
+            return self.encoder
+        local: Encoder = _local(self.for_people)
+        return local
 
     def filename(self, source: Any, stem: str = "") -> str:
         """Return a file name: `stem`, by default the model name of `source`, and the suffix of the encoder."""
@@ -64,6 +71,15 @@ def by_name(formats: Iterable[str | Format]) -> dict[str, Format]:
 def format_of(path: PurePath) -> Format | None:
     """Return the first format with the suffix of `path`, or None."""
     return next((known for known in FORMATS.values() if path.suffix in _suffixes(known)), None)
+
+
+def _local(encoder: Any) -> Any:
+    """Return an encoder that writes moments of the current time zone, in a form that spreadsheets know."""
+    if not is_dataclass(encoder) or getattr(encoder, "profile", "excel") == "data":
+        return encoder
+    here = {"time_zone": get_current_timezone(), "datetime_format": "%Y-%m-%d %H:%M:%S"}
+    unset = {field.name for field in fields(encoder) if not getattr(encoder, field.name)}
+    return replace(encoder, **{name: here[name] for name in here if name in unset})  # type: ignore[type-var]
 
 
 def _suffixes(known: Format) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from upstream.integrations.formats import Format
 
 PROFILE_CHOICES = (
-    ("excel", _("Spreadsheet: labels as headers, and no text that runs as a formula")),
+    ("excel", _("Spreadsheet: labels, words and times as in the list, and no text that runs as a formula")),
     ("data", _("Data: field names as headers, and every value unchanged")),
 )
 
@@ -37,6 +37,12 @@ class ExportForm(forms.Form):
         self._choose("columns", listed, [name for name, _label in listed])
         if always_data := [str(one.label) for one in offered if one.for_people is None]:
             self.fields["profile"].help_text = _("Always data: %(formats)s") % {"formats": "; ".join(always_data)}
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether there is a column to choose."""
+        columns: Any = self.fields["columns"]
+        return bool(columns.choices)
 
     def _choose(self, name: str, choices: list[tuple[str, Any]], initial: Any) -> None:
         field: Any = self.fields[name]

@@ -2,27 +2,34 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from html import unescape
 from itertools import count
 from typing import Any
 
 from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ObjectDoesNotExist
-from django.utils.html import strip_tags
+from django.db.models import Model
+from django.db.models.signals import post_init
 from django.utils.text import capfirst
 
 from upstream.integrations.choices import name_of, slug_of
-from upstream.integrations.permissions import has_permission, view_permission
-from upstream.streaming import Column
-from upstream.streaming.sources.model_columns import field_named
+from upstream.integrations.html_text import text_of
+from upstream.integrations.permissions import MissingPermissionError, may_view, view_permission
+from upstream.integrations.shown import Shown, as_shown, computed_as_shown
+from upstream.integrations.shown_models import shown_by_name, shown_by_text
+from upstream.streaming import Column, ColumnError
+from upstream.streaming.sources.model_columns import ModelColumn, field_named, find
+from upstream.streaming.sources.orm import annotations
+
+# A cell of HTML has several lines in a spreadsheet, and one where each line of the file is a record.
+LINE_BREAKS = {True: "\n", False: "; "}
 
 
 @dataclass(frozen=True, slots=True)
 class ListColumn:
     """A column that users choose by `name` and see as `label`.
 
-    `models` are the other models that it shows. `relation` is the relation that it shows as text; the query has to
-    fetch it with the rows.
+    `models` are the other models that it shows. `relation` is the path of relations that it reads; the query has
+    to fetch them with the rows.
     """
 
     name: str
@@ -33,43 +40,118 @@ class ListColumn:
 
     def is_allowed(self, user: Any) -> bool:
         """Whether the user may view the other models that the column shows."""
-        return all(has_permission(user, view_permission(model)) for model in self.models)
+        return all(may_view(user, model) for model in self.models)
 
 
-def list_columns(model_admin: Any, names: Iterable[Any], *, labelled: bool) -> dict[str, ListColumn]:
-    """Return the columns for Columns and for entries as in `list_display`, by name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListReader:
+    """Finds the columns of an export by a `user` from the list of a model admin, whose rows are those of `query`.
 
-    The header is the name or, with `labelled`, the label that the list shows; a Column keeps its own. A foreign
-    key is written as the text of its row, HTML without its tags.
+    For people (`for_people`) headers are the labels of the list, and values are written as the list words them.
+    Otherwise headers are names, and values are data. In both, a foreign key is the text of its row, and HTML is
+    its text.
     """
-    found: dict[str, ListColumn] = {}
-    for name in names:
-        column = _list_column(model_admin, name, labelled=labelled)
-        numbered = (f"{column.name}-{number}" for number in count(2))
-        key = column.name if column.name not in found else next(one for one in numbered if one not in found)
-        found[key] = replace(column, name=key)
-    return found
 
+    model_admin: Any
+    query: Any
+    user: Any
+    for_people: bool
 
-def _list_column(model_admin: Any, name: Any, *, labelled: bool) -> ListColumn:
-    model = model_admin.model
-    if isinstance(name, Column):
-        return ListColumn(name_of(name), str(name.header), name, _models_along(model, name.name or ""))
-    label = capfirst(" ".join(str(label_for_field(name, model, model_admin)).split()))
-    key = _key(name, model, label)
-    header = label if labelled else key
-    field = _field(model, name)
-    if field is not None:
-        if not field.is_relation or name != field.name:  # the key alone, such as customer_id
-            return ListColumn(key, label, Column(name, header))
-        accessor = name if field.concrete else field.get_accessor_name()
-        text = _as_text(lambda row: related if (related := getattr(row, accessor)) is None else str(related))
-        return ListColumn(key, label, Column(text, header), (field.related_model,), relation=name)
-    if compute := _computed(model_admin, name):
-        return ListColumn(key, label, Column(_as_text(compute), header))
-    if models := _models_along(model, name):
-        return ListColumn(key, label, Column(name, header), models)
-    return ListColumn(key, label, Column(name, header, _without_tags))
+    def columns(self, names: Iterable[Any]) -> dict[str, ListColumn]:
+        """Return the columns for Columns and for entries as in `list_display`, by name."""
+        found: dict[str, ListColumn] = {}
+        for name in names:
+            column = self._of_column(name) if isinstance(name, Column) else self._of_entry(name)
+            numbered = (f"{column.name}-{number}" for number in count(2))
+            key = column.name if column.name not in found else next(one for one in numbered if one not in found)
+            found[key] = replace(column, name=key)
+        return found
+
+    def _of_column(self, column: Column) -> ListColumn:
+        """Return a Column of the author's own: its header and its `value` stay."""
+        if column.name is None:
+            return ListColumn(name_of(column), str(column.header), column)
+        label = str(column.header) if column.header != column.name else self._label(column.name)
+        header = label if self.for_people else str(column.header)
+        if column.value:
+            return self._by_name(column.name, label, replace(column, header=header))
+        shown = self._as_shown(Column(column.name, header), is_text=self.for_people)
+        return self._by_name(column.name, label, shown)
+
+    def _of_entry(self, name: Any) -> ListColumn:
+        model, label = self._model, self._label(name)
+        key = _key(name, model, label)
+        header = label if self.for_people else key
+        field = field_named(model, name) if isinstance(name, str) else None
+        if field is not None and field.is_relation and name == field.name:
+            accessor = name if field.concrete or not field.related_model else field.get_accessor_name()
+            text = self._computed(lambda row: None if (found := getattr(row, accessor)) is None else str(found))
+            return ListColumn(key, label, Column(text, header), shown_by_text(model, field), relation=name)
+        compute = None if field is not None else _computed(self.model_admin, name)
+        if compute:
+            return ListColumn(key, label, Column(self._computed(compute), header))
+        return replace(self._by_name(name, label, self._as_shown(Column(name, header), is_text=True)), name=key)
+
+    def _by_name(self, name: str, label: str, column: Column) -> ListColumn:
+        models = shown_by_name(self._model, name, self.query)
+        found = self._find(column)
+        if found is None or found.annotated or not _is_made_by_instances(self._model, *models):
+            return ListColumn(name, label, column, models)
+        # The field is left out: the database's own text of it is not what the instance has.
+        read = replace(found, field=None).reader()
+        value = column.value
+        own = Column(read if value is None else lambda row: value(read(row)), column.header)
+        return ListColumn(name, label, own, models, found.query_path or None)
+
+    def _as_shown(self, column: Column, *, is_text: bool) -> Column:
+        """Return a column with its values as the profile has them; with `is_text`, HTML of a property is text."""
+        found = self._find(column)
+        if found is None:
+            return column
+        if found.field is None and not found.annotated:
+            checked = self._refused_unless_viewed
+            return replace(column, value=self._computed(checked) if is_text else checked)
+        return replace(column, value=as_shown(found.field)) if self.for_people else column
+
+    def _find(self, column: Column) -> ModelColumn | None:
+        try:
+            return find(column, self._model, annotations(self.query))
+        except ColumnError:  # the export reports it
+            return None
+
+    def _refused_unless_viewed(self, value: Any) -> Any:
+        """Return what a property of the model gave; it is refused if that is a row that the user may not view."""
+        is_other = isinstance(value, Model) and not isinstance(value, self._model)
+        if is_other and not may_view(self.user, type(value)):
+            raise MissingPermissionError(view_permission(type(value)))
+        return value
+
+    def _computed(self, compute: Shown) -> Shown:
+        """Return a function for the text that the list shows for what `compute` returns."""
+        line_break, for_people = LINE_BREAKS[self.for_people], self.for_people
+
+        def read(row: Any) -> Any:
+            try:
+                value = compute(row)
+            except ObjectDoesNotExist:  # the list shows an empty cell too
+                return None
+            if hasattr(value, "__html__"):
+                return text_of(value.__html__(), line_break=line_break)
+            return computed_as_shown(value) if for_people else value
+
+        return read
+
+    def _label(self, name: Any) -> str:
+        try:
+            label: Any = label_for_field(name, self._model, self.model_admin)
+        except AttributeError:  # an annotation, say
+            label = str(name).replace("__", " ").replace("_", " ")
+        text = text_of(label.__html__(), line_break=" ") if hasattr(label, "__html__") else str(label)
+        return capfirst(" ".join(text.split()))
+
+    @property
+    def _model(self) -> Any:
+        return self.model_admin.model
 
 
 def _key(name: Any, model: Any, label: str) -> str:
@@ -77,12 +159,6 @@ def _key(name: Any, model: Any, label: str) -> str:
         return str(model._meta.model_name)
     text = name if isinstance(name, str) else getattr(name, "__name__", "")
     return text if text.isidentifier() else slug_of(label)
-
-
-def _field(model: Any, name: Any) -> Any:
-    """Return the field or relation of that name; None if there is none, or if it is a generic foreign key."""
-    field = field_named(model, name) if isinstance(name, str) else None
-    return None if field and field.is_relation and field.related_model is None else field
 
 
 def _computed(model_admin: Any, name: Any) -> Callable[[Any], Any] | None:
@@ -93,27 +169,11 @@ def _computed(model_admin: Any, name: Any) -> Callable[[Any], Any] | None:
     return found if callable(found) else None
 
 
-def _models_along(model: Any, name: str) -> tuple[Any, ...]:
-    """Return the models along the path `name`, in order."""
-    models: list[Any] = []
-    for part in name.split("__")[:-1]:
-        field = _field(model, part)
-        if field is None or not field.is_relation:
-            break
-        model = field.related_model
-        models.append(model)
-    return tuple(models)
-
-
-def _as_text(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def read(row: Any) -> Any:
-        try:
-            return _without_tags(compute(row))
-        except ObjectDoesNotExist:  # the list shows an empty cell too
-            return None
-
-    return read
-
-
-def _without_tags(value: Any) -> Any:
-    return unescape(strip_tags(value)) if hasattr(value, "__html__") else value
+def _is_made_by_instances(*models: Any) -> bool:
+    """Whether code of one of the models may change values between the row and the instance that the list shows."""
+    return any(
+        getattr(model.from_db, "__func__", None) is not Model.from_db.__func__  # type: ignore[attr-defined]
+        or model.__init__ is not Model.__init__
+        or post_init.has_listeners(model)
+        for model in models
+    )

@@ -6,10 +6,18 @@ from typing import Any
 from django.apps import AppConfig
 from django.apps import apps as installed
 from django.contrib.auth import get_permission_codename
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import DEFAULT_DB_ALIAS, router
 
 ACTION = "export"
+
+
+class MissingPermissionError(PermissionDenied):
+    """A user lacks the permissions `names`."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(f"missing permission: {', '.join(names)}")
+        self.names = names
 
 
 def export_permission(model: Any) -> str:
@@ -42,6 +50,11 @@ def required_permission(declared: str | None, find_model: Callable[[], Any], att
 def has_permission(user: Any, name: str | None) -> bool:
     """Whether the user has the permission. Everyone has the permission None; the user None has no other."""
     return name is None or (user is not None and bool(user.has_perm(name)))
+
+
+def may_view(user: Any, model: Any) -> bool:
+    """Whether the user may view the model: as in Django's admin, who may change it may view it."""
+    return any(has_permission(user, _full_name(action, model)) for action in ("view", "change"))
 
 
 def create_export_permissions(

@@ -21,7 +21,7 @@ from upstream.integrations.choices import (
     listed,
 )
 from upstream.integrations.downloads import download, refusal
-from upstream.integrations.filters import condition
+from upstream.integrations.filters import check_ordering, condition, rejections
 from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import ACTION, has_permission, required_permission
@@ -75,20 +75,11 @@ class ExportMixin(AccessMixin):
                 known = ", ".join(one.media_type for one in by_name(self.formats).values())
                 return refusal(406, f"the Accept header allows no format of this export; choose from: {known}")
             queryset = self.get_export_queryset()
-            columns = self._columns(queryset)
-            queryset = self._ordered(self._filtered(queryset))
+            rows = self._ordered(self._filtered(queryset))
+            with rejections(rows, lambda: self._unfiltered(queryset)):
+                response = self._download(rows, self._columns(queryset), export_format)
         except (ChoiceError, ColumnError) as error:
             return refusal(400, str(error))
-        response = download(
-            self.request,
-            queryset,
-            columns,
-            export_format.encoder_for(self.profile),
-            self.get_export_filename(queryset, export_format),
-            sender=type(self),
-            limits=self.export_limits,
-            spool=self.spool,
-        )
         patch_vary_headers(response, ["Accept"])
         return response
 
@@ -151,14 +142,37 @@ class ExportMixin(AccessMixin):
         return chosen("column", wanted or columns, columns)
 
     def _filtered(self, queryset: Any) -> Any:
-        for name, path in as_mapping(self.filter_fields).items():
-            for text in self.request.GET.getlist(name):
-                queryset = queryset.filter(condition(queryset.model, path, text, called=name))
-        return queryset
+        conditions = [
+            condition(queryset.model, path, text, called=name, using=queryset.db)
+            for name, path in as_mapping(self.filter_fields).items()
+            for text in self.request.GET.getlist(name)
+        ]
+        return queryset.filter(*conditions) if conditions else queryset
+
+    def _unfiltered(self, queryset: Any) -> Any:
+        """Return the rows that the filters of the request choose from."""
+        if not hasattr(self, "get_filterset"):
+            return queryset
+        return self.get_filterset(self.get_filterset_class()).queryset  # type: ignore[attr-defined]
 
     def _ordered(self, queryset: Any) -> Any:
         wanted = listed(self.request.GET.getlist("order_by"))
-        return queryset.order_by(*chosen_ordering(wanted, self.ordering_fields)) if wanted else queryset
+        names = chosen_ordering(wanted, self.ordering_fields)
+        for name in names:
+            check_ordering(queryset.model, name)
+        return queryset.order_by(*names) if names else queryset
+
+    def _download(self, rows: Any, columns: list[Column] | None, export_format: Format) -> HttpResponseBase:
+        return download(
+            self.request,
+            rows,
+            columns,
+            export_format.encoder_for(self.profile),
+            self.get_export_filename(rows, export_format),
+            sender=type(self),
+            limits=self.export_limits,
+            spool=self.spool,
+        )
 
 
 class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-arg]

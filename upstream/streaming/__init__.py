@@ -11,6 +11,7 @@ from upstream.streaming.errors import (
     LimitError,
     MissingDependencyError,
     SourceError,
+    StreamOverError,
     TextError,
 )
 from upstream.streaming.pipeline import ByteStream, stream
@@ -33,6 +34,7 @@ __all__ = [
     "MissingDependencyError",
     "Plan",
     "SourceError",
+    "StreamOverError",
     "TextError",
     "ato_response",
     "plan",

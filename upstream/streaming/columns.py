@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 from upstream.streaming.errors import ColumnError, lone_surrogate
 
@@ -98,7 +98,7 @@ def path_reader(names: Sequence[str]) -> Reader:
 
     def read(record: Any) -> Any:
         for name in names:
-            record = _step(record, name)
+            record = step(record, name)
             if record is None:
                 return None
         return record
@@ -106,15 +106,44 @@ def path_reader(names: Sequence[str]) -> Reader:
     return read
 
 
-def read_column(reader: Reader, records: Iterable[Any], header: str, first_row: int) -> list[Any]:
-    """Return what `reader` reads from each record; an error gets a note that names its row and column."""
+def read_column(reader: Reader, records: Sequence[Any], header: str, first_row: int) -> list[Any]:
+    """Return what `reader` reads from each record; an error gets a note that names its row and column.
+
+    A StopIteration is raised as a RuntimeError, since `map` and generators take it for the end of their input.
+    """
     values: list[Any] = []
     try:
         values.extend(map(reader, records))  # values read before an error stay in the list
+        if len(values) < len(records):
+            _raise_stop(reader, records[len(values)])
     except Exception as error:
         error.add_note(f"while reading row {first_row + len(values)}, column {header!r}")
         raise
     return values
+
+
+def map_all(function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    """Return `function` of each value; a StopIteration is raised as a RuntimeError."""
+    results = list(map(function, values))
+    if len(results) < len(values):
+        _raise_stop(function, values[len(results)])
+    return results
+
+
+def stopped(error: StopIteration | None = None) -> RuntimeError:
+    """Return the error for a cell's function that raised StopIteration."""
+    stop = RuntimeError("a cell raised StopIteration, as next() does at the end: write next(iterator, default)")
+    stop.__cause__ = error
+    return stop
+
+
+def _raise_stop(function: Callable[[Any], Any], value: Any) -> NoReturn:
+    """Raise the StopIteration that `map` took for its end, as a RuntimeError; the cause is raised again for it."""
+    try:
+        function(value)
+    except StopIteration as error:
+        raise stopped(error) from error
+    raise stopped()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +163,8 @@ class RowReader:
         return list(zip(*cells, strict=True))
 
 
-def _step(value: Any, name: str) -> Any:
+def step(value: Any, name: str) -> Any:
+    """Return what `name` is of a value: a key, a position, an attribute, or the result of a method."""
     if isinstance(value, Mapping):
         return value.get(name)
     if name.isdigit() and isinstance(value, Sequence) and not isinstance(value, str):

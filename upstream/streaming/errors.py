@@ -14,7 +14,7 @@ class SourceError(ExportError, TypeError):
 
 
 class TextError(ExportError, UnicodeError):
-    """Text cannot be encoded as UTF-8; the message says where it is."""
+    """Text cannot be encoded; the message says where it is."""
 
 
 class DeadlineError(ExportError, TimeoutError):
@@ -25,11 +25,25 @@ class LimitError(ExportError, ValueError):
     """The export exceeded `max_rows` or `max_bytes`."""
 
 
+class StreamOverError(ExportError, ValueError):
+    """A target got a stream that has ended, failed or been closed; as for a closed file, it is a ValueError."""
+
+
 def lone_surrogate(where: str, text: str, error: UnicodeEncodeError) -> TextError:
     """Return the TextError for the character of `text` at which `error` was raised."""
+    return unencodable(where, text, error.start, "UTF-8")
+
+
+def unencodable(where: str, text: str, start: int, encoding: str) -> TextError:
+    """Return the TextError for the character of `text` at `start`, which `encoding` lacks."""
+    character = text[start]
+    surrogate = "\ud800" <= character <= "\udfff"
+    what = "the lone surrogate" if surrogate else repr(character)
+    name = "UTF-8" if encoding == "utf-8" else encoding
+    other = "" if surrogate else ", or choose another encoding"
     return TextError(
-        f"{where} contains the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 cannot encode: "
-        "replace it, for example with Column(..., value=...)"
+        f"{where} contains {what} U+{ord(character):04X}, which {name} cannot encode: "
+        f"replace it, for example with Column(..., value=...){other}"
     )
 
 

@@ -4,7 +4,7 @@
 of a batch as values or preformatted text. "python": the encoder takes Python values.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -53,15 +53,15 @@ def choose(source: Source, encoder: Encoder, capabilities: Capabilities) -> Lane
     name: LaneName = "text" if source.gives_raw else "python"
     selection = source.selection
     if selection is None:
-        return EncodedLane(name, source.reason, source, encoder)
+        return EncodedLane(name, source.reason, source, encoder, capabilities.check)
     rendering = _rendering(selection, capabilities)
     if isinstance(rendering, str):
         slower = (source.reason, rendering, "" if source.gives_raw else capabilities.refusals["text"])
         reason = "; ".join(dict.fromkeys(filter(None, slower)))
-        return EncodedLane(name, reason, source, encoder)
+        return EncodedLane(name, reason, source, encoder, capabilities.check)
     assert capabilities.frame is not None
     assert source.columns is not None
-    fallback = EncodedLane(name, source.reason, source, encoder)
+    fallback = EncodedLane(name, source.reason, source, encoder, capabilities.check)
     return RenderedLane(rendering, source.columns, capabilities.frame, fallback)
 
 
@@ -81,10 +81,13 @@ class EncodedLane:
     reason: str
     source: Source
     encoder: Encoder
+    check: Callable[[Columns], None]
 
     @contextmanager
     def open(self, limits: BatchLimits, count: CountRows) -> Iterator[OpenLane]:
         with self.source.open(limits) as (columns, batches):
+            if columns and self.source.columns is None:  # the plan could not check them
+                self.check(columns)
             yield OpenLane(self.name, self.encoder.encode(columns, count(batches)))
 
 
@@ -115,6 +118,7 @@ class DocumentLane:
 
     document: Document
     write: WriteDocument
+    check: Callable[[Columns], None]
     name: LaneName = "python"
     reason: str = "the source is a mapping, written as one object; each queryset in it is read separately"
 
@@ -123,6 +127,8 @@ class DocumentLane:
         @contextmanager
         def open_rows(value: Any) -> Iterator[OpenSource]:
             with self.document.open_rows(value, limits) as (columns, batches):
+                if columns:
+                    self.check(columns)
                 yield OpenSource(columns, count(batches))
 
         yield OpenLane(self.name, self.write(self.document.mapping, open_rows))

@@ -25,7 +25,7 @@ from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
-from upstream.streaming.errors import ExportError, LimitError
+from upstream.streaming.errors import LimitError
 from upstream.streaming.lanes import LaneName
 from upstream.streaming.plans import Names, Plan, check_size, plan
 
@@ -42,7 +42,7 @@ class ByteStream(Iterator[bytes]):
 
     It runs in the context of the call to `stream`: language, time zone and context variables. Nothing is acquired
     before the first chunk is requested. `close()` releases the cursor and the transaction at once; so do the last
-    chunk, an error, and leaving a `with` block. Reading it again after that raises ExportError.
+    chunk, an error, and leaving a `with` block. Targets refuse a stream that is over with StreamOverError.
     """
 
     def __init__(self, plan: Plan, compression: Compression | None, tally: "Tally") -> None:
@@ -51,7 +51,8 @@ class ByteStream(Iterator[bytes]):
         self._tally = tally
         self._chunks = _run(plan, compression, tally)
         self._call = _Call()
-        self._is_over = False
+        self.is_over = False
+        """Whether it has ended, failed or been closed."""
 
     @property
     def content_type(self) -> str:
@@ -82,16 +83,11 @@ class ByteStream(Iterator[bytes]):
         """Leave the compression out; only before the first chunk."""
         self.compression, self._chunks = None, _run(self.plan, None, self._tally)
 
-    def __iter__(self) -> Self:
-        if self._is_over:
-            raise ExportError("this stream has ended, failed or been closed: call stream() again")
-        return self
-
     def __next__(self) -> bytes:
         try:
             chunk: bytes = self._call.run(next, self._chunks)
         except BaseException:
-            self._is_over = True
+            self.is_over = True
             raise
         return chunk
 
@@ -102,7 +98,7 @@ class ByteStream(Iterator[bytes]):
         self.close()
 
     def close(self) -> None:
-        self._is_over = True
+        self.is_over = True
         self._call.run(self._chunks.close)
 
 

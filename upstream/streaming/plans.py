@@ -142,7 +142,9 @@ def _of_document(
         )
     as_rows = partial(as_source, wanted=None, takes_records=True, texts=capabilities.takes_texts)
     document = Document(source, as_rows)
-    return _Decision(DocumentLane(document, capabilities.encode_document), document.databases, "", None)
+    return _Decision(
+        DocumentLane(document, capabilities.encode_document, capabilities.check), document.databases, "", None
+    )
 
 
 def check_size(name: str, size: Any) -> None:

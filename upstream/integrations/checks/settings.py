@@ -14,6 +14,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from upstream.integrations.limits import SETTING, Limits
+from upstream.streaming.sources.model_columns import SENSITIVE_FIELDS, sensitive_names
 
 GZIP = "django.middleware.gzip.GZipMiddleware"
 # Middleware that may come before it: it answers by itself, sets only headers, or stores compressed bodies.
@@ -62,6 +63,22 @@ def check_limits(**_: Any) -> Sequence[CheckMessage]:
     except (ImproperlyConfigured, TypeError) as error:
         return [Error(f"{SETTING} cannot be read: {error}", id="upstream_integrations.E001")]
     return []
+
+
+def check_sensitive_fields(**_: Any) -> Iterable[CheckMessage]:
+    """Check that the setting UPSTREAM_SENSITIVE_FIELDS is a list of names."""
+    named = getattr(settings, SENSITIVE_FIELDS, ())
+    try:
+        sensitive_names()
+    except ImproperlyConfigured as error:
+        yield Error(f"{error}.", id="upstream_integrations.E002")
+        return
+    if isinstance(named, str):
+        yield Error(
+            f"{SENSITIVE_FIELDS} is a string, {named!r}.",
+            hint=f"Write a list of field names: {SENSITIVE_FIELDS} = {sensitive_names()!r}",
+            id="upstream_integrations.E002",
+        )
 
 
 def check_counting(**_: Any) -> Iterable[CheckMessage]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from importlib import import_module
+from logging import getLogger
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, 
 from upstream.streaming.databases.sharing import is_in_callers_transaction, is_in_transaction, snapshot
 from upstream.streaming.databases.spool import SpooledCursor
 
+logger = getLogger(__name__)
+
 # The server drops a client that reads nothing for 60 seconds; a download may stall longer.
 WRITE_TIMEOUT_SECONDS = 24 * 60 * 60
 # Django's default is READ COMMITTED, in which each statement sees its own state.
@@ -32,6 +35,11 @@ EXACT = {
     **dict.fromkeys(("DateField", "DateTimeField", "TimeField"), "CAST({} AS CHAR)"),
     "FloatField": "({}) + 0e0",
 }
+# Variables that differ between two sessions that were set alike.
+CHANGING_VARIABLES = frozenset({
+    "error_count", "identity", "insert_id", "last_gtid", "last_insert_id", "pseudo_thread_id", "rand_seed1",
+    "rand_seed2", "timestamp", "warning_count",
+})  # fmt: skip
 LONG = 256  # characters of four bytes: https://mariadb.com/kb/en/server-system-variables/#max_sort_length
 
 
@@ -109,23 +117,18 @@ class MySQL(Database):
 class UnbufferedCursor:
     """Rows as the server sends them, on a separate connection, so that no other statement has to wait."""
 
-    def __init__(self, connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> None:
-        self._own = connection.copy()
+    def __init__(self, own: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> None:
+        """Execute the statement on `own`, a connection that is closed with the cursor."""
+        self._own = own
         self.texts = texts
-        if texts:
-            self._own.settings_dict["OPTIONS"]["conv"] = _text_conversions(connection)
-        self._own.execute_wrappers = list(connection.execute_wrappers)
-        for name in ("queries_log", "force_debug_cursor"):
-            setattr(self._own, name, getattr(connection, name))
-        self._own.inc_thread_sharing()  # any thread may end the export and close it
         try:
-            with self._own.cursor() as cursor:
+            with own.cursor() as cursor:
                 cursor.execute(f"SET SESSION net_write_timeout = {WRITE_TIMEOUT_SECONDS}")
                 if seconds is not None:
-                    cursor.execute(*_statement_limit(self._own, seconds))
-            self._rows = _unbuffered(self._own, sql, params)
+                    cursor.execute(*_statement_limit(own, seconds))
+            self._rows = _unbuffered(own, sql, params)
         except BaseException:
-            self._own.close()
+            own.close()
             raise
 
     @property
@@ -143,15 +146,68 @@ class UnbufferedCursor:
 def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> Cursor:
     """Execute a statement on an unbuffered cursor.
 
-    In a transaction, only its own connection sees its state. There all rows are spooled to disk before the first
-    is returned, since the connection can execute nothing else while rows arrive.
+    In a transaction, only its own connection sees its state; and if the session was changed (USE, SET, a role,
+    temporary tables, variables), only its own connection has the change. There all rows are spooled to disk before
+    the first is returned, since the connection can execute nothing else while rows arrive.
     """
     connection.ensure_connection()
-    if is_in_transaction(connection):
-        if seconds is not None and connection.mysql_is_mariadb:  # MySQL limits only sessions
-            sql = f"SET STATEMENT max_statement_time = {seconds:.6f} FOR {sql}"
-        return SpooledCursor(_unbuffered(connection, sql, params))
-    return UnbufferedCursor(connection, sql, params, texts=texts, seconds=seconds)
+    own = None if is_in_transaction(connection) else _separate_connection(connection, texts=texts)
+    if own is not None:
+        return UnbufferedCursor(own, sql, params, texts=texts, seconds=seconds)
+    if seconds is not None and connection.mysql_is_mariadb:  # MySQL limits only sessions
+        sql = f"SET STATEMENT max_statement_time = {seconds:.6f} FOR {sql}"
+    return SpooledCursor(_unbuffered(connection, sql, params))
+
+
+def _separate_connection(connection: Any, *, texts: bool) -> Any:
+    """Return a new connection whose session equals that of `connection`; None if that is not certain."""
+    if _has_objects(connection.connection):
+        return None
+    own = connection.copy()
+    if texts:
+        own.settings_dict["OPTIONS"]["conv"] = _text_conversions(connection)
+    own.execute_wrappers = list(connection.execute_wrappers)
+    for name in ("queries_log", "force_debug_cursor"):
+        setattr(own, name, getattr(connection, name))
+    own.inc_thread_sharing()  # any thread may end the export and close it
+    try:
+        own.ensure_connection()
+        if _session(own.connection) == _session(connection.connection):
+            return own
+        logger.info("the session of %r was changed: the export is spooled to disk first", connection.alias)
+    except BaseException:
+        own.close()
+        raise
+    own.close()
+    return None
+
+
+def _has_objects(raw: Any) -> bool:
+    """Return whether the session may have temporary tables or user variables. Takes 0.3 ms."""
+    try:
+        status = dict(_rows(raw, "SHOW SESSION STATUS WHERE Variable_name IN ('Com_create_temporary_table')"))
+        [[variables]] = _rows(raw, "SELECT COUNT(*) FROM information_schema.USER_VARIABLES")
+    except raw.Error:  # MySQL has neither: its session is not known
+        return True
+    return status != {"Com_create_temporary_table": "0"} or variables > 0
+
+
+def _session(raw: Any) -> tuple[Any, ...]:
+    """Return the database, the role and the variables of a session. Takes 3 ms."""
+    variables = dict(_rows(raw, "SHOW SESSION VARIABLES"))
+    for name in CHANGING_VARIABLES:
+        variables.pop(name, None)
+    return (*_rows(raw, "SELECT DATABASE(), CURRENT_ROLE()"), variables)
+
+
+def _rows(raw: Any, sql: str) -> Any:
+    """Return the rows of a statement, executed on the driver's connection: it is no query of the caller's."""
+    cursor = raw.cursor()
+    try:
+        cursor.execute(sql)
+        return cursor.fetchall()
+    finally:
+        cursor.close()
 
 
 def _unbuffered(connection: Any, sql: str, params: Any) -> Any:

@@ -82,11 +82,11 @@ class Selection(NamedTuple):
 class DelimitedRows:
     """A row format: cells as `Csv` writes them, with minimal quoting.
 
-    Strings that start with one of `guarded` get a leading apostrophe.
+    `guarded` means that no cell may be text that a spreadsheet runs as a formula (see `formulas.Guard`).
     """
 
     delimiter: str
-    guarded: tuple[str, ...] = ()
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

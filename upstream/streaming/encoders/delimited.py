@@ -3,32 +3,40 @@
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta, tzinfo
+from datetime import tzinfo
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
 from numbers import Number
 from types import NoneType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import DelimitedRows
+from upstream.streaming.encoders.formulas import Guard
 from upstream.streaming.encoders.protocol import Columns, FastLane
-from upstream.streaming.encoders.text import TEXTS, encode_text
+from upstream.streaming.encoders.text import TEXTS, UTF_8, CellWriter, Encoding, codec_name, encode_text
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, text_forms
+from upstream.streaming.values import CONTAINERS, MISSING, PLAIN_TYPES, Forms, text_forms
 
 BOM = "\ufeff"
-LINE_END = "\r\n"
-# Characters at which a spreadsheet starts a formula (OWASP, CSV injection).
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+LINE_END: Final = "\r\n"
+UNICODE = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")  # those without a mark of their own
+# Names of media types that differ from Python's.
+CHARSETS = {
+    "cp932": "windows-31j",
+    "utf-8-sig": "utf-8",
+    **{f"cp{number}": f"windows-{number}" for number in range(1250, 1259)},
+}
+# A file that begins with ID is a SYLK file to Excel.
+SYLK = "ID"
 # All characters that the text of a plain type may contain.
 PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
 
-# Types that are not strings, or whose text cannot be a formula.
-NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS, timedelta, bytes, bytearray, memoryview)
+# Types that are not strings, or whose text cannot be a formula; the guard would break JSON.
+NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS)
 
 Protect = Callable[[Sequence[str]], Sequence[str]]
 
@@ -37,14 +45,19 @@ Protect = Callable[[Sequence[str]], Sequence[str]]
 class Csv:
     """Delimited text: RFC 4180 framing with CRLF, UTF-8, a header row.
 
+    `lineterminator` may be LF, and `encoding` any text encoding of Python's; text that it cannot encode raises
+    TextError. `timespec="microseconds"` writes datetimes and times in one width; by default they have no fraction
+    if it is zero. A cell that PostgreSQL or Excel would take for a mark is quoted: `\\.` alone in its row, and
+    `ID...` at the beginning of the file.
+
     `delimiter` is one character (a tab makes TSV). `quoting` is "minimal", "all" or "nonnumeric", as in the
     csv module. None is an empty cell. To distinguish it from the empty string, set a `null_marker` (any other cell
     with that text is quoted), or `quote_empty=True`, which writes the empty string as `""`.
 
     `profile="data"`, the default, changes no value. `profile="excel"` writes for people: it adds a byte-order mark
-    (unless `bom=False`) and an apostrophe before strings and headers that a spreadsheet would run as a formula
-    (OWASP, CSV injection), and allows a `decimal_separator`, and a `date_format` and `datetime_format` in strftime
-    codes. `time_zone` converts aware datetimes; by default they keep their own zone.
+    (unless `bom=False`) and an apostrophe before cells and headers that a spreadsheet would run as a formula
+    (OWASP, CSV injection; see `formulas.Guard`), and allows a `decimal_separator`, and a `date_format` and
+    `datetime_format` in strftime codes. `time_zone` converts aware datetimes; by default they keep their own zone.
     """
 
     delimiter: str = ","
@@ -52,18 +65,21 @@ class Csv:
     null_marker: str = ""
     quote_empty: bool = False
     header: bool = True
+    lineterminator: Literal["\r\n", "\n"] = LINE_END
+    encoding: str = "utf-8"
     bom: bool | None = None
     profile: Literal["data", "excel"] = "data"
     time_zone: tzinfo | None = None
+    timespec: Literal["auto", "microseconds"] = "auto"
     decimal_separator: str = "."
     date_format: str = ""
     datetime_format: str = ""
 
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
-        "copy": ("delimiter", "header", "bom", "profile"),
+        "copy": ("delimiter", "header", "lineterminator", "bom", "profile"),
         "text": (
-            *("delimiter", "quoting", "null_marker", "quote_empty", "header", "bom", "profile"),
-            *("time_zone", "decimal_separator", "date_format", "datetime_format"),
+            *("delimiter", "quoting", "null_marker", "quote_empty", "header", "lineterminator", "encoding", "bom"),
+            *("profile", "time_zone", "timespec", "decimal_separator", "date_format", "datetime_format"),
         ),
     }
 
@@ -80,6 +96,13 @@ class Csv:
             raise ValueError(
                 f"null_marker must not contain the delimiter, a quote or a line break: {self.null_marker!r}"
             )
+        if self.lineterminator not in ("\r\n", "\n"):
+            raise ValueError(f"lineterminator must be CRLF or LF, not {self.lineterminator!r}")
+        if self.timespec not in ("auto", "microseconds"):
+            raise ValueError(f'timespec must be "auto" or "microseconds", not {self.timespec!r}')
+        object.__setattr__(self, "encoding", codec_name(self.encoding))
+        if self.bom is not None and self.encoding not in UNICODE:
+            raise ValueError(f"bom has no effect on encoding={self.encoding!r}, which fixes the mark itself")
         local = self.decimal_separator != "." or self.date_format or self.datetime_format
         if local and self.profile != "excel":
             raise ValueError('decimal_separator, date_format and datetime_format require profile="excel"')
@@ -87,7 +110,7 @@ class Csv:
     @property
     def content_type(self) -> str:
         kind = "tab-separated-values" if self.delimiter == "\t" else "csv"
-        return f"text/{kind}; charset=utf-8"
+        return f"text/{kind}; charset={CHARSETS.get(self.encoding, self.encoding)}"
 
     @property
     def suffix(self) -> str:
@@ -103,7 +126,7 @@ class Csv:
 
     @property
     def row_format(self) -> DelimitedRows:
-        return DelimitedRows(self.delimiter, FORMULA_STARTS if self.profile == "excel" else ())
+        return DelimitedRows(self.delimiter, guarded=self.profile == "excel")
 
     def check(self, columns: Columns) -> None:
         if len(columns) == 1 and self.quote_empty and not self.null_marker:
@@ -115,22 +138,31 @@ class Csv:
         if not columns:  # no names, and no row to take them from
             return
         single, forms = len(columns) == 1, self._forms()
-        writers = [_Cells(self, forms, json=column.json, single=single) for column in columns]
-        frames = ["", *[self.delimiter] * (len(columns) - 1), LINE_END]
-        prologue = self._prologue(columns)
-        with closing(encode_text(columns, batches, writers, frames)) as chunks:
+        writers: list[CellWriter] = [_Cells(self, forms, json=one.json, single=single) for one in columns]
+        if not self.header:
+            writers[0] = _First(writers[0])
+        frames = ["", *[self.delimiter] * (len(columns) - 1), self.lineterminator]
+        encoding = Encoding.of(self.encoding)
+        prologue = self._prologue(columns, encoding)
+        with closing(encode_text(columns, batches, writers, frames, encoding)) as chunks:
             # Yielded together with the first rows: a failing query must fail before the first byte.
             if first := prologue + next(chunks, b""):
                 yield first
             yield from chunks
+        if rest := encoding.end():
+            yield rest
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:
         """Yield rows rendered by a database, framed as `encode` frames them. Closes `batches`."""
-        prologue, line_end = self._prologue(columns), LINE_END.encode()
+        prologue, line_end = self._prologue(columns, UTF_8), self.lineterminator.encode()
+        starts = not self.header
         with closing(batches):
             for rows in batches:
+                if starts and rows[0].startswith(SYLK.encode()):
+                    cell, *rest = rows[0].split(mark := self.delimiter.encode(), 1)
+                    rows[0] = mark.join((b'"' + cell + b'"', *rest))
                 yield prologue + line_end.join([*rows, b""])
-                prologue = b""
+                prologue, starts = b"", False
         if prologue:
             yield prologue
 
@@ -140,14 +172,35 @@ class Csv:
             decimal_separator=self.decimal_separator,
             date_format=self.date_format,
             datetime_format=self.datetime_format,
+            timespec=self.timespec,
         )
 
-    def _prologue(self, columns: Columns) -> bytes:
-        bom = BOM if self.bom or (self.bom is None and self.profile == "excel") else ""
+    def _prologue(self, columns: Columns, encoding: Encoding) -> bytes:
+        wants_mark = self.profile == "excel" and self.encoding in UNICODE if self.bom is None else self.bom
+        bom = BOM if wants_mark else ""
         if not self.header:
-            return bom.encode()
-        cells = _Cells(self, self._forms(), single=len(columns) == 1)([column.header for column in columns])
-        return (bom + self.delimiter.join(cells) + LINE_END).encode()
+            return encoding.encode(bom)
+        write = _First(_Cells(self, self._forms(), single=len(columns) == 1))
+        headers = [column.header for column in columns]
+        try:
+            return encoding.encode(bom + self.delimiter.join(write(headers)) + self.lineterminator)
+        except UnicodeEncodeError as error:
+            raise encoding.located(error, ((f"the header {header!r}", header) for header in headers)) from error
+
+
+class _First:
+    """Writes the first column, and quotes the first cell of the file if Excel would take it for SYLK."""
+
+    def __init__(self, writer: CellWriter) -> None:
+        self.writer = writer
+        self.is_first = True
+
+    def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
+        cells = self.writer(values, texts_of)
+        if self.is_first and cells and cells[0].startswith(SYLK):
+            cells = [_quote(cells[0]), *cells[1:]]
+        self.is_first = False
+        return cells
 
 
 class _Cells:
@@ -161,6 +214,9 @@ class _Cells:
         self.quoted_texts = {options.null_marker} if options.null_marker else set()
         if options.quote_empty or single:  # readers skip empty lines
             self.quoted_texts.add("")
+        if single:  # the end of the data for PostgreSQL before version 18
+            self.quoted_texts.add("\\.")
+        self.guard = Guard(options.delimiter) if options.profile == "excel" and not json else None
         marks_null = bool(options.null_marker) or options.quote_empty
         self.null = options.null_marker
         if not marks_null and (single or options.quoting != "minimal"):
@@ -170,7 +226,7 @@ class _Cells:
         if texts_of is not None:
             return self._texts(values, texts_of)
         types = set(map(type, values))
-        if any(issubclass(kind, Enum | FieldFile) for kind in types):
+        if any(map(_is_wrapped, types)):
             return self(list(map(_unwrapped, values)))
         if NoneType not in types:
             return self._cells(values, types)
@@ -204,13 +260,13 @@ class _Cells:
         if options.quoting == "all" or (options.quoting == "nonnumeric" and not numeric):
             quote: Protect = _quote_all
         elif kind in PLAIN_TYPES and self._keeps_plain():
-            return _unchanged
+            quote = _unchanged
         else:
             quote = self._quote_minimal
-        is_text = not (self.json or numeric or issubclass(kind, NEVER_FORMULAS))
-        if options.profile == "excel" and is_text:
-            return lambda cells: quote([_guarded(cell) for cell in cells])
-        return quote
+        guard = self.guard
+        if guard and numeric:
+            return lambda cells: quote(guard(cells) if _has_words(cells) else cells)
+        return quote if guard is None or issubclass(kind, NEVER_FORMULAS) else lambda cells: quote(guard(cells))
 
     def _keeps_plain(self) -> bool:
         options = self.options
@@ -238,11 +294,26 @@ class _Cells:
         ]
 
 
+def _is_wrapped(kind: type) -> bool:
+    return issubclass(kind, Enum | FieldFile) or kind.__name__ in MISSING
+
+
 def _unwrapped(value: Any) -> Any:
-    """Return the value of an Enum member or the name of a FieldFile: its type decides how it is written."""
+    """Return the value of an Enum member, the name of a FieldFile, or None for a missing value of pandas.
+
+    The type of the result decides how it is written.
+    """
+    if type(value).__name__ in MISSING:
+        return None
     if isinstance(value, Enum):
         return _unwrapped(value.value)
     return value.name if isinstance(value, FieldFile) else value
+
+
+def _has_words(numbers: Sequence[str]) -> bool:
+    """Return whether an infinity or NaN is among numbers: their text is no number to a spreadsheet."""
+    joined = "".join(numbers)
+    return "n" in joined or "N" in joined
 
 
 def _quote(cell: str) -> str:
@@ -255,7 +326,3 @@ def _unchanged(cells: Sequence[str]) -> Sequence[str]:
 
 def _quote_all(cells: Sequence[str]) -> list[str]:
     return [_quote(cell) for cell in cells]
-
-
-def _guarded(cell: str) -> str:
-    return "'" + cell if cell.startswith(FORMULA_STARTS) else cell

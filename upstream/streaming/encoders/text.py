@@ -1,17 +1,18 @@
 """What text encoders share: writing columns as cells, and framing cells as rows."""
 
+import codecs
 import json
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from upstream.streaming.batches import Batch
-from upstream.streaming.columns import OutputColumn
+from upstream.streaming.columns import OutputColumn, stopped
 from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.errors import ColumnError, TextError, lone_surrogate
+from upstream.streaming.errors import ColumnError, ExportError, unencodable
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
@@ -20,14 +21,56 @@ TEXTS = frozenset({Decimal, UUID})
 RECORD = OutputColumn("record")
 
 
+Encode = Callable[[str], bytes]
+
+
+def codec_name(name: str) -> str:
+    """Return Python's name of a text encoding; raise ValueError for an unknown one."""
+    try:
+        codec = codecs.lookup(name)
+        "".encode(codec.name)  # LookupError for hex, rot13 and others that encode no text
+    except (LookupError, TypeError) as error:
+        raise ValueError(
+            f"encoding must be a text encoding of Python's, such as 'cp1252', not {name!r}"
+        ) from error
+    return codec.name
+
+
+class Encoding(NamedTuple):
+    """An encoding of one file: `encode` continues where the last call ended, `end` returns what is left."""
+
+    name: str
+    encode: Encode
+    end: Callable[[], bytes]
+
+    @classmethod
+    def of(cls, name: str) -> "Encoding":
+        if name == UTF_8.name:
+            return UTF_8
+        encoder = codecs.getincrementalencoder(name)()
+        return cls(name, encoder.encode, lambda: encoder.encode("", True))
+
+    def located(self, error: UnicodeEncodeError, texts: Iterable[tuple[str, str]]) -> Exception:
+        """Return the error for the first of (place, text) that the encoding lacks; `error` without one."""
+        for where, text in texts:
+            try:
+                text.encode(self.name)
+            except UnicodeEncodeError as cause:
+                return unencodable(where, text, cause.start, self.name)
+        return error
+
+
+UTF_8 = Encoding("utf-8", str.encode, bytes)
+
+
 class CellWriter(Protocol):
     """Writes one column of a batch as cells, from values or from preformatted text of the type `texts_of`."""
 
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]: ...
 
 
-def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> bytes:
-    """Return a batch as UTF-8; each row is `frames[0] cell frames[1] cell ... frames[-1]`.
+def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode = str.encode) -> bytes:
+    """Return a batch as bytes; each row is `frames[0] cell frames[1] cell ... frames[-1]`.
 
     Encodes row by row, in 0.54 us per row: one Chinese character would make a string of the whole batch slow to
     encode (0.99 us).
@@ -35,15 +78,19 @@ def framed(frames: Sequence[str], cells: Sequence[Sequence[str]]) -> bytes:
     parts: list[Iterable[str]] = [repeat(frames[0])]
     for frame, column in zip(frames[1:], cells, strict=True):
         parts += (column, repeat(frame))
-    return b"".join(map(str.encode, map("".join, zip(*parts, strict=False))))
+    return b"".join(map(encode, map("".join, zip(*parts, strict=False))))
 
 
 def encode_text(
-    columns: Columns, batches: Generator[Batch], writers: Sequence[CellWriter], frames: Sequence[str]
+    columns: Columns,
+    batches: Generator[Batch],
+    writers: Sequence[CellWriter],
+    frames: Sequence[str],
+    encoding: Encoding = UTF_8,
 ) -> Generator[bytes]:
-    """Yield each batch as UTF-8: `writers` write its columns, `frames` frame its rows. Closes `batches`.
+    """Yield each batch as text, by default in UTF-8: `writers` write its columns, `frames` frame its rows.
 
-    An error names its row, counted from 1, and the header of its column.
+    Closes `batches`. An error names its row, counted from 1, and the header of its column.
     """
     row = 1
     with closing(batches):
@@ -53,9 +100,9 @@ def encode_text(
                 for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
             ]
             try:
-                yield framed(frames, cells)
+                yield framed(frames, cells, encoding.encode)
             except UnicodeEncodeError as error:
-                raise _located(error, columns, cells, row) from error
+                raise encoding.located(error, _places(columns, cells, row)) from error
             row += len(batch)
 
 
@@ -73,20 +120,24 @@ def _written(writer: CellWriter, values: Sequence[Any], column: OutputColumn, ro
     try:
         return _loaded(writer, values, column)
     except Exception as error:
+        raised = stopped(error) if isinstance(error, StopIteration) else error
         for number, value in enumerate(values, row):
             try:
                 _loaded(writer, (value,), column)
             except Exception:  # noqa: BLE001 (the same error, raised again by its row)
-                error.add_note(f"while writing row {number}, column {column.header!r}")
+                raised.add_note(f"while writing row {number}, column {column.header!r}")
                 break
-        raise
+        if raised is error:
+            raise
+        raise raised from error
 
 
 def _loaded(writer: CellWriter, values: Sequence[Any], column: OutputColumn) -> Sequence[str]:
-    if column.load is None:
-        return writer(values)
-    texts_of, loaded = column.load(values)
-    return writer(loaded, texts_of)
+    texts_of, loaded = column.load(values) if column.load else (None, values)
+    cells = writer(loaded, texts_of)
+    if len(cells) != len(values):
+        raise ExportError(f"column {column.header!r} has {len(cells)} cells for {len(values)} rows")
+    return cells
 
 
 def _key(record: str) -> str:
@@ -100,12 +151,9 @@ def _key(record: str) -> str:
     return RECORD.header
 
 
-def _located(error: UnicodeEncodeError, columns: Columns, cells: Sequence[Sequence[str]], row: int) -> TextError:
+def _places(columns: Columns, cells: Sequence[Sequence[str]], row: int) -> Iterator[tuple[str, str]]:
+    """Yield where each cell is, and its text."""
     for number, texts in enumerate(zip(*cells, strict=True), row):
         for column, text in zip(columns, texts, strict=True):
-            try:
-                text.encode()
-            except UnicodeEncodeError as cause:
-                header = _key(text) if column is RECORD else column.header
-                return lone_surrogate(f"row {number}, column {header!r}", text, cause)
-    raise error
+            header = _key(text) if column is RECORD else column.header
+            yield f"row {number}, column {header!r}", text

@@ -1,16 +1,16 @@
 """Querysets read as the records that Django makes: instances, dicts, tuples or single values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections
 
-from upstream.streaming.batches import BatchLimits
+from upstream.streaming.batches import BatchLimits, Fetch, Fetched, batched
 from upstream.streaming.columns import Column, OutputColumn, as_columns
 from upstream.streaming.databases.protocol import Cursor, Database
-from upstream.streaming.errors import ColumnError
+from upstream.streaming.errors import ColumnError, SourceError
 from upstream.streaming.sources.fetches import IteratorFetch, ReadRows, batches_of_rows
 from upstream.streaming.sources.keyset import Keyset
 from upstream.streaming.sources.model_columns import (
@@ -23,6 +23,7 @@ from upstream.streaming.sources.model_columns import (
 )
 from upstream.streaming.sources.orm import delegated_sql, delegating, prefetches, raw_names
 from upstream.streaming.sources.protocol import OpenSource
+from upstream.streaming.sources.records import RecordSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,69 @@ class RawSource:
             prefetch = (*prefetches(self.queryset), *relations(found))
             with closing(batches_of_rows(fetch, largest, row_reader(found), prefetch, limits)) as batches:
                 yield OpenSource(outputs(found), batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRecordsSource:
+    """A queryset whose class makes records of its own: what they hold is known only once it runs.
+
+    `convert` makes them of a batch of those that are iterated. `names` are the columns if there are none.
+    """
+
+    queryset: Any
+    database: Database
+    requested: tuple[Column, ...] | None
+    names: Sequence[str]
+    convert: Callable[[list[Any]], list[Any]]
+    several: bool
+    keyset: Keyset | None
+    columns: None = None
+    reason: str = "the queryset's class makes records of its own"
+    selection: None = None
+    gives_raw: bool = False
+
+    @property
+    def databases(self) -> Mapping[str, bool]:
+        return {self.queryset.db: self.several}
+
+    @property
+    def sql(self) -> str:
+        return delegated_sql(self.queryset)
+
+    @contextmanager
+    def open(self, limits: BatchLimits) -> Iterator[OpenSource]:
+        largest = self.database.fetch_rows or limits.rows
+        with closing(_fetch(self.queryset, self.database, self.keyset, limits)) as fetch:
+
+            def fetch_converted(rows: int) -> Fetched[Any]:
+                fetched = fetch(rows)
+                return Fetched(self.convert(fetched.records), fetched.weight, fetched.seconds)
+
+            first = fetch_converted(1)
+            if not first.records:
+                columns = self.requested or as_columns(self.names)
+                yield OpenSource(tuple(column.output() for column in columns), batched(fetch, limits, largest))
+                return
+            layout = RecordSource((), self.requested, False, False).layout(first.records[0])
+            waiting = [first]
+            again: Fetch[Any] = lambda rows: waiting.pop() if waiting else fetch_converted(rows)  # noqa: E731
+            with closing(batches_of_rows(again, largest, layout.read, layout.prefetch, limits)) as batches:
+                yield OpenSource(layout.columns, batches)
+
+
+def named(names: Sequence[str], records: list[Any], *, single: bool) -> list[Any]:
+    """Return rows of a values() queryset as mappings; tuples, or `single` values, have `names` in order."""
+    if not records or isinstance(records[0], Mapping):
+        return records
+    if hasattr(records[0], "_asdict"):
+        return [record._asdict() for record in records]  # noqa: SLF001 (public in spite of its name)
+    rows = [(record,) for record in records] if single else records
+    if len(rows[0]) != len(names):
+        raise SourceError(
+            f"the queryset yields rows of {len(rows[0])} values for the names {', '.join(names)}: "
+            "use values(), whose rows have names"
+        )
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _fetch(queryset: Any, database: Database, keyset: Keyset | None, limits: BatchLimits) -> IteratorFetch:

@@ -28,8 +28,10 @@ from upstream.streaming.sources.orm import (
     Condition,
     Ordering,
     column_of,
+    has_unique_key,
     internal_type,
     is_plain_order,
+    may_repeat_keys,
     ordered_by,
     ordering,
     query_features,
@@ -84,11 +86,13 @@ class _Key:
 class Keyset:
     """A queryset that can be read in windows, and the keys that it is ordered by, up to the complete primary key.
 
-    There are no keys if the ORM knows that no row can match.
+    There are no keys if the ORM knows that no row can match. Several rows `may_tie` in all keys unless constraints
+    of the database exclude it.
     """
 
     queryset: Any
     keys: tuple[_Key, ...] = field(repr=False)
+    may_tie: bool = False
 
     def open(self) -> "WindowCursor":
         """Return a cursor over its rows, which executes nothing before the first fetch."""
@@ -101,11 +105,11 @@ def keyset_of(queryset: Any) -> Keyset:
         raise SourceError(
             f"this queryset cannot be read in windows because {reason}: change it, or read it without windows"
         )
-    keys: tuple[_Key, ...] = ()
     with suppress(EmptyResultSet):
         connection = connections[queryset.db]
-        keys = _keys(ordering(queryset.query, connection), connection)
-    return Keyset(queryset, keys)
+        order_by = ordering(queryset.query, connection)
+        return Keyset(queryset, _keys(order_by, connection), may_tie=may_repeat_keys(order_by.query))
+    return Keyset(queryset, ())
 
 
 def why_not(queryset: Any) -> str | None:
@@ -126,6 +130,8 @@ def _reasons(queryset: Any) -> Iterator[str]:
         yield "an aggregation groups its rows"
     if features.locks_rows:
         yield "select_for_update() would lose its locks after each window"
+    if features.start and not has_unique_key(query.model):
+        yield f"it skips rows of {query.model.__name__}, which is unmanaged: its key may not be unique"
     if features.has_extra_tables:
         yield "extra(tables=...) may repeat rows"
     with suppress(EmptyResultSet):
@@ -168,12 +174,14 @@ class WindowCursor:
 
     They are tuples of the queryset's selection as the driver returns them, before Django's converters. Only the
     last key is kept between calls: a row that changes meanwhile shows its state when its window is read, and is
-    returned twice only if its key has moved forward.
+    returned twice only if its key has moved forward. Rows that tie in all keys are read by one statement.
     """
 
     def __init__(self, keyset: Keyset, connection: Any) -> None:
         self._query = keyset.queryset.query
         self._keys = keyset.keys
+        self._may_tie = keyset.may_tie
+        self._ready: list[Row] = []
         self._connection = connection
         features = query_features(self._query)
         self._offset = features.start
@@ -184,8 +192,14 @@ class WindowCursor:
     def fetchmany(self, rows: int) -> list[Row]:
         """Return the next rows, at most `rows`; an empty list at the end."""
         wanted = rows if self._left is None else min(rows, self._left)
-        if self._ended or not wanted:
-            return []
+        if not (self._ready or self._ended) and wanted:
+            self._ready = self._next_window(wanted)
+        taken, self._ready = self._ready[:wanted], self._ready[wanted:]
+        if self._left is not None:
+            self._left -= len(taken)
+        return taken
+
+    def _next_window(self, wanted: int) -> list[Row]:
         window: list[Row] = []
         for conditions in self._ranges():
             window += self._select(conditions, wanted - len(window))
@@ -193,15 +207,18 @@ class WindowCursor:
                 break
         else:
             self._ended = True
+        width = len(self._keys)
         if window:
-            self._last = window[-1][-len(self._keys) :]
-        if self._left is not None:
-            self._left -= len(window)
-        return [row[: -len(self._keys)] for row in window]
+            self._last = last = window[-1][-width:]
+            if self._may_tie and not self._ended:
+                ties = [key.at(value) for key, value in zip(self._keys, last, strict=True)]
+                window = [row for row in window if row[-width:] != last] + self._select(ties, None)
+        return [row[:-width] for row in window]
 
     def close(self) -> None:
         """End the cursor, which holds nothing open."""
         self._ended = True
+        self._ready = []
 
     def _ranges(self) -> Iterator[list[Condition]]:
         """Yield the conditions for each range of rows after the last key, in order."""
@@ -213,11 +230,10 @@ class WindowCursor:
             for after in self._keys[depth].after(self._last[depth]):
                 yield [*same[:depth], after]
 
-    def _select(self, conditions: list[Condition], rows: int) -> list[Row]:
+    def _select(self, conditions: list[Condition], rows: int | None) -> list[Row]:
         offset = self._offset if self._last is None else 0
-        statement = window_statement(
-            self._query, self._connection, self._keys, conditions, (offset, offset + rows)
-        )
+        limits = (offset, None if rows is None else offset + rows)
+        statement = window_statement(self._query, self._connection, self._keys, conditions, limits)
         if statement is None:
             return []
         with self._connection.cursor() as cursor:

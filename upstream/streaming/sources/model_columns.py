@@ -1,19 +1,35 @@
 """Resolve column names on Django models."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from functools import cached_property, partialmethod
 from inspect import getattr_static
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
-from django.db.models import FileField, JSONField, Model
-from django.db.models.fields.related_descriptors import ReverseManyToOneDescriptor
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ObjectDoesNotExist
+from django.db.models import (
+    BinaryField,
+    CharField,
+    FileField,
+    ForeignObject,
+    ForeignObjectRel,
+    JSONField,
+    Model,
+    TextField,
+    UUIDField,
+)
+from django.db.models.fields.related_descriptors import (
+    ForwardManyToOneDescriptor,
+    ReverseManyToOneDescriptor,
+    ReverseOneToOneDescriptor,
+)
 from django.db.models.manager import ManagerDescriptor
-from django.db.models.query_utils import DeferredAttribute
 from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import (
@@ -22,8 +38,7 @@ from upstream.streaming.columns import (
     OutputColumn,
     Reader,
     RowReader,
-    path_reader,
-    result_of,
+    step,
     unknown_column,
 )
 from upstream.streaming.errors import ColumnError
@@ -32,6 +47,15 @@ from upstream.streaming.values import json_forms
 # Class attributes that compute a value from an instance; get_FOO_display is a partialmethod.
 COMPUTED = (property, cached_property, django_cached_property, FunctionType, partialmethod)
 
+# Relations to one row: reading one raises ObjectDoesNotExist if there is none.
+RELATIONS = (ForwardManyToOneDescriptor, ReverseOneToOneDescriptor)
+# Keys that the database can follow: an alias must not contain white space or quotes, nor a JSON path a quote.
+SELECTABLE_KEY = re.compile(r"\w+(-\w+)*")
+# Whose attributes the names of a column may follow, besides fields with values of their own.
+HELD: dict[str, type] = {
+    "DateField": date, "DateTimeField": datetime, "TimeField": time, "DurationField": timedelta, "UUIDField": UUID,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class ModelColumn:
@@ -39,7 +63,8 @@ class ModelColumn:
 
     `field` is the field that holds the value (for an annotation, its output field). It is None if a property, a
     method or the caller's function computes the value, possibly from any attribute of the instance. `annotated`
-    means that the query defines the name.
+    means that the query defines the name. `overridden` means that the model's class gives the field another value
+    than the database holds, such as a translation, and `generic` that `attribute` is a generic foreign key.
     """
 
     column: Column
@@ -48,11 +73,13 @@ class ModelColumn:
     keys: tuple[str, ...] = ()
     field: Any = None
     annotated: bool = False
+    overridden: bool = False
+    generic: bool = False
 
     @property
     def selectable(self) -> bool:
-        """Whether `values_list` can select it."""
-        return self.field is not None or self.annotated
+        """Whether a query can select its value."""
+        return (self.field is not None or self.annotated) and not self.overridden
 
     @property
     def query_path(self) -> str:
@@ -71,11 +98,26 @@ class ModelColumn:
         stock = (
             kind.from_db_value is JSONField.from_db_value and self.field.decoder is None if self.json else False
         )
-        return stock and not self.annotated
+        return stock and not (self.annotated or self.overridden)
+
+    @property
+    def stored_as_is(self) -> bool:
+        """Whether an instance holds the value as Django's own field gives it."""
+        return type(self.field).__module__.startswith("django.") and not self.overridden
 
     def output(self, load: Load | None = None) -> OutputColumn:
         """Return the column as encoders see it."""
         return self.column.output(json=self.json, load=load)
+
+    def _reader_of(self, names: tuple[str, ...]) -> Reader:
+        """Return a reader of `names`; that of one attribute takes a third of the time of a path.
+
+        The values of Django's own fields are never callable, and need no relation.
+        """
+        # attrgetter would follow the period in an annotation's name.
+        if len(names) == 1 and self.stored_as_is and "." not in self.attribute:
+            return attrgetter(self.attribute)
+        return _path_reader(names, len(self.relations))
 
     def reader(self) -> Reader:
         """Return a function that reads the column from an instance; it returns None for a missing relation."""
@@ -84,41 +126,36 @@ class ModelColumn:
         names = (*self.relations, self.attribute, *self.keys)
         if isinstance(self.field, FileField):
             names += ("name",)
-        read = _path_reader(names) if len(names) > 1 else _attribute_reader(self.attribute, type(self.field))
+        read = self._reader_of(names)
         if not self.json:
             return read
         return lambda instance: None if (value := read(instance)) is None else as_json(value)
 
 
-def _path_reader(names: tuple[str, ...]) -> Reader:
-    follow = path_reader(names)
+def _path_reader(names: tuple[str, ...], relations: int) -> Reader:
+    """Return a function that follows `names`, of which the first `relations` are relations.
 
-    def read(instance: Model) -> Any:
-        try:
-            return follow(instance)
-        except ObjectDoesNotExist:
-            return None
-
-    return read
-
-
-def _attribute_reader(name: str, field: Any) -> Reader:
-    """Return a reader of one attribute, which takes a third of the time of `_path_reader`.
-
-    `field` is the class of its field, if it has one: values of Django's own fields are never callable, and need no
-    relation.
+    A row that does not exist is None only at a relation: elsewhere, the error is one of the model's own code.
     """
-    if field.__module__.startswith("django.") and issubclass(field.descriptor_class, DeferredAttribute):
-        return attrgetter(name)
 
     def read(instance: Model) -> Any:
-        try:
-            found = getattr(instance, name)
-            return result_of(found, instance, name) if callable(found) else found
-        except ObjectDoesNotExist:
-            return None
+        value: Any = instance
+        for position, name in enumerate(names):
+            try:
+                value = step(value, name)
+            except ObjectDoesNotExist:
+                if position < relations or _is_relation(value, name):
+                    return None
+                raise
+            if value is None:
+                return None
+        return value
 
     return read
+
+
+def _is_relation(value: Any, name: str) -> bool:
+    return isinstance(getattr_static(type(value), name, None), RELATIONS)
 
 
 as_json = json_forms().text
@@ -145,7 +182,14 @@ def outputs(found: Iterable[ModelColumn]) -> tuple[OutputColumn, ...]:
 
 def relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
     """Return the relations that the columns follow, each once, as prefetch lookups."""
-    return tuple({"__".join(column.relations): None for column in found if column.relations})
+    columns = list(found)
+    joined = {"__".join(column.relations): None for column in columns if column.relations}
+    return tuple(joined | dict.fromkeys(generic_relations(columns)))
+
+
+def generic_relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
+    """Return the generic foreign keys that the columns follow, once each: they can be prefetched, not joined."""
+    return tuple({"__".join((*one.relations, one.attribute)): None for one in found if one.generic})
 
 
 def row_reader(found: Iterable[ModelColumn], readers: Iterable[Reader] | None = None) -> RowReader:
@@ -163,23 +207,47 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
         # Queries cannot follow a generic relation, since it leads to any model: it is read as an attribute.
         if field is None or (field.is_relation and field.related_model is None):
             _check_attribute(model, part, column)
-            return ModelColumn(column, tuple(relations), part, keys)
+            return ModelColumn(
+                column, tuple(relations), part, keys, generic=hasattr(field, "get_prefetch_querysets")
+            )
         if field.one_to_many or field.many_to_many:
             raise ColumnError(
                 f"column {column.name!r} follows {part!r} to many rows, which would repeat each "
                 f"{model.__name__}: annotate an aggregate of them, or name it in values()"
             )
         if field.is_relation and keys:
-            relations.append(field.name if field.concrete else field.get_accessor_name())
+            relations.append(accessor_name(field))
             model = field.related_model
             continue
+        if isinstance(field, ForeignObject) and not field.concrete:  # a relation by several columns: the key found
+            return ModelColumn(column, (*relations, field.name), "pk")
         if not field.concrete and field.is_relation:  # a reverse one-to-one relation: the key of its row
-            relations.append(field.get_accessor_name())
+            relations.append(accessor_name(field))
             return ModelColumn(column, tuple(relations), "pk", (), field.related_model._meta.pk)
+        overridden = not _gives_stored_value(model, field.attname)
+        if isinstance(field, JSONField):
+            held = not all(map(SELECTABLE_KEY.fullmatch, keys))
+        else:
+            held = bool(keys) and _is_held(field, keys[0], overridden=overridden)
+        if held:
+            return ModelColumn(column, tuple(relations), field.attname, keys)
         if keys:
             _check_transforms(field, keys, column)
-        return ModelColumn(column, tuple(relations), field.attname, keys, field)
+        return ModelColumn(column, tuple(relations), field.attname, keys, field, overridden=overridden)
     raise AssertionError(parts)
+
+
+def accessor_name(relation: Any) -> str:
+    """Return the attribute that leads from an instance across a relation to one."""
+    reverse = isinstance(relation, ForeignObjectRel)
+    return str(relation.get_accessor_name() if reverse else relation.name)
+
+
+def _gives_stored_value(model: type[Model], name: str) -> bool:
+    """Return whether a model's attribute is set and read by Django's own code, which keeps what a field loads."""
+    kind = type(getattr_static(model, name, None))
+    methods = (getattr(kind, method, None) for method in ("__get__", "__set__"))
+    return all(getattr(found, "__module__", "").startswith("django.") for found in methods if found)
 
 
 def field_named(model: type[Model], name: str) -> Any:
@@ -190,6 +258,16 @@ def field_named(model: type[Model], name: str) -> Any:
         return model._meta.get_field(name)
     except FieldDoesNotExist:
         return None
+
+
+def _is_held(field: Any, name: str, *, overridden: bool) -> bool:
+    """Return whether `name` is an attribute of the values of `field` rather than a transform of the database."""
+    if name.startswith("_") or field.get_transform(name) is not None:
+        return False
+    if isinstance(field, FileField):
+        return hasattr(field.attr_class, name)
+    has_own_values = overridden or hasattr(field, "from_db_value") or hasattr(field, "geom_type")
+    return has_own_values or hasattr(HELD.get(field.get_internal_type()), name)
 
 
 def _check_attribute(model: type[Model], name: str, column: Column) -> None:
@@ -228,13 +306,55 @@ def default_names(model: type[Model], loaded: Collection[str] | None = None) -> 
     return [
         field.attname
         for field in model._meta.concrete_fields
-        if not is_sensitive(field.name, field.attname) and (loaded is None or field.attname in loaded)
+        if not is_sensitive(field) and (loaded is None or field.attname in loaded)
     ]
 
 
-def is_sensitive(*names: str) -> bool:
-    """Return whether a field with one of these names is left out unless a column names it.
+def is_sensitive(field: Any) -> bool:
+    """Return whether a field is left out unless a column names it, and refused as a filter and as an ordering.
 
-    Sensitive names are `password`, and those in the setting UPSTREAM_SENSITIVE_FIELDS.
+    The setting UPSTREAM_SENSITIVE_FIELDS names such fields, by `name` or `attname`. So do SECRETS: a text called
+    `token`, `api_token` or `token_hash` is one. `key` and `digest` are secrets in models of OWNERS, such as
+    authtoken's Token. A relation or a composite key is as sensitive as the fields whose values it holds.
     """
-    return not {"password", *getattr(settings, "UPSTREAM_SENSITIVE_FIELDS", ())}.isdisjoint(names)
+    if not {field.name, getattr(field, "attname", field.name)}.isdisjoint(sensitive_names()):
+        return True
+    if field.is_relation:
+        return bool(field.concrete) and any(map(is_sensitive, field.foreign_related_fields))
+    parts = getattr(field, "fields", None)
+    return any(map(is_sensitive, parts)) if parts else _is_secret(field)
+
+
+def sensitive_names() -> Collection[str]:
+    """Return the names in the setting UPSTREAM_SENSITIVE_FIELDS.
+
+    A string, which the system checks report, counts as the names in it: that shows less than its letters would.
+    """
+    names = getattr(settings, SENSITIVE_FIELDS, ())
+    if isinstance(names, str):
+        return names.replace(",", " ").split()
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ImproperlyConfigured(f"{SENSITIVE_FIELDS} is a list of field names, not {names!r}")
+    return names
+
+
+def _is_secret(field: Any) -> bool:
+    if not isinstance(field, TEXTS) or field.choices:
+        return False
+    name = field.name.lower().removesuffix("_hash").removesuffix("_digest")
+    if any(name == secret or name.endswith(f"_{secret}") for secret in SECRETS):
+        return True
+    return name in ("key", "digest") and field.model.__name__.endswith(OWNERS)
+
+
+SENSITIVE_FIELDS = "UPSTREAM_SENSITIVE_FIELDS"
+# The fields that can hold a secret: a number or a moment called "token" is about one.
+TEXTS = (CharField, TextField, BinaryField, JSONField, UUIDField)
+# The names of fields that hold secrets, alone or as the last words of a longer name.
+SECRETS = (
+    *("password", "passwd", "passphrase", "secret", "token", "otp", "hashed_key"),
+    *("access_key", "api_key", "apikey", "auth_key", "encryption_key", "private_key", "secret_key"),
+    *("session_key", "session_data"),
+)
+# How the names of models end whose `key` opens something: those of tokens, API keys and second factors.
+OWNERS = ("Token", "Key", "Device")

@@ -3,8 +3,8 @@
 Most names used here are private to Django. If a new version changes them, the tests say which.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from inspect import getattr_static
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import connections, models
-from django.db.models import CompositePrimaryKey, OneToOneRel
+from django.db.models import ForeignKey, OneToOneRel, Prefetch, QuerySet
 from django.db.models.expressions import BaseExpression, Col, ColPairs, OrderBy, Ref
 from django.db.models.fields.json import KeyTransform
 from django.db.models.fields.related import ForeignObject
@@ -26,7 +26,7 @@ from django.db.models.query import (
     ValuesListIterable,
 )
 from django.db.models.sql import RawQuery
-from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, INNER, LOUTER, MULTI
 from django.db.models.sql.where import AND, ExtraWhere
 
 from upstream.streaming.databases.protocol import Cursor
@@ -40,13 +40,18 @@ VALUES = (ValuesIterable, ValuesListIterable, NamedValuesListIterable, FlatValue
 
 
 def gives_instances(queryset: Any) -> bool:
-    """Return whether a queryset yields model instances, made by Django's own iterable."""
-    return queryset._iterable_class is ModelIterable
+    """Return whether a queryset yields model instances as Django's own iterable makes them."""
+    return queryset._iterable_class is ModelIterable or passes_instances_on(queryset)
 
 
 def gives_values(queryset: Any) -> bool:
     """Return whether a queryset is of values() or values_list()."""
     return issubclass(queryset._iterable_class, VALUES)
+
+
+def gives_selected_values(queryset: Any) -> bool:
+    """Return whether Django's own iterable yields what values() or values_list() selected."""
+    return queryset._iterable_class in VALUES
 
 
 def gives_dicts(queryset: Any) -> bool:
@@ -59,22 +64,71 @@ def gives_single_values(queryset: Any) -> bool:
     return issubclass(queryset._iterable_class, FlatValuesListIterable)
 
 
+def replaces_fetched(queryset: Any) -> bool:
+    """Return whether a loop over a queryset yields others than `iterator()`: its class overrides `_fetch_all`."""
+    return type(queryset)._fetch_all is not QuerySet._fetch_all
+
+
+def replaced(queryset: Any, records: list[Any]) -> list[Any]:
+    """Return what the queryset's class makes of fetched records; it also runs its prefetches."""
+    clone = queryset._chain()
+    clone._result_cache = records
+    clone._fetch_all()
+    return list(clone._result_cache)
+
+
+def own_query(query: Any) -> Any:
+    """Return a copy of a query that compiling may change; Django's clones share what values() selects."""
+    clone = query.clone()
+    _unshare_selection(clone)
+    return clone
+
+
+def _unshare_selection(query: Any) -> None:
+    if query.selected is not None:
+        query.selected = dict(query.selected)
+    for combined in query.combined_queries:
+        _unshare_selection(combined)
+
+
+def copied(queryset: Any) -> Any:
+    """Return a copy of a queryset and its query. Its public methods may be overridden to do more than copy."""
+    clone = queryset._chain()
+    clone._query = own_query(clone.query)  # assigning to `query` may change the iterable class
+    return clone
+
+
 def prefetches(queryset: Any) -> tuple[Any, ...]:
     """Return the lookups of prefetch_related()."""
     return tuple(queryset._prefetch_related_lookups)
 
 
+def prepared_relations(queryset: Any) -> frozenset[str]:
+    """Return the relations whose objects the caller's own querysets choose: Prefetch(name, queryset)."""
+    return frozenset(
+        lookup.prefetch_to
+        for lookup in prefetches(queryset)
+        if isinstance(lookup, Prefetch)
+        and lookup.queryset is not None
+        and lookup.prefetch_to == lookup.prefetch_through
+    )
+
+
 def without_prefetches(queryset: Any) -> Any:
     """Return the queryset without prefetches, which the engine runs. prefetch_related(None) fails on unions."""
-    clone = queryset.all()
+    clone = copied(queryset)
     clone._prefetch_related_lookups = ()
     return clone
 
 
 def pinned(queryset: Any) -> Any:
-    """Return the queryset with its database fixed; a router may choose another one on each call."""
-    clone = queryset.using(queryset.db)
-    clone._prefetch_related_lookups = queryset._prefetch_related_lookups
+    """Return a copy of the queryset with its database fixed; a router may choose another one on each call."""
+    if isinstance(queryset, RawQuerySet):
+        clone: Any = queryset.using(queryset.db)
+        clone._prefetch_related_lookups = prefetches(queryset)
+    else:
+        clone = copied(queryset)
+        clone._db = queryset.db
     return clone
 
 
@@ -84,9 +138,11 @@ def without_peers(queryset: Any) -> Any:
     return queryset.fetch_mode(models.FETCH_ONE) if mode is not None and mode.track_peers else queryset
 
 
-def selected_names(query: Any) -> list[str]:
-    """Return the names that values() or values_list() select, in order."""
-    return list(query.selected or (*query.extra_select, *query.values_select, *query.annotation_select))
+def selected_names(queryset: Any) -> list[str]:
+    """Return the names of what values() or values_list() yield, in order; flat=True yields the first alone."""
+    query = queryset.query
+    names = list(query.selected or (*query.extra_select, *query.values_select, *query.annotation_select))
+    return names[:1] if gives_single_values(queryset) else names
 
 
 def chooses_names(query: Any) -> bool:
@@ -133,9 +189,9 @@ def merges_rows(query: Any) -> bool:
     return bool(query.distinct and not query.distinct_fields)
 
 
-def selection_affects_rows(query: Any) -> bool:
-    """Return whether selecting other columns could change which rows a query returns."""
-    return bool(query.combinator or query.group_by or query.distinct)
+def locks_by_name(query: Any) -> bool:
+    """Return whether select_for_update(of=...) names relations, which the query must then select."""
+    return bool(query.select_for_update_of)
 
 
 def follows_all_relations(query: Any) -> bool:
@@ -143,27 +199,17 @@ def follows_all_relations(query: Any) -> bool:
     return query.select_related is True
 
 
-def loaded_names(queryset: Any) -> set[str] | None:
-    """Return the attribute names that only() and defer() leave to load; None for all."""
-    names, deferred = queryset.query.deferred_loading
-    if deferred and not names:
-        return None
-    return {
-        field.attname
-        for field in queryset.model._meta.concrete_fields
-        if field.primary_key or ((field.name in names or field.attname in names) != deferred)
-    }
+def loaded_names(queryset: Any) -> list[str]:
+    """Return the attribute names of the fields that Django loads, which only() and defer() may limit."""
+    compiler = own_query(queryset.query).get_compiler(queryset.db)
+    columns = compiler.get_default_columns(compiler.query.get_select_mask())
+    return [column.target.attname for column in columns]
 
 
 def raw_names(queryset: Any) -> tuple[list[str], list[str]]:
     """Return the attribute names that an executed raw query loads, and the names of its annotations."""
     loaded, _, annotated = queryset.resolve_model_init_order()
     return loaded, [name for name, _ in annotated]
-
-
-def is_composite(field: Any) -> bool:
-    """Return whether a field is a primary key of several columns, which Django reads as a tuple."""
-    return isinstance(field, CompositePrimaryKey)
 
 
 # Statements: a queryset compiled once, and the converters of its columns.
@@ -174,24 +220,71 @@ Converters = tuple[Sequence[Any], Any]
 
 
 class Statement(NamedTuple):
-    """A query as the ORM compiles it; it selects `expressions`, and further columns if `has_more`."""
+    """A query as the ORM compiles it; it selects `expressions`, and further columns if `has_more`.
+
+    `expressions` has one item for each column that the driver returns. `positions` maps the names that the query
+    selects to theirs. A name is left out if the compiled statement does not select its column, or if the name has
+    several columns.
+    """
 
     sql: str
     params: Any
     expressions: tuple[Any, ...]
     has_more: bool
     converters: Mapping[int, Converters]
+    positions: Mapping[str, int]
 
 
 def compiled(queryset: Any) -> Statement | None:
-    """Return the queryset's statement; None if the ORM knows that no row can match."""
-    compiler = queryset.query.get_compiler(queryset.db)
+    """Return the statement of a values() queryset; None if the ORM knows that no row can match."""
+    compiler = own_query(queryset.query).get_compiler(queryset.db)
+    names, columns = _meant(compiler.query), len(compiler.query.select)
     try:
         sql, params = compiler.as_sql()
     except EmptyResultSet:
         return None
-    expressions = tuple(expression for expression, *_ in compiler.select[: compiler.col_count])
-    return Statement(sql, params, expressions, compiler.has_extra_select, compiler.get_converters(expressions))
+    selected = [(expression, alias) for expression, _, alias in compiler.select[: compiler.col_count]]
+    expressions = tuple(chain.from_iterable(_columns(expression) for expression, _ in selected))
+    return Statement(
+        sql,
+        params,
+        expressions,
+        compiler.has_extra_select or len(compiler.query.select) > columns,  # a union also selects what orders it
+        compiler.get_converters(expressions),
+        dict(_positions(names, selected)),
+    )
+
+
+def _meant(query: Any) -> dict[str, Any]:
+    """Map the names that a values() query selects to their expressions; None for those of extra()."""
+    if query.selected is None:
+        fields = zip(query.values_select, query.select, strict=False)
+        return {**dict.fromkeys(query.extra_select), **dict(fields), **query.annotation_select}
+    meant = {}
+    for name, item in query.selected.items():
+        if isinstance(item, int):
+            meant[name] = query.select[item]
+        else:
+            meant[name] = query.annotations[item] if isinstance(item, str) else None
+    return meant
+
+
+def _positions(meant: Mapping[str, Any], selected: Sequence[tuple[Any, str | None]]) -> Iterator[tuple[str, int]]:
+    """Yield each name whose expression, or alias in extra(), is selected, and its position."""
+    for name, meaning in meant.items():
+        position = 0
+        for expression, alias in selected:
+            columns = _columns(expression)
+            if alias == name if meaning is None else alias in (None, name) and expression == meaning:
+                if len(columns) == 1:
+                    yield name, position
+                break
+            position += len(columns)
+
+
+def _columns(expression: Any) -> list[Any]:
+    """Return the columns of an expression: several for a composite key."""
+    return list(expression.get_cols()) if isinstance(expression, ColPairs) else [expression]
 
 
 def is_column(expression: Any) -> bool:
@@ -216,6 +309,143 @@ def internal_type(expression: Any) -> str:
         return ""
 
 
+# Selections: what a queryset selects is replaced, its rows and their order stay.
+
+
+def selecting(queryset: Any, names: Sequence[str]) -> Any:
+    """Return the queryset as values() of `names`: fields, and names that the query defines.
+
+    values() itself would give ORDER BY the names of its columns. Subclasses of QuerySet may override it.
+    """
+    clone = copied(queryset)
+    query = clone._query
+    iterated = _join_as_iterated(query, clone.db)
+    defined = {*query.extra_select, *query.annotation_select}
+    kept: list[Any] = []
+    if merges_rows(query):
+        kept = _compared(query, iterated)
+    else:
+        query.set_extra_mask([name for name in query.extra_select if name in names])
+        query.set_annotation_mask(
+            [
+                name
+                for name, annotation in query.annotation_select.items()
+                if name in names or _is_needed(query, name, annotation)
+            ]
+        )
+    query.select_related = False
+    query.clear_deferred_loading()
+    query.clear_select_fields()
+    query.default_cols, query.selected = False, None
+    fields = [name for name in names if name not in defined]
+    with _outer_joins(query, clone.db):
+        query.add_fields(fields, allow_m2m=False)
+    query.select = (*query.select, *kept)
+    query.values_select = (*fields, *(f"upstream_kept_{position}" for position in range(len(kept))))
+    clone._iterable_class = ValuesIterable
+    clone._fields = tuple(names)
+    return clone
+
+
+def loading(
+    queryset: Any, names: Iterable[str] | None, relations: Collection[str], annotated: Mapping[str, Any]
+) -> Any:
+    """Return the queryset of instances with the fields `names` loaded, `relations` joined, more names `annotated`.
+
+    Without `names`, every field is loaded, and the relations of select_related() stay.
+    """
+    clone = copied(queryset)
+    query = clone._query
+    _join_as_iterated(query, clone.db)
+    query.clear_deferred_loading()
+    if names is not None:
+        query.select_related = False
+        query.add_immediate_loading(names)
+    with _outer_joins(query, clone.db):
+        for relation in relations:
+            query.setup_joins(relation.split("__"), query.get_meta(), query.get_initial_alias(), allow_many=False)
+    if relations:
+        query.add_select_related(relations)
+    return QuerySet.annotate(clone, **annotated) if annotated else clone
+
+
+def has_unique_key(model: Any) -> bool:
+    """Return whether the database guarantees the model's key: an unmanaged model may read a view."""
+    return bool(model._meta.concrete_model._meta.managed)
+
+
+def _compared(query: Any, iterated: Any) -> list[Any]:
+    """Return the columns that DISTINCT must compare besides annotations, which all stay selected."""
+    if has_unique_key(query.model):
+        table = query.get_initial_alias()
+        return [field.get_col(table) for field in query.model._meta.pk_fields]
+    return [expression for expression, _, alias in iterated.select if alias is None]
+
+
+def _is_needed(query: Any, name: str, annotation: Any) -> bool:
+    """Return whether rows depend on an annotation: DISTINCT ON names it, or it turns one row into several."""
+    by_name = any(distinct.split("__")[0] == name for distinct in query.distinct_fields)
+    return by_name or _returns_sets(annotation)
+
+
+def _join_as_iterated(query: Any, using: str) -> Any:
+    """Make the joins and groups of iterating a query, and return the compiler that made them.
+
+    They come first, so that a column's outer join cannot take the place of an inner one. A join that neither drops
+    nor repeats rows is released again.
+    """
+    before = dict(query.alias_refcount)
+    compiler = query.get_compiler(using)
+    with suppress(EmptyResultSet):
+        compiler.pre_sql_setup()
+        if query.distinct_fields:
+            compiler.get_distinct()
+    if query.group_by is True:
+        grouped = (expression.get_group_by_cols() for expression, *_ in compiler.select)
+        query.group_by = tuple(chain.from_iterable(grouped))
+    needed = set()
+    for alias, join in reversed(query.alias_map.items()):
+        if not query.alias_refcount[alias] or not join.parent_alias:
+            continue
+        if before.get(alias) or alias in needed or _changes_rows(join, connections[using]):
+            needed.add(join.parent_alias)
+        else:
+            query.alias_refcount[alias] = 0
+    return compiler
+
+
+@contextmanager
+def _outer_joins(query: Any, using: str) -> Iterator[None]:
+    """Turn the joins that are added meanwhile into outer ones, unless a constraint guarantees the other row."""
+    before = dict(query.alias_refcount)
+    yield
+    for alias, join in query.alias_map.items():
+        added = query.alias_refcount[alias] and not before.get(alias)
+        if not added or join.join_type != INNER:
+            continue
+        if query.alias_map[join.parent_alias].join_type == LOUTER or not _is_guaranteed(join, connections[using]):
+            query.alias_map[alias] = join.promote()
+
+
+def _changes_rows(join: Any, connection: Any) -> bool:
+    drops = join.join_type == INNER and not _is_guaranteed(join, connection)
+    return drops or not _finds_one(join.join_field)
+
+
+def _is_guaranteed(join: Any, connection: Any) -> bool:
+    """Return whether a constraint of the database guarantees that each row finds another one."""
+    field = join.join_field
+    return bool(
+        isinstance(field, ForeignKey)
+        and join.join_field.db_constraint
+        and not field.null
+        and not join.filtered_relation
+        and connection.features.supports_foreign_keys
+        and has_unique_key(field.model)
+        and has_unique_key(field.related_model)
+    )
+
+
 # Delegation: Django iterates a queryset, while a runner executes its statement and fetches its rows.
 
 
@@ -232,7 +462,7 @@ class Runner(Protocol):
 def delegating(queryset: Any) -> Any:
     """Return a copy of the queryset whose statement is compiled here, once, and executed by a runner."""
     is_raw = isinstance(queryset, RawQuerySet)
-    clone = queryset.using(queryset.db) if is_raw else queryset.all()
+    clone = queryset.using(queryset.db) if is_raw else copied(queryset)
     kind: Any = type(clone.query)
     clone.query.__class__ = _delegating_query(kind)
     if not is_raw:
@@ -253,6 +483,60 @@ def iterate(queryset: Any, runner: Runner, chunk_size: int) -> Iterator[Any]:
         queryset.iterator() if isinstance(queryset, RawQuerySet) else queryset.iterator(chunk_size=chunk_size)
     )
     return records
+
+
+class _OneRowOfNulls:
+    """A runner that executes nothing: a trial of what an iterable class makes of a row."""
+
+    def __init__(self, queryset: Any) -> None:
+        self._compiler = queryset.query.own_compiler
+
+    def execute(self, sql: str, params: Any) -> Any:
+        del sql, params
+
+    def fetches(self, cursor: Any, width: int | None) -> Iterator[list[Any]]:
+        del cursor, width
+        expressions = self._compiler.select[: self._compiler.col_count]
+        yield [(None,) * sum(len(_columns(expression)) for expression, *_ in expressions)]
+
+
+@contextmanager
+def _trial(queryset: Any, iterable: Any) -> Iterator[Any]:
+    """Iterate one row of NULLs as `iterable` does; whatever would execute a statement fails."""
+    clone = delegating(queryset)
+    clone.query.runner = _OneRowOfNulls(clone)
+    with connections[clone.db].execute_wrapper(_refuse), closing(iter(iterable(clone))) as records:
+        yield records
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("a trial executes no statement")
+
+
+def passes_instances_on(queryset: Any) -> bool:
+    """Return whether a queryset's own iterable passes on the instances of Django's, by `yield from`."""
+    if not issubclass(queryset._iterable_class, ModelIterable):
+        return False
+    with suppress(Exception), _trial(queryset, queryset._iterable_class) as records:
+        next(records)
+        source = records
+        while (inner := getattr(source, "gi_yieldfrom", None)) is not None:
+            source = inner
+        is_django = getattr(source, "gi_code", None) is ModelIterable.__iter__.__code__
+        return is_django and not list(records)
+    return False
+
+
+def names_of_rows(queryset: Any, names: Sequence[str]) -> list[str]:
+    """Return the names of the values that a queryset's own iterable class yields, in order.
+
+    If the class makes its rows of another one's dicts, they have the keys of those; else they are `names`.
+    """
+    for kind in reversed(queryset._iterable_class.__mro__):
+        if issubclass(kind, ValuesIterable) and kind is not ValuesIterable:
+            with suppress(Exception), _trial(queryset, kind) as records:
+                return list(dict(next(records)))
+    return list(names)
 
 
 @cache
@@ -404,7 +688,7 @@ def ordered_by(order: Any) -> list[Any]:
     expression = order.expression
     if isinstance(expression, Ref):  # refers to a selected column by name or position
         expression = expression.get_source_expressions()[0]
-    return list(expression.get_cols()) if isinstance(expression, ColPairs) else [expression]
+    return _columns(expression)
 
 
 def column_of(expression: Any) -> Any:
@@ -424,15 +708,42 @@ def repeating_joins(query: Any) -> Iterator[str]:
             yield table.table_name
 
 
+def may_repeat_keys(query: Any) -> bool:
+    """Return whether several rows may have the same primary key: no constraint of the database excludes it."""
+    joins = (join for alias, join in query.alias_map.items() if query.alias_refcount[alias] and join.parent_alias)
+    return not has_unique_key(query.model) or not all(_finds_one(join.join_field) for join in joins)
+
+
 def _is_to_one(join: Any) -> bool:
     forwards = isinstance(join, ForeignObject) and (join.many_to_one or join.one_to_one)
     return bool(forwards) or isinstance(join, OneToOneRel)
 
 
+def _finds_one(join: Any) -> bool:
+    """Return whether constraints of the database guarantee that a join finds at most one row."""
+    if isinstance(join, OneToOneRel):
+        return has_unique_key(join.related_model)
+    return _is_to_one(join) and _identifies(
+        join.related_model._meta.concrete_model, set(join.foreign_related_fields)
+    )
+
+
+def _identifies(model: Any, fields: set[Any]) -> bool:
+    """Return whether the database guarantees at most one row of `model` for values of `fields`."""
+    meta = model._meta
+    unique = [meta.pk_fields, *([field] for field in meta.concrete_fields if field.unique)]
+    together = [*meta.unique_together, *(constraint.fields for constraint in meta.total_unique_constraints)]
+    unique += [[meta.get_field(name) for name in names] for names in together]
+    return bool(meta.managed) and any(fields.issuperset(key) for key in unique)
+
+
 def returns_sets(query: Any) -> bool:
     """Return whether an annotation may turn one row into several."""
-    nodes = chain.from_iterable(annotation.flatten() for annotation in query.annotations.values())
-    return any(getattr(node, "set_returning", False) for node in nodes)
+    return any(map(_returns_sets, query.annotations.values()))
+
+
+def _returns_sets(annotation: Any) -> bool:
+    return any(getattr(node, "set_returning", False) for node in annotation.flatten())
 
 
 def window_statement(
@@ -440,7 +751,7 @@ def window_statement(
     connection: Any,
     keys: Iterable[WindowKey],
     conditions: Iterable[Condition],
-    limits: tuple[int, int],
+    limits: tuple[int, int | None],
 ) -> tuple[str, Any] | None:
     """Return the statement for the rows of `query` that meet `conditions`, with the keys after all other columns.
 

@@ -1,19 +1,20 @@
 """Choose how a queryset is read, so that no row needs a query of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.db import connections
-from django.db.models import F, Func, Model, TextField
+from django.db.models import F, ForeignObject, Func, Model, TextField
 from django.db.models.query import RawQuerySet
 
 from upstream.streaming.columns import Column, Reader, as_columns, unknown_column
 from upstream.streaming.databases import database_of
 from upstream.streaming.errors import ColumnError, SourceError
 from upstream.streaming.sources.fetches import ReadRows
-from upstream.streaming.sources.instances import InstanceSource, RawSource
+from upstream.streaming.sources.instances import InstanceSource, OwnRecordsSource, RawSource, named
 from upstream.streaming.sources.keyset import Keyset, keyset_of
 from upstream.streaming.sources.model_columns import (
     ModelColumn,
@@ -21,6 +22,7 @@ from upstream.streaming.sources.model_columns import (
     default_names,
     find,
     find_all,
+    generic_relations,
     outputs,
     relations,
     row_reader,
@@ -33,16 +35,23 @@ from upstream.streaming.sources.orm import (
     follows_all_relations,
     gives_dicts,
     gives_instances,
+    gives_selected_values,
     gives_single_values,
     gives_values,
-    is_composite,
+    has_unique_key,
     loaded_names,
+    loading,
+    locks_by_name,
     merges_rows,
+    names_of_rows,
     pinned,
     prefetches,
+    prepared_relations,
     query_features,
+    replaced,
+    replaces_fetched,
     selected_names,
-    selection_affects_rows,
+    selecting,
     without_peers,
     without_prefetches,
 )
@@ -89,53 +98,59 @@ class QuerySetReader:
         return self._of_model(queryset, columns)
 
     def _of_model(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
+        if replaces_fetched(queryset):
+            return self._replaced(queryset, columns)
         annotated = annotations(queryset.query)
         if columns is None:
             columns = as_columns([*default_names(queryset.model, loaded_names(queryset)), *annotated])
         found = find_all(columns, queryset.model, annotated)
         if not gives_instances(queryset) or query_features(queryset.query).combinator:
             return self._unchanged(queryset, found)
-        if all(column.selectable for column in found):
-            return self._selected(queryset, found, annotated)
-        return self._instances(queryset, found)
+        prepared = [column for column in found if _is_prepared(column, prepared_relations(queryset))]
+        if locks_by_name(queryset.query) or prepared or not all(column.selectable for column in found):
+            return self._instances(queryset, found, prepared)
+        return self._selected(queryset, found)
 
     def _of_values(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
-        query = queryset.query
-        names = selected_names(query)
+        """Read the selection as it is: other names in it would change what ORDER BY and DISTINCT refer to."""
+        names = selected_names(queryset)
+        if not gives_selected_values(queryset):
+            return self._iterated(queryset, columns)
         if columns is None:
-            columns = as_columns(names if chooses_names(query) else _not_sensitive(names, queryset.model))
+            chosen = chooses_names(queryset.query)
+            columns = as_columns(names if chosen else _not_sensitive(names, queryset.model))
         for column in columns:
             if column.name is not None and column.name not in names:
                 raise unknown_column(column.name, names, "the values() or values_list() queryset")
-        annotated = annotations(query)
-        found = [_find_selected(column, queryset.model, annotated) for column in columns]
-        if all(column.name for column in columns) and not any(is_composite(column.field) for column in found):
-            if not selection_affects_rows(query):
-                return self._selected(queryset, found, annotated)
-            return self._tuples(queryset, found, names)
-        readers = [_selected_reader(queryset, names, column) for column in found]
-        return self._records(
+        found = [_find_selected(column, queryset.model, annotations(queryset.query)) for column in columns]
+        return self._tuples(queryset, found) or self._records(
             queryset,
             found,
-            row_reader(found, readers),
+            row_reader(found, [_selected_reader(queryset, names, column) for column in found]),
             reason="rows are read as values() or values_list() yields them",
         )
 
-    def _selected(self, queryset: Any, found: Sequence[ModelColumn], annotated: Mapping[str, Any]) -> Source:
-        names = [str(column.column.name) for column in found]
-        if any(is_composite(column.field) for column in found):
-            return self._composites(queryset, found, names)
-        selection = list(dict.fromkeys(names))  # a query selects each name once
-        if merges_rows(queryset.query):
-            # DISTINCT over fewer columns would merge rows that differ in the others.
-            selection += [name for name in ("pk", *annotated) if name not in names]
-        return self._tuples(queryset.values_list(*selection), found, selection)
+    def _selected(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
+        names = list(dict.fromkeys(str(column.column.name) for column in found))  # each name once
+        queryset = selecting(queryset, names)
+        readers = [_cell_reader(column, itemgetter(str(column.column.name))) for column in found]
+        return self._tuples(queryset, found) or self._records(
+            queryset,
+            found,
+            row_reader(found, readers),
+            reason="Django builds the tuple of a composite primary key",
+        )
 
-    def _tuples(self, queryset: Any, found: Sequence[ModelColumn], names: Sequence[str]) -> Source:
-        """Read the columns as tuples of a queryset that selects `names`."""
+    def _tuples(self, queryset: Any, found: Sequence[ModelColumn]) -> Source | None:
+        """Read a values() queryset as tuples; None unless its statement selects each column under its name."""
         queryset = without_prefetches(queryset)
         statement = compiled(queryset)
-        positions = [names.index(str(column.column.name)) for column in found]
+        positions: list[int] = []
+        if statement:
+            known = [statement.positions.get(str(column.column.name)) for column in found]
+            positions = [position for position in known if position is not None]
+            if len(positions) < len(found):
+                return None
         connection = connections[queryset.db]
         return TupleSource(
             alias=queryset.db,
@@ -152,38 +167,72 @@ class QuerySetReader:
             keyset=self._keyset(queryset),
         )
 
-    def _composites(self, queryset: Any, found: Sequence[ModelColumn], names: Sequence[str]) -> Source:
-        readers = [itemgetter(position) for position in range(len(found))]
-        return self._records(
-            queryset.values_list(*names),
-            found,
-            row_reader(found, map(_cell_reader, found, readers)),
-            reason="Django builds the tuple of a composite primary key",
+    def _iterated(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
+        """Read the rows that an iterable class of the queryset's own makes of values() or values_list()."""
+        names = names_of_rows(queryset, selected_names(queryset))
+        shown = _not_sensitive(names, queryset.model)
+        if columns is None and shown != names:
+            columns = as_columns(shown)
+        convert = partial(named, names, single=gives_single_values(queryset))
+        return self._own_records(without_prefetches(queryset), columns, names, convert, several=False)
+
+    def _replaced(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
+        """Read the records that the queryset's class puts in place of the instances it fetches."""
+        names = default_names(queryset.model, loaded_names(queryset))
+        convert = partial(replaced, queryset)
+        several = bool(prefetches(queryset))
+        return self._own_records(without_prefetches(queryset), columns, names, convert, several=several)
+
+    def _own_records(
+        self,
+        queryset: Any,
+        columns: tuple[Column, ...] | None,
+        names: Sequence[str],
+        convert: Callable[[list[Any]], list[Any]],
+        *,
+        several: bool,
+    ) -> Source:
+        return OwnRecordsSource(
+            queryset=delegating(queryset),
+            database=database_of(connections[queryset.db]),
+            requested=columns,
+            names=names,
+            convert=convert,
+            several=several,
+            keyset=self._keyset(queryset),
         )
 
-    def _instances(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
-        """Read instances: the database joins relations, and gives JSON text and transforms under private names."""
+    def _instances(self, queryset: Any, found: Sequence[ModelColumn], prepared: Sequence[ModelColumn]) -> Source:
+        """Read instances: the database joins relations, and gives JSON text and transforms under private names.
+
+        Columns of `prepared` relations are read from the objects that the caller's prefetches find.
+        """
         private = {
             f"upstream_{position}": JsonText(F(name)) if column.json_text else F(name)
             for position, column in enumerate(found)
-            if (name := column.column.name) and column.field and (column.json_text or column.keys)
+            if (name := column.column.name)
+            and column.field
+            and column.selectable
+            and column not in prepared
+            and (column.json_text or column.keys)
         }
         readers = [
             attrgetter(f"upstream_{position}") if f"upstream_{position}" in private else column.reader()
             for position, column in enumerate(found)
         ]
-        computed = next(column.column.header for column in found if not column.selectable)
-        joined = {column.query_path for column in found if column.query_path}
-        narrowed = without_peers(_narrowed(queryset, found))
         follows_all = follows_all_relations(queryset.query)  # naming relations would override that
-        if joined and not follows_all:
-            narrowed = narrowed.select_related(*joined)
+        joined = [column for column in found if column.query_path and column not in prepared]
+        paths = () if follows_all else tuple({column.query_path: None for column in joined})
+        names = None if prepared else _narrowed(queryset, found)
         return self._records(
-            narrowed.annotate(**private),
+            without_peers(loading(queryset, names, paths, private)),
             found,
             row_reader(found, readers),
-            prefetch=(*prefetches(queryset), *(relations(found) if follows_all else ())),
-            reason=f"column {computed!r} is computed in Python: rows are read as instances",
+            prefetch=(
+                *prefetches(queryset),
+                *dict.fromkeys((*relations(found if follows_all else prepared), *generic_relations(found))),
+            ),
+            reason=_why_instances(found, prepared),
         )
 
     def _unchanged(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
@@ -220,22 +269,52 @@ class QuerySetReader:
         return keyset_of(queryset) if self.windows else None
 
 
-def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> Any:
-    """Return the queryset with only the required fields loaded, where that is safe.
+def _is_prepared(column: ModelColumn, prepared: frozenset[str]) -> bool:
+    relations = column.relations
+    return any("__".join(relations[:end]) in prepared for end in range(1, len(relations) + 1))
+
+
+def _why_instances(found: Sequence[ModelColumn], prepared: Sequence[ModelColumn]) -> str:
+    computed = next((column for column in found if not column.selectable), None)
+    if computed:
+        reason = f"column {computed.column.header!r} is computed in Python"
+    elif prepared:
+        reason = f"a Prefetch chooses the rows of column {prepared[0].column.header!r}"
+    else:
+        reason = "select_for_update(of=...) names relations"
+    return f"{reason}: rows are read as instances"
+
+
+def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> set[str] | None:
+    """Return the names of the required fields, where loading no others is safe; else None.
 
     Code of the model or the caller may read any field of its instance. That instance is loaded whole, despite
     only() or defer(), since each deferred field would cost a query per row.
     """
+    query, model = queryset.query, queryset.model
     whole = {column.query_path for column in found if not column.selectable}
-    if "" in whole:
-        return queryset.defer(None)
-    names = {path for column in found if (path := column.query_path)}
+    merges = merges_rows(query) or query_features(query).is_grouped
+    if "" in whole or locks_by_name(query) or (merges and not has_unique_key(model)):
+        return None
+    names: set[str] = set()
+    for path in {column.query_path for column in found if column.query_path}:
+        names |= _names_of_relation(model, path)
     for column in found:
         if column.selectable and not column.annotated:
             names.add("__".join(filter(None, (column.query_path, column.field.name))))
     for path in whole:
-        names |= {f"{path}__{field.name}" for field in _model_at(queryset.model, path)._meta.concrete_fields}
-    return queryset.select_related(None).only(*names)
+        names |= {f"{path}__{field.name}" for field in _model_at(model, path)._meta.concrete_fields}
+    return names
+
+
+def _names_of_relation(model: type[Model], path: str) -> set[str]:
+    """Return the name of a relation, and of the fields that it reads if they are several."""
+    before, _, name = path.rpartition("__")
+    relation = (_model_at(model, before) if before else model)._meta.get_field(name)
+    if not isinstance(relation, ForeignObject) or relation.concrete:
+        return {path}
+    fields = (field.name for field in relation.local_related_fields)
+    return {path, *("__".join(filter(None, (before, field))) for field in fields)}
 
 
 def _model_at(model: type[Model], path: str) -> type[Model]:
@@ -246,7 +325,7 @@ def _model_at(model: type[Model], path: str) -> type[Model]:
 
 def _find_selected(column: Column, model: type[Model], annotated: Mapping[str, Any]) -> ModelColumn:
     try:
-        return find(column, model, annotated)
+        return replace(find(column, model, annotated), overridden=False)  # values() gives what is stored
     except ColumnError:  # a relation to many rows, for which values() may repeat rows
         return ModelColumn(column, attribute=str(column.name), annotated=True)
 

@@ -1,9 +1,11 @@
 """Iterables of records of any kind, read as batches of rows."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from inspect import GEN_CLOSED, getgeneratorstate
+from numbers import Number
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
@@ -58,6 +60,8 @@ class RecordSource:
         records = iter(self.records)
         with ExitStack() as stack:
             if isinstance(records, Generator):
+                if getgeneratorstate(records) == GEN_CLOSED:
+                    raise SourceError("the generator was read or closed before: make a new one for each export")
                 stack.enter_context(closing(records))
             take = Taker(records)
             first = take(1)
@@ -82,12 +86,17 @@ class RecordSource:
         if isinstance(first, Model):
             return self._instances(first)
         if self.requested is None and self.takes_records and not (_has_attributes(first) and _attributes(first)):
-            return Layout(None, lambda records, _row: list(zip(records, strict=True)))
-        if isinstance(first, Mapping):
+            layout = Layout(None, lambda records, _row: list(zip(records, strict=True)))
+            kinds = {_kind(first), "mapping", "sequence", "single value"}
+            return replace(layout, read=_rejecting_other_kinds(kinds, layout.read))
+        layout = self._named(first)
+        return replace(layout, read=_rejecting_other_kinds({_kind(first)}, layout.read))
+
+    def _named(self, first: Any) -> Layout:
+        kind = _kind(first)
+        if kind == "mapping":
             return self._mappings(first)
-        if isinstance(first, Sequence) and not isinstance(first, str | bytes) and not _has_attributes(first):
-            return self._sequences(first)
-        return self._objects(first)
+        return self._sequences(first) if kind == "sequence" else self._objects(first)
 
     def _instances(self, first: Model) -> Layout:
         model = type(first)
@@ -100,7 +109,12 @@ class RecordSource:
     def _mappings(self, first: Mapping[Any, Any]) -> Layout:
         if self.requested:
             self._check_keys(first)
-            return _layout(self.requested, lambda name: _key_reader(first, name))
+            layout = _layout(self.requested, lambda name: _key_reader(first, name))
+            return replace(layout, read=_rejecting_keys_without_names(layout.read)) if _is_named(first) else layout
+        if not first:
+            raise ColumnError(
+                "the first record has no keys, so the columns are unknown: name them with columns=[...]"
+            )
         columns = tuple(Column(methodcaller("get", key), header=str(key)) for key in first)
         layout = _layout(columns, lambda name: _key_reader(first, name))
         return replace(layout, read=_rejecting_new_keys(frozenset(first), layout.read))
@@ -160,6 +174,20 @@ def _attribute_reader(first: Any, name: str, known: Sequence[str]) -> Reader:
     return path_reader(names) if len(names) > 1 or callable(getattr(first, name)) else attrgetter(name)
 
 
+def _kind(record: Any) -> str:
+    """Return what a record is: its layout reads no other kind."""
+    if isinstance(record, Mapping):
+        return "mapping"
+    if isinstance(record, (*SCALARS, Number)):
+        return "single value"
+    return "object" if _has_attributes(record) else "sequence"
+
+
+def _is_named(record: Mapping[Any, Any]) -> bool:
+    """Return whether the keys of a mapping are names; an empty one lacks some."""
+    return isinstance(next(iter(record), ""), str)
+
+
 def _has_attributes(record: Any) -> bool:
     """Return whether a record's values are its named attributes, not its items or the record itself."""
     if isinstance(record, (*SCALARS, Mapping)):
@@ -185,6 +213,36 @@ def _rejecting_new_keys(keys: frozenset[Any], read: ReadRows) -> ReadRows:
             if not keys.issuperset(record):
                 new = ", ".join(sorted(repr(key) for key in record if key not in keys))
                 raise ColumnError(f"row {row} has keys that row 1 lacks: {new}; name the columns to export")
+        return read(records, first_row)
+
+    return checked
+
+
+def _rejecting_other_kinds(kinds: Collection[str], read: ReadRows) -> ReadRows:
+    """Wrap `read` to raise SourceError for a record that is not of one of `kinds`, once for each type."""
+    known: set[type] = set()
+
+    def checked(records: Sequence[Any], first_row: int) -> Batch:
+        if not known.issuperset(map(type, records)):
+            for row, record in enumerate(records, first_row):
+                if _kind(record) not in kinds:
+                    raise SourceError(
+                        f"row {row} is of another kind than row 1, {type(record).__name__}: {record!r:.60}; "
+                        "give records of one kind"
+                    )
+            known.update(map(type, records))
+        return read(records, first_row)
+
+    return checked
+
+
+def _rejecting_keys_without_names(read: ReadRows) -> ReadRows:
+    """Wrap `read` to raise SourceError for a mapping whose keys are no names, which would give empty cells."""
+
+    def checked(records: Sequence[Any], first_row: int) -> Batch:
+        if not all(map(_is_named, records)):
+            row = next(row for row, record in enumerate(records, first_row) if not _is_named(record))
+            raise SourceError(f"row {row} has keys that are not names, unlike row 1")
         return read(records, first_row)
 
     return checked

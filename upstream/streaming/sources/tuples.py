@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import CharField
 
 from upstream.streaming.batches import Batch, BatchLimits, batched
-from upstream.streaming.columns import Load, OutputColumn, read_column
+from upstream.streaming.columns import Load, OutputColumn, map_all, read_column
 from upstream.streaming.databases import database_of
 from upstream.streaming.databases.loaders import Loader
 from upstream.streaming.databases.protocol import Database, OpenCursor, SelectedColumn, Selection
@@ -247,7 +247,7 @@ class _ConvertColumn:
 
     def __call__(self, values: Sequence[Any]) -> tuple[None, Sequence[Any]]:
         for convert in self.converters:
-            values = list(map(convert, values))
+            values = map_all(convert, values)
         return None, values
 
 

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Any
 
+from upstream.streaming.errors import StreamOverError
+from upstream.streaming.pipeline import ByteStream
+
 
 def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
     """Return all `chunks` in a rewound buffer, which holds the whole export in memory."""
@@ -23,11 +26,18 @@ def drain(chunks: Iterable[bytes], file: IO[bytes]) -> None:
 
 @contextmanager
 def closing_chunks(chunks: Iterable[bytes]) -> Iterator[None]:
-    """Close `chunks` at the end of the block, also on an error."""
+    """Close `chunks` at the end of the block, also on an error. A stream that is over raises StreamOverError."""
+    check_not_over(chunks)
     try:
         yield
     finally:
         close_chunks(chunks)
+
+
+def check_not_over(chunks: Iterable[bytes]) -> None:
+    """Raise StreamOverError for a stream that is over: its export would be empty and look complete."""
+    if isinstance(chunks, ByteStream) and chunks.is_over:
+        raise StreamOverError("this stream has ended, failed or been closed: call stream() again")
 
 
 def close_chunks(chunks: Any) -> None:

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -13,16 +15,22 @@ from upstream.streaming.targets.buffers import closing_chunks
 FILE_MODE = 0o666  # minus the umask, as for any new file
 OPEN_FILES = "/proc/self/fd"
 MAX_LINKS = 40  # the limit of Linux
+MOUNTS = Path("/proc/self/mountinfo")
+WAY_OUT = "write to another directory, or write the chunks to open(path, 'wb')"
+NO_FILE_NAMES = ("", ".", "..")
 
 
 def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
     """Write `chunks` to a file that appears only when it is complete, close them, and return its path.
 
-    An existing file is replaced at the end, and kept on failure. A link is followed; devices and pipes are
-    written directly. OSError names the path.
+    An existing file is replaced at the end, and kept on failure. Its mode, owner and extended attributes are kept
+    as far as the system allows. A file that cannot be replaced, such as a mounted one, raises OSError before
+    anything is read. A link is followed; devices and pipes are written directly. OSError names the path.
     """
     target = Path(path)
     with closing_chunks(chunks):
+        if os.path.basename(path) in NO_FILE_NAMES:  # noqa: PTH119 (Path drops a slash at the end)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         _write(target, chunks)
     return target
 
@@ -59,7 +67,36 @@ def _open(path: Path) -> AbstractContextManager[BinaryIO]:
         target = path
     if target.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    _check_replaceable(target)
     return _replacing(target)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise OSError, before anything is read, for a file that cannot get its name at the end."""
+    directory = target.parent
+    if _is_mounted(target):
+        raise OSError(errno.EBUSY, f"the file is mounted, so it cannot be replaced: {WAY_OUT}")
+    if not directory.is_dir():
+        return  # opening the file says what it is
+    effective = os.access in os.supports_effective_ids
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=effective):
+        raise PermissionError(errno.EACCES, f"its directory is not writable, so it cannot be replaced: {WAY_OUT}")
+    is_sticky = directory.stat().st_mode & stat.S_ISVTX
+    if is_sticky and target.exists() and os.geteuid() not in (0, target.stat().st_uid, directory.stat().st_uid):
+        raise PermissionError(errno.EPERM, f"it belongs to another user in a sticky directory: {WAY_OUT}")
+
+
+def _is_mounted(target: Path) -> bool:
+    """Return whether `target` is a mount point of its own, as single files in containers are."""
+    with suppress(OSError), MOUNTS.open("rb") as mounts:
+        # Each line is: id, parent, device, root, mount point, ...; white space is escaped in octal.
+        points = (line.split(b" ", 5)[4] for line in mounts)
+        return os.fsencode(target) in map(_unescaped, points)
+    return False
+
+
+def _unescaped(point: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point)
 
 
 def _is_stream(path: Path) -> bool:
@@ -88,6 +125,8 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
     try:
         with unnamed or open_new(sibling) as file:
             yield file
+            if target.exists():
+                _keep_attributes(file, target)
             sync(file)
             is_new = unnamed is not None and _link(file, target)
             if unnamed and not is_new:
@@ -99,6 +138,30 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
             sibling.unlink()
         raise
     sync_directory(target.parent)
+
+
+def _keep_attributes(file: BinaryIO, target: Path) -> None:
+    """Give `file` the mode, owner and extended attributes (ACLs among them) of `target`, as far as allowed."""
+    number, old = file.fileno(), target.stat()
+    if hasattr(os, "fchown"):
+        for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            with suppress(OSError):
+                os.fchown(number, owner, group)
+    if hasattr(os, "fchmod"):
+        os.fchmod(number, stat.S_IMODE(old.st_mode) & _allowed(os.fstat(number), old))
+    if hasattr(os, "listxattr"):
+        with suppress(OSError):
+            for name in os.listxattr(target):
+                with suppress(OSError):  # such as security labels, which only root may set
+                    os.setxattr(number, name, os.getxattr(target, name))
+
+
+def _allowed(new: os.stat_result, old: os.stat_result) -> int:
+    """Return the bits of a mode that mean the same for both files: not those of another group or owner."""
+    kept = 0o7777
+    if new.st_gid != old.st_gid:
+        kept &= ~(stat.S_IRWXG | stat.S_ISGID)
+    return kept if new.st_uid == old.st_uid else kept & ~stat.S_ISUID
 
 
 def sibling_of(target: Path) -> Path:

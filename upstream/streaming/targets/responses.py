@@ -19,7 +19,7 @@ from django.utils.cache import patch_vary_headers
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
 from upstream.streaming.errors import ExportError
 from upstream.streaming.pipeline import ByteStream
-from upstream.streaming.targets.buffers import close_chunks
+from upstream.streaming.targets.buffers import check_not_over, close_chunks
 from upstream.streaming.targets.filenames import clean_filename, content_disposition
 from upstream.streaming.targets.requests import Asked, asked
 from upstream.streaming.turns import Turns
@@ -117,6 +117,7 @@ def to_response(
     chunks are closed unread. `request` defaults to the one that this thread is handling, if
     `upstream.integrations` is in INSTALLED_APPS. In an asynchronous view, call `ato_response`.
     """
+    check_not_over(chunks)
     headers = asked(request)
     if headers and headers.refusal and not head:
         close_chunks(chunks)

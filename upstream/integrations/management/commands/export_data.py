@@ -124,11 +124,12 @@ class Command(BaseCommand):
 
 def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
     model = _model(options["model"])
-    queryset = model._default_manager.using(options["database"])
+    database = options["database"]
+    queryset = model._default_manager.using(database)
     for text in options["filter"]:
-        queryset = queryset.filter(parse_filter(model, text))
+        queryset = queryset.filter(parse_filter(model, text, using=database))
     for text in options["exclude"]:
-        queryset = queryset.exclude(parse_filter(model, text))
+        queryset = queryset.exclude(parse_filter(model, text, using=database))
     if ordering := listed(options["order_by"] or ()):
         queryset = queryset.order_by(*(parse_ordering(model, name) for name in ordering))
     return queryset[: options["limit"]]

@@ -50,6 +50,11 @@ TYPES: dict[str, tuple[str, ...]] = {
     "DateRangeField": ("daterange",),
     "DateTimeRangeField": ("tstzrange", "tsrange"),
 }
+FLOATS = ("float8", "float4", "numeric")
+# Types whose CSV cells are numbers, moments, addresses or JSON. Arrays are written as JSON.
+NO_FORMULAS = frozenset({
+    *INTEGERS, *FLOATS, "bool", "uuid", "date", "timestamp", "timestamptz", "time", "inet", "jsonb", "json",
+})  # fmt: skip
 # What determines, besides the column's type, the Python value that Django makes.
 METHODS = ("from_db_value", "get_db_converters", "db_type", "get_internal_type")
 
@@ -99,6 +104,16 @@ def has_expression(field: Any, timestamptz: Timestamptz) -> bool:
     if timestamptz is None and any("tz" in kind for kind in kinds):
         return False
     return any(kind in VALUES for kind in kinds)
+
+
+def is_safe(field: Any) -> bool:
+    """Return whether no CSV cell of `field` starts a formula; infinities aside (see `may_be_infinite`)."""
+    return all(kind in NO_FORMULAS or kind.endswith("[]") for kind in _types(field))
+
+
+def may_be_infinite(field: Any) -> bool:
+    """Return whether `field` may hold an infinity, whose text is no number to a spreadsheet."""
+    return not set(_types(field)).isdisjoint(FLOATS)
 
 
 def csv_expression(

@@ -6,16 +6,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from django.db.models import CharField, FileField, FilePathField, TextField
-
 from upstream.streaming.batches import BatchLimits
 from upstream.streaming.databases.postgresql.copy import CopyReader
 from upstream.streaming.databases.postgresql.expressions import (
     Session,
     csv_expression,
     has_expression,
+    is_safe,
     json_expression,
     json_row,
+    may_be_infinite,
     timestamptz_of,
 )
 from upstream.streaming.databases.protocol import (
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 # JSON escapes control characters, so COPY finds nothing to quote or to double.
 JSON_COPY = r"DELIMITER E'\x02', QUOTE E'\x01'"
-STRING_FIELDS = (CharField, TextField, FileField, FilePathField)
 
 
 class Cell(NamedTuple):
@@ -72,7 +71,12 @@ def _why_not_delimited(row_format: object, selection: Selection) -> str:
         return ""
     if not row_format.delimiter.isascii():
         return "COPY requires a delimiter of one byte"
-    return "COPY quotes a single column differently" if len(selection.columns) == 1 else ""
+    if len(selection.columns) == 1:
+        return "COPY quotes a single column differently"
+    if not row_format.guarded:
+        return ""
+    guarded = (column.header for column in selection.columns if not (column.python_only or is_safe(column.field)))
+    return next((f"column {header!r} is guarded against formulas in Python" for header in guarded), "")
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,9 @@ def _delimited(row_format: DelimitedRows, cells: Sequence[Cell], session: Sessio
 def _delimited_cell(row_format: DelimitedRows, cell: Cell, session: Session) -> str | None:
     field = cell.column.field
     sql = csv_expression(field, cell.kind, cell.name, session, converted=not cell.column.is_column)
-    if sql is None or not row_format.guarded or not isinstance(field, STRING_FIELDS):
+    if sql is None or not row_format.guarded or not may_be_infinite(field):
         return sql
-    starts = ", ".join(f"chr({ord(start)})" for start in row_format.guarded)
-    return f"CASE WHEN left({sql}, 1) IN ({starts}) THEN '''' || {sql} ELSE {sql} END"
+    return f"CASE WHEN ({sql})::text LIKE '-%n%' THEN '''' || ({sql})::text ELSE ({sql})::text END"
 
 
 def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Session) -> Row | None:
