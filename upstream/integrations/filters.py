@@ -12,6 +12,7 @@ from django.db.models import Model, Q, QuerySet
 from upstream.integrations.filter_values import check_parameters, value_of
 from upstream.streaming import ColumnError, ExportError
 from upstream.streaming.columns import unknown_column
+from upstream.streaming.databases import database_of
 from upstream.streaming.sources.model_columns import field_named, is_sensitive, known_names, sensitive_names
 
 # What Django raises for a value or a lookup while it makes the statement. Overflows are ArithmeticErrors.
@@ -53,7 +54,7 @@ def condition(model: type[Model], name: str, text: str, *, called: str, using: s
     try:
         found = Q(**{name: value_of(fields[-1], lookups, text)})
         if lookups and lookups[-1] in REGEX_LOOKUPS:
-            _check_regex(text, connections[rows.db].vendor)
+            _check_regex(text, connections[rows.db])
         matching = rows.filter(found)
         _check_statement(matching)
     except REJECTED as error:
@@ -135,9 +136,9 @@ def _check_statement(rows: QuerySet[Any]) -> None:
     check_parameters(parameters)
 
 
-def _check_regex(pattern: str, vendor: str) -> None:
-    """Raise ValueError for a pattern that SQLite, which has Python match it, could not match in bounded time."""
-    if vendor != "sqlite":
+def _check_regex(pattern: str, connection: Any) -> None:
+    """Raise ValueError for a pattern that Python, where it does the matching, could not match in bounded time."""
+    if not database_of(connection).matches_regex_in_python:
         return
     try:
         re.compile(pattern)
@@ -150,7 +151,7 @@ def _check_regex(pattern: str, vendor: str) -> None:
     repeats_group = any(part.start() in ends for part in repeats)
     if repeats_group or len(repeats) > MOST_REPEATS or len(branches) > MOST_BRANCHES:
         raise ValueError(
-            f"{pattern[:40]!r} could take too long on SQLite; repeat no group, "
+            f"{pattern[:40]!r} could take too long on {connection.display_name}; repeat no group, "
             f"and use at most {MOST_REPEATS} repetitions and {MOST_BRANCHES} alternatives"
         )
 

@@ -26,6 +26,7 @@ from django.utils.module_loading import import_string
 from upstream.integrations.leases import Keeper
 from upstream.integrations.statements import statement_limit
 from upstream.streaming import ExportError, LimitError
+from upstream.streaming.databases import database_of
 
 logger = logging.getLogger(__name__)
 
@@ -181,14 +182,14 @@ class Slots:
     def _outside_transaction(self, work: Callable[[], None]) -> None:
         """Use the cache in another thread if its database is in a transaction: others see nothing of it before.
 
-        Not on SQLite, where a transaction may keep all others from writing.
+        Not if the database has one writer, which would keep that thread waiting.
         """
         if not isinstance(self._cache, BaseDatabaseCache):
             work()
             return
         connection: Any = connections[router.db_for_write(self._cache.cache_model_class)]
         blocks = [block for block in connection.atomic_blocks if not block._from_testcase]  # noqa: SLF001
-        if connection.vendor == "sqlite" or not (blocks or connection.needs_rollback):
+        if database_of(connection).has_one_writer or not (blocks or connection.needs_rollback):
             work()
             return
         with ThreadPoolExecutor(1) as other:

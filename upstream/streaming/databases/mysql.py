@@ -1,8 +1,9 @@
 """MySQL and MariaDB: unbuffered cursors, since the driver's default holds the whole result."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from decimal import Decimal
+from functools import partial
 from importlib import import_module
 from logging import getLogger
 from typing import Any, ClassVar
@@ -103,6 +104,9 @@ class MySQL(Database):
 
     def exact(self, sql: str, kind: str) -> str:
         return EXACT.get(kind, "{}").format(sql)
+
+    def canceller(self, connection: Any) -> Callable[[], None]:
+        return partial(_kill_query, connection, connection.connection.thread_id())
 
     def json_text(self, sql: str) -> str:
         return f"CAST({sql} AS CHAR)"
@@ -208,6 +212,11 @@ def _rows(raw: Any, sql: str) -> Any:
         return cursor.fetchall()
     finally:
         cursor.close()
+
+
+def _kill_query(connection: Any, number: int) -> None:
+    with closing(connection.copy()) as other, other.cursor() as cursor:
+        cursor.execute("KILL QUERY %s", [number])
 
 
 def _unbuffered(connection: Any, sql: str, params: Any) -> Any:

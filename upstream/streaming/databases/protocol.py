@@ -122,6 +122,12 @@ class Database(Protocol):
     loaders: ClassVar[Mapping[str, MakeLoader]] = {}
     """The makers of loaders, by the internal type of a column's field."""
 
+    matches_regex_in_python: ClassVar[bool] = False
+    """Whether Python matches regular expressions, in a time that a pattern decides."""
+
+    has_one_writer: ClassVar[bool] = False
+    """Whether a transaction that writes keeps all other connections from writing."""
+
     fetch_rows: ClassVar[int | None] = None
     """The maximum number of rows per fetch; None for that of a batch."""
 
@@ -171,6 +177,10 @@ class Database(Protocol):
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         """Return whether ORDER BY and `>` agree on values of internal type `kind`, "" if unknown."""
         return kind not in ("", "Field", "BinaryField", "JSONField", "TextField")
+
+    def canceller(self, connection: Any) -> Callable[[], None]:  # noqa: ARG002
+        """Return a function that cancels the connection's running statement from another thread, if it can."""
+        return lambda: None
 
     def json_text(self, sql: str) -> str:
         """Return SQL for the text of the JSON column `sql`."""

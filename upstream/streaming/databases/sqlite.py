@@ -79,6 +79,8 @@ class SQLite(Database):
         "DecimalField": _decimal,
         "UUIDField": _uuid,
     }
+    matches_regex_in_python: ClassVar[bool] = True
+    has_one_writer: ClassVar[bool] = True
     fetch_rows: ClassVar[int | None] = 64  # small fetches cost little in-process, and notice wide rows early
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
@@ -103,6 +105,10 @@ class SQLite(Database):
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
         return f"+({sql})"  # the stored value: the driver converts by declared type, and an expression has none
+
+    def canceller(self, connection: Any) -> Callable[[], None]:
+        interrupt: Callable[[], None] = connection.connection.interrupt
+        return interrupt
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True

@@ -88,6 +88,10 @@ class PostgreSQL(Database):
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
 
+    def canceller(self, connection: Any) -> Callable[[], None]:
+        cancel: Callable[[], None] = connection.connection.cancel
+        return cancel
+
     def json_text(self, sql: str) -> str:
         return f"({sql})::text"
 
