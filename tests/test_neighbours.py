@@ -186,6 +186,7 @@ class TestDjangoImportExport:
             assert told() == ["E012"]
 
 
+@pytest.mark.filterwarnings(r"ignore:Overriding get_actions\(\) without")  # by the library, on Django 6.1
 @pytest.mark.parametrize("first", [True, False])
 def test_a_sortable_list_has_its_handles_and_our_button(root, first):
     theirs = pytest.importorskip("adminsortable2.admin").SortableAdminMixin

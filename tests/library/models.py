@@ -100,8 +100,8 @@ class Card(models.Model):
         return self.number
 
     @classmethod
-    def from_db(cls, db, field_names, values):
-        card = super().from_db(db, field_names, values)
+    def from_db(cls, db, field_names, values, **fetch_mode):
+        card = super().from_db(db, field_names, values, **fetch_mode)
         if "number" in card.__dict__:
             card.number = f"****{card.number[-4:]}"
         return card

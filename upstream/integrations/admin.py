@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from django.contrib import admin
@@ -99,10 +100,17 @@ class ExportAdminMixin:
         urls: list[Any] = super().get_urls()  # type: ignore[misc]
         return [path("export/", view, name=self.export_url_name), *urls]
 
-    def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the actions of the list, exports of selected rows among them unless `actions` is None."""
-        actions: dict[str, Any] = super().get_actions(request, *args, **kwargs)  # type: ignore[misc]
-        offered = self.actions is not None and IS_POPUP_VAR not in request.GET
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Return the actions of the list, exports of selected rows among them unless `actions` is None.
+
+        Django 6.1 asks by `action_location` whether they are for the list or for the form of one row.
+        """
+        inherited = super().get_actions  # type: ignore[misc]
+        is_asked = action_location is not None and "action_location" in signature(inherited).parameters
+        location = {"action_location": action_location} if is_asked else {}
+        actions: dict[str, Any] = inherited(request, **location)
+        is_list = action_location is None or action_location.name == "CHANGE_LIST"
+        offered = is_list and self.actions is not None and IS_POPUP_VAR not in request.GET
         if offered and self.has_export_permission(request):
             actions.setdefault("export_selected", self.get_action("export_selected"))  # type: ignore[attr-defined]
         return actions
@@ -112,10 +120,10 @@ class ExportAdminMixin:
         shown: HttpResponseBase = with_button(super().changelist_view(request, context), request)  # type: ignore[misc]
         return shown
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], **location: Any) -> Any:
         if "export_selected" in request.POST.getlist("action"):
             self._keys(request, queryset)  # before the rows are queried by them
-        return super().response_action(request, queryset)  # type: ignore[misc]
+        return super().response_action(request, queryset, **location)  # type: ignore[misc]
 
     @admin.action(description=_("Export selected %(verbose_name_plural)s"), permissions=["export"])
     def export_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase:
