@@ -566,7 +566,7 @@ class TestValues:
             ("char", "a\x00", "NUL"),
             ("char", "\ud800", "surrogate"),
             ("char", "a" * 200_000, "longer than"),
-            ("json", "[" * 3000, "levels deep"),
+            ("json", "[" * 3000 + "]" * 3000, "levels deep"),
             ("json__a", '"\\u0000"', "NUL"),
             ("date", "x" * 50_000, "..."),
         ],

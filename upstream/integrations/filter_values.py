@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from django.conf import settings
+from django.db import models
 from django.db.models import BooleanField, DecimalField, FloatField, JSONField
 from django.utils.timezone import is_naive, make_aware
 
@@ -38,10 +39,16 @@ def value_of(field: Any, lookups: list[str], text: str) -> Any:
     if lookup == "isnull":
         return _boolean(text)
     if isinstance(field, JSONField):
-        return _json_value(lookup, text)
+        value = _json_value(lookup, text)
+        return _json_null() if value is None and lookups in ([], ["exact"]) else value
     if len(lookups) > 1 or lookup not in COMPARISONS:
         return text
     return _parts(lookup, text, partial(_read, field))
+
+
+def _json_null() -> Any:
+    """Return JSON's null for a comparison: JSONNull from Django 6.1 on, before that a Value."""
+    return models.JSONNull() if hasattr(models, "JSONNull") else models.Value(None, JSONField())
 
 
 def check_parameters(parameters: Iterable[Any]) -> None:
