@@ -1144,7 +1144,7 @@ class TestModels:
             mask(self)
 
         own = {
-            "from_db": classmethod(lambda kind, *args: mask(super(Discreet, kind).from_db(*args))),
+            "from_db": classmethod(lambda kind, *args, **mode: mask(super(Discreet, kind).from_db(*args, **mode))),
             "__init__": init,
             "__getattribute__": lambda self, key: "***" if key == "name" else object.__getattribute__(self, key),
         }
@@ -1168,8 +1168,8 @@ class TestModels:
         assert mapped(view) == {"of": "customer__name"}
         load = Customer.from_db.__func__
 
-        def shouted(kind, *args):
-            found = load(kind, *args)
+        def shouted(kind, *args, **fetch_mode):
+            found = load(kind, *args, **fetch_mode)
             found.name = "***"
             return found
 

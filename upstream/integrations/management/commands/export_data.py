@@ -3,7 +3,7 @@ import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -79,10 +79,11 @@ class Command(BaseCommand):
         except Terminated:
             sys.exit(128 + signal.SIGTERM)
         except BrokenPipeError:
-            # The reader is gone, and Python's flush at exit would fail on the pipe again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_standard_output()
             sys.exit(128 + signal.SIGPIPE)
         except (ExportError, OSError, DatabaseError) as error:
+            if isinstance(error, OSError) and options["output"] == STDOUT:
+                _discard_standard_output()
             raise CommandError("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
 
     def _export(self, options: dict[str, Any]) -> None:
@@ -120,6 +121,12 @@ class Command(BaseCommand):
                 else:
                     binary.write(chunk)
             self.stdout.flush()
+
+
+def _discard_standard_output() -> None:
+    """Write what is left to nowhere: Python's flush at exit would fail once more, and change the exit code."""
+    with suppress(OSError, ValueError):  # a stream in memory has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
