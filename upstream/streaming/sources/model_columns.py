@@ -207,9 +207,7 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
         # Queries cannot follow a generic relation, since it leads to any model: it is read as an attribute.
         if field is None or (field.is_relation and field.related_model is None):
             _check_attribute(model, part, column)
-            return ModelColumn(
-                column, tuple(relations), part, keys, generic=hasattr(field, "get_prefetch_querysets")
-            )
+            return ModelColumn(column, tuple(relations), part, keys, generic=_is_generic_key(field))
         if field.one_to_many or field.many_to_many:
             raise ColumnError(
                 f"column {column.name!r} follows {part!r} to many rows, which would repeat each "
@@ -248,6 +246,11 @@ def _gives_stored_value(model: type[Model], name: str) -> bool:
     kind = type(getattr_static(model, name, None))
     methods = (getattr(kind, method, None) for method in ("__get__", "__set__"))
     return all(getattr(found, "__module__", "").startswith("django.") for found in methods if found)
+
+
+def _is_generic_key(field: Any) -> bool:
+    """Return whether a field is a generic foreign key: a relation to one row of whatever model."""
+    return bool(field is not None and field.is_relation and field.many_to_one and field.related_model is None)
 
 
 def field_named(model: type[Model], name: str) -> Any:
