@@ -92,9 +92,13 @@ def objects(header, rows):
 
 
 def framed(records):
-    """Return records of text as Python's csv module writes them."""
+    """Return records of text as Python's csv module writes them, but for a line that would end COPY's input."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(records)
+    for record in records:
+        if record == ["\\."]:
+            text.write('"\\."\r\n')
+        else:
+            csv.writer(text).writerow(record)
     return text.getvalue().encode()
 
 
@@ -593,7 +597,7 @@ class TestOptions:
         for name, read in foreign.NULL_READERS.items():
             assert wanted == read(data, nulls=[marker]), name
 
-    @given(st.lists(st.none() | texts(), max_size=4))
+    @given(st.lists(st.none() | st.just("\\.") | texts(), max_size=4))
     def test_a_single_column_keeps_every_row(self, values):
         data = written([{"only": value} for value in values], ["only"])
         assert_csv_reads_back(data, cells(["only"], [[value] for value in values]))
