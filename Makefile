@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= Django
 ROWS ?= 200000
+# Tests that run at once, each on databases of its own; all share the servers.
+WORKERS ?= 2
 
 BIN = $(VENV)/bin
 MANAGE = $(BIN)/python manage.py
@@ -37,7 +39,7 @@ serve: $(VENV)/.demo
 	$(BIN)/gunicorn upstream.wsgi --threads 4 --bind 127.0.0.1:8000
 
 test: $(VENV)/.services
-	$(BIN)/python -m pytest $(if $(CI),,-m 'not heavy') $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(if $(CI),,-m 'not heavy') $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

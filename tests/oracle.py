@@ -6,6 +6,7 @@ It imports nothing of the package: agreement between the two is what the tests p
 import base64
 import datetime as dt
 import json
+import re
 from decimal import Decimal
 from enum import Enum
 
@@ -162,3 +163,10 @@ def _unique(pairs):
     if len(found) != len(pairs):
         raise ValueError(f"a key is repeated in {pairs}")
     return found
+
+
+def named(value) -> str:
+    """Return a name for a test of a value: the same in every process, without addresses and the order of sets."""
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__}({sorted(value)})"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -71,8 +71,9 @@ def test_fifty_downloads_at_once_need_little_memory_and_leave_none_behind(kind, 
     assert {client.tail for client in clients} == {whole[-9:] + b"\r\n0\r\n\r\n"}
     assert growth / CLIENTS <= 6 * MEBIBYTE
     slowest = max(client.seconds for client in clients)
-    assert max(client.silence for client in clients) < max(2, slowest / 4)
-    assert max(visitor.seconds) < 1
+    assert max(visitor.seconds) < max(1, slowest / 2)
+    if rows == ROWS:  # the smaller ones are over in their first turn
+        assert max(client.silence for client in clients) < max(2, slowest / 4)
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "granian"])

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fieldtypes.models import Parent
+from tests.oracle import named
 from tests.processes import eventually
 from tests.strategies import Plain, texts
 from upstream.streaming import (
@@ -607,7 +608,7 @@ class TestArguments:
         with pytest.raises(ValueError, match="progress"):
             stream([{"n": 1}], progress=progress)
 
-    @pytest.mark.parametrize("source", ["abc", b"abc", None, 5, asynchronous(), {"a": 1}], ids=repr)
+    @pytest.mark.parametrize("source", ["abc", b"abc", None, 5, asynchronous(), {"a": 1}], ids=named)
     def test_sources_hold_rows(self, source):
         with pytest.raises(SourceError):
             stream(source)

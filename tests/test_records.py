@@ -18,6 +18,7 @@ from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
 
 from tests.fieldtypes.models import Parent, Secretive, Ticket
+from tests.oracle import named
 from upstream.streaming import Column, ColumnError, Csv, ExportError, Json, JsonLines, SourceError, plan, stream
 
 
@@ -277,7 +278,7 @@ class TestInstances:
 
 
 class TestOtherSources:
-    @pytest.mark.parametrize("source", ["abc", b"abc", bytearray(b"abc"), 5, None, Parent, object()], ids=repr)
+    @pytest.mark.parametrize("source", ["abc", b"abc", bytearray(b"abc"), 5, None, Parent, object()], ids=named)
     def test_what_holds_no_rows_is_refused_when_called(self, source):
         with pytest.raises(SourceError):
             stream(source)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests import foreign, oracle
 from tests.fieldtypes.models import Disguised, Everything, Parent, Ticket
-from tests.oracle import JsonColumn
+from tests.oracle import JsonColumn, named
 from tests.strategies import (
     PYTHON_VALUES,
     Mixed,
@@ -518,7 +518,7 @@ class TestPythonValues:
             ({1: 2}, '{"1":2}', {"1": 2}),
             (Plain("\rplain"), "\rplain", "\rplain"),
         ],
-        ids=repr,
+        ids=named,
     )
     def test_value_is_written_as_the_table_says(self, value, cell, node):
         rows = [{"n": 1, "value": value}]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import _present
 from tests.fieldtypes.models import Disguised, Everything
+from tests.oracle import named
 from tests.strategies import durations, floats, json_values, texts
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.databases.postgresql.copy import SETTINGS
@@ -485,7 +486,7 @@ class TestTheList:
             (models.Field(), "text"),
             (object(), "text"),
         ],
-        ids=str,
+        ids=named,
     )
     def test_other_pairs_are_not(self, field, kind):
         assert csv_expression(field, kind, "c0", Session()) is None

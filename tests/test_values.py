@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fieldtypes.models import Everything, Level, Word
+from tests.oracle import named
 from tests.strategies import PYTHON_VALUES, Mixed, Moment, Plain, Point, Priority, Shout, Tone
 from upstream.streaming.values import json_forms, text_forms
 
@@ -185,15 +186,15 @@ TABLE = [
 
 
 class TestTable:
-    @pytest.mark.parametrize(("value", "cell", "_"), TABLE, ids=repr)
+    @pytest.mark.parametrize(("value", "cell", "_"), TABLE, ids=named)
     def test_a_csv_cell(self, value, cell, _):
         assert text_forms().text(value) == cell
 
-    @pytest.mark.parametrize(("value", "_", "text"), TABLE, ids=repr)
+    @pytest.mark.parametrize(("value", "_", "text"), TABLE, ids=named)
     def test_a_json_value(self, value, _, text):
         assert json_forms().text(value) == text
 
-    @pytest.mark.parametrize(("value", "_", "text"), TABLE, ids=repr)
+    @pytest.mark.parametrize(("value", "_", "text"), TABLE, ids=named)
     def test_the_same_json_value_in_a_list_and_in_a_dict(self, value, _, text):
         for forms in (json_forms(), json_forms(separators=(",", ":"), level=3)):
             if isinstance(value, float):  # inside containers any notation of the number will do
