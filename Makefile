@@ -26,7 +26,7 @@ demo: $(VENV)/.demo
 	$(MANAGE) migrate --verbosity 0
 	echo "Seeding $(ROWS) drift events (about 20 seconds per 100,000) ..."
 	$(MANAGE) seed_demo --rows $(ROWS) --replace
-	DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com 2>/dev/null || true
+	DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com >/dev/null 2>&1 || true
 	mkdir -p $(DEMO)/exports
 	for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
