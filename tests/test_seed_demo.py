@@ -1,5 +1,6 @@
 """``seed_demo`` makes the same plausible, awkward data again and again."""
 
+import datetime as dt
 import hashlib
 from io import StringIO
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import F, Model
+from django.utils import timezone
 
 from upstream.management import demo_data
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, ReportRun
@@ -14,9 +16,12 @@ from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, ReportR
 MODELS: list[Any] = [Customer, ReportRun, AlertRule, DriftEvent, AlertEvent]
 
 
+TODAY = dt.date(2026, 3, 1)
+
+
 def seed(rows: int, **options: Any) -> str:
     output = StringIO()
-    call_command("seed_demo", rows=rows, stdout=output, **options)
+    call_command("seed_demo", rows=rows, stdout=output, **({"today": TODAY} | options))
     return output.getvalue()
 
 
@@ -43,6 +48,38 @@ def test_same_rows_and_seed_give_the_same_data() -> None:
     first = digest()
     seed(300, seed=7, replace=True)
     assert digest() == first
+
+
+@pytest.mark.django_db
+def test_another_day_moves_the_dates_and_nothing_else() -> None:
+    seed(300)
+    moved = DriftEvent.objects.values_list("pk", "payer", "severity", "current_end", "created_at").order_by("pk")
+    before = list(moved.all())
+    seed(300, today=TODAY + dt.timedelta(days=1), replace=True)
+    day = dt.timedelta(days=1)
+    assert [(pk, payer, severity, end - day) for pk, payer, severity, end, _ in moved] == [
+        row[:4] for row in before
+    ]
+    assert {(new[4] - old[4]).days for new, old in zip(moved.all(), before, strict=True)} == {1}
+
+
+@pytest.mark.django_db
+def test_the_newest_rows_are_of_yesterday_and_none_of_the_future() -> None:
+    call_command("seed_demo", rows=2000, stdout=StringIO())
+    now = timezone.now()
+    assert now - dt.timedelta(days=2) < DriftEvent.objects.latest().created_at < now
+    for model, field in [
+        (AlertEvent, "notification_sent_at"),
+        (ReportRun, "finished_at"),
+        (ReportRun, "started_at"),
+    ]:
+        assert not model.objects.filter(**{f"{field}__gt": now}).exists()
+
+
+def test_names_of_customers_differ_however_many_there_are() -> None:
+    names = [customer.name for customer in demo_data.customers(1_000_000)]
+    assert len(set(names)) == len(names) == 1000
+    assert not [name for name in names[:400] if any(character.isdigit() for character in name)]
 
 
 @pytest.mark.django_db
@@ -188,12 +225,12 @@ def test_alerts_come_from_enabled_rules_whose_threshold_was_reached() -> None:
 
 
 def test_times_are_made_in_several_zones() -> None:
-    events = (event for event, _ in demo_data.drift_events(0, 5000))
+    events = (event for event, _ in demo_data.drift_events(0, 5000, TODAY))
     assert len({str(event.created_at.tzinfo) for event in events}) > 3
 
 
 def test_events_are_generated_one_by_one() -> None:
-    event, _ = next(demo_data.drift_events(0, 10**12))
+    event, _ = next(demo_data.drift_events(0, 10**12, TODAY))
     assert event.pk == 1
 
 

@@ -1,5 +1,6 @@
-"""Demo data: unsaved instances of the Upstream models, the same for the same seed and number of rows.
+"""Demo data: unsaved instances of the Upstream models, the same for the same seed, number of rows and day.
 
+The last period ends two days before `today`, so that its runs and events are of yesterday, in every time zone.
 Keys are computed from the number of the drift event, so no generator needs the rows of another.
 """
 
@@ -27,46 +28,75 @@ from upstream.models import (
 
 EVENTS_PER_RUN = 25
 RUNS_PER_CUSTOMER = 40
-FIRST_MONDAY = dt.date(2024, 1, 1)
 BASELINE = dt.timedelta(weeks=12)
 DAY = dt.timedelta(days=1)
 
-ZONES = [
-    ZoneInfo(name) for name in ("America/New_York", "America/Los_Angeles", "Europe/Berlin", "Asia/Kolkata", "UTC")
+ZONES = [ZoneInfo(f"America/{city}") for city in ("New_York", "Chicago", "Denver", "Los_Angeles", "Puerto_Rico")]
+# Their numbers, 41 and 11, have no common divisor: the names of 451 customers differ.
+PLACES = [
+    *(
+        "Lakeside",
+        "Cedar Valley",
+        "North Harbor",
+        "Bayview",
+        "Stonebridge",
+        "Riverbend",
+        "Maple Grove",
+        "San Germán",
+    ),
+    *("Fox Hollow", "Pine Ridge", "Mayagüez", "Summit", "Old Town", "Harbor Point", "Willow Creek", "Piñon Hills"),
+    *("Brookfield", "Eastgate", "Prairie View", "Clearwater", "Granite Falls", "Mill Pond", "Bayamón", "Ashford"),
+    *("Sugar Land", "Red Rock", "Orchard Park", "Elm Street", "Cañon City", "Blue Heron", "Kingsway", "Westfield"),
+    *(
+        "Silver Lake",
+        "Meadowbrook",
+        "Copper Basin",
+        "Union Square",
+        "Seaside",
+        "La Cañada",
+        "Juniper",
+        "Tall Pines",
+    ),
+    "Lincoln Park",
 ]
-PLACES = ["Lakeside", "Sankt Jürgen", "Cedar Valley", "Peña & Søn", "North Harbor", "東京中央", "Mercy"]
-PRACTICES = ["Orthopedics", "Imaging, Inc.", "Family Clinic", '"Heart First" Cardiology', "Dermatology"]
+PRACTICES = [
+    *("Orthopedics", "Imaging, Inc.", "Family Medicine", "Heart & Vascular", "Dermatology", "Physical Therapy"),
+    *("Surgery Center, LLC", "Women's Health", "Pediatrics", "Eye Institute", "Gastroenterology"),
+]
 PAYERS = [
-    'Blue Cross, "Prime" of Ohio',
-    "Aetna",
-    "Cigna Healthcare, Inc.",
-    "UnitedHealthcare",
-    "Humana, Gold Plus",
-    "Kaiser Permanente",
     "Medicare",
-    "Medicaid, bureau de Québec",
-    "Aseguradora Peñasco, S.A.",
-    'Krankenkasse "Süd"',
-    "健康保険組合",
-    "@Home Health Plan",
+    "Medicaid",
+    "Summit Mutual",
+    "Harborview Health Plan",
+    "Pioneer Employers' Trust",
+    "Keystone Gold, HMO",
+    "BlueRidge Health of Ohio, Inc.",
+    'Northern Lights "Prime" PPO',
+    "Salud Caribeña, Inc.",
+    "Seguros Peñasco",
+    "Great Plains Care Network",
+    "Evergreen Life & Health",
 ]
 CPT_GROUPS = [
-    "99213-99215",
-    "E/M, established",
-    "MRI 70551-70553",
-    "Arthroscopy",
-    "Physical therapy",
-    "Cardiology 93306",
-    'Labs "routine"',
-    "Telehealth",
+    "Office visits 99213-99215",
+    "MRI of the brain 70551-70553",
+    "Knee arthroscopy 29880-29881",
+    "Physical therapy 97110-97140",
+    "Echocardiography 93303-93308",
+    "Metabolic panel 80048-80053",
+    "Colonoscopy 45378-45398",
+    "Cataract surgery 66982-66984",
 ]
 ROOT_CAUSES = [
-    ("policy_change", "Prior authorization list changed.\nClaims before 1 March follow the old list."),
-    ("coding", "Modifier 25 missing on 3 of 10 claims;\r\nsee “E/M, established”."),
-    ("staffing", "Payer's review desk in São Paulo understaffed"),
-    ("fee_schedule", 'New fee schedule, table "B": down 4.5 %, § 12 € rates'),
-    ("portal", "Eligibility portal timed out 🕐\n\nRetries succeeded the next day"),
-    ("documentation", "Überweisung fehlt; Größe der Datei > 10 MB"),
+    (
+        "policy_change",
+        "Prior authorization list changed.\nClaims before the 1st of the month follow the old list.",
+    ),
+    ("coding", "Modifier 25 missing on 3 of 10 claims;\r\nsee “Office visits, established patient”."),
+    ("staffing", "Medical review desk in Bayamón is understaffed"),
+    ("fee_schedule", 'New fee schedule, table "B": rates are down by 4.5 %'),
+    ("portal", "Eligibility portal timed out.\n\nRetries succeeded the next day."),
+    ("documentation", "Operative notes missing, or attached as scans > 10 MB"),
 ]
 ROOT_CAUSE_LISTS = [
     [{"cause": cause, "note": note} for cause, note in causes]
@@ -74,8 +104,8 @@ ROOT_CAUSE_LISTS = [
     for causes in combinations(ROOT_CAUSES, length)
 ]
 ALERT_ERRORS = [
-    "SMTP 451: try again later\nAfter 3 attempts",
-    'Webhook answered 503:\n{"error": "Überlastet, später"}',
+    "SMTP 451: try again later\nGave up after 3 attempts",
+    'Webhook answered 503:\n{"error": "Too many requests, retry in 60 s …"}',
     "Recipient rejected: <billing@example.com>,\r\nmailbox full",
 ]
 
@@ -110,17 +140,16 @@ RULES = [
 
 def customers(rows: int) -> Iterator[Customer]:
     for number in range(1, _customer_count(rows) + 1):
-        place, practice = PLACES[number % len(PLACES)], PRACTICES[number % len(PRACTICES)]
-        yield Customer(id=number, name=f"{place} {practice} No. {number}")
+        yield Customer(id=number, name=_customer_name(number - 1))
 
 
-def report_runs(seed: int, rows: int) -> Iterator[ReportRun]:
+def report_runs(seed: int, rows: int, today: dt.date) -> Iterator[ReportRun]:
     """Yield the runs that found the drift events, then one unsuccessful run per customer."""
     rng = _random(seed, "report runs")
     for number in range(1, _run_count(rows) + 1):
-        yield _successful_run(number, rows, rng)
+        yield _successful_run(number, rows, today, rng)
     for customer in range(1, _customer_count(rows) + 1):
-        yield _unsuccessful_run(_run_count(rows) + customer, customer, rng)
+        yield _unsuccessful_run(_run_count(rows) + customer, customer, today, rng)
 
 
 def alert_rules(rows: int) -> Iterator[AlertRule]:
@@ -136,17 +165,23 @@ def alert_rules(rows: int) -> Iterator[AlertRule]:
             )
 
 
-def drift_events(seed: int, rows: int) -> Iterator[tuple[DriftEvent, list[AlertEvent]]]:
+def drift_events(seed: int, rows: int, today: dt.date) -> Iterator[tuple[DriftEvent, list[AlertEvent]]]:
     """Yield each drift event with the alerts that it triggered."""
     rng = _random(seed, "drift events")
     alert_ids = count(1)
     for run in range(1, _run_count(rows) + 1):
-        shared = _fields_of_run(run)
+        shared = _fields_of_run(run, today)
         first = (run - 1) * EVENTS_PER_RUN + 1
         for number in range(first, first + _event_count(run, rows)):
             event = _drift_event(number, shared, rng)
             rules = _triggered_rules(event)
             yield event, [_alert_event(next(alert_ids), rule, event, rng) for rule in rules]
+
+
+def _customer_name(position: int) -> str:
+    name = f"{PLACES[position % len(PLACES)]} {PRACTICES[position % len(PRACTICES)]}"
+    site = position // (len(PLACES) * len(PRACTICES)) + 1
+    return name if site == 1 else f"{name}, Site {site}"
 
 
 def _random(seed: int, table: str) -> random.Random:
@@ -173,13 +208,14 @@ def _week_of(run: int) -> int:
     return (run - 1) % RUNS_PER_CUSTOMER
 
 
-def _period(week: int) -> tuple[RunType, dt.date, dt.date]:
-    start = FIRST_MONDAY + week * 7 * DAY
+def _period(week: int, today: dt.date) -> tuple[RunType, dt.date, dt.date]:
+    """Return a period that ends with that week; the last week ended two days ago."""
+    end = today - 2 * DAY - (RUNS_PER_CUSTOMER - 1 - week) * 7 * DAY
     if week % 4 == 3:
-        return RunType.MONTHLY, start, start + 27 * DAY
+        return RunType.MONTHLY, end - 27 * DAY, end
     if week % 10 == 5:
-        return RunType.CUSTOM, start, start + 9 * DAY
-    return RunType.WEEKLY, start, start + 6 * DAY
+        return RunType.CUSTOM, end - 9 * DAY, end
+    return RunType.WEEKLY, end - 6 * DAY, end
 
 
 def _start_time(customer: int, period_end: dt.date) -> dt.datetime:
@@ -187,9 +223,9 @@ def _start_time(customer: int, period_end: dt.date) -> dt.datetime:
     return dt.datetime.combine(period_end + DAY, dt.time(5, customer % 60), zone)
 
 
-def _successful_run(number: int, rows: int, rng: random.Random) -> ReportRun:
+def _successful_run(number: int, rows: int, today: dt.date, rng: random.Random) -> ReportRun:
     customer = _customer_of(number)
-    run_type, start, end = _period(_week_of(number))
+    run_type, start, end = _period(_week_of(number), today)
     started_at = _start_time(customer, end)
     return ReportRun(
         id=number,
@@ -204,8 +240,8 @@ def _successful_run(number: int, rows: int, rng: random.Random) -> ReportRun:
     )
 
 
-def _unsuccessful_run(number: int, customer: int, rng: random.Random) -> ReportRun:
-    run_type, start, end = _period(RUNS_PER_CUSTOMER)
+def _unsuccessful_run(number: int, customer: int, today: dt.date, rng: random.Random) -> ReportRun:
+    run_type, start, end = _period(RUNS_PER_CUSTOMER - 1, today)
     status = rng.choice([RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED])
     started_at = None if status == RunStatus.PENDING else _start_time(customer, end)
     failed_at = started_at and started_at + dt.timedelta(minutes=rng.uniform(1, 20))
@@ -222,9 +258,9 @@ def _unsuccessful_run(number: int, customer: int, rng: random.Random) -> ReportR
     )
 
 
-def _fields_of_run(run: int) -> dict[str, Any]:
+def _fields_of_run(run: int, today: dt.date) -> dict[str, Any]:
     customer = _customer_of(run)
-    _, start, end = _period(_week_of(run))
+    _, start, end = _period(_week_of(run), today)
     return {
         "customer_id": customer,
         "report_run_id": run,

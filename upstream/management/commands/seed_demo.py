@@ -1,3 +1,4 @@
+import datetime as dt
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -7,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Model, QuerySet
+from django.utils.timezone import localdate
 
 from upstream.integrations.progress import metered
 from upstream.management import demo_data
@@ -16,18 +18,34 @@ T = TypeVar("T")
 
 
 class Command(BaseCommand):
-    help = "Fill the Upstream tables with demo data; the same --rows and --seed give the same data."
+    help = "Fill the Upstream tables with demo data; the same --rows, --seed and --today give the same data."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--rows", type=int, required=True, help="Number of drift events; the other tables are sized to match."
         )
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument(
+            "--today",
+            type=dt.date.fromisoformat,
+            metavar="YYYY-MM-DD",
+            help="The newest rows are of the day before.",
+        )
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
         parser.add_argument("--batch-size", type=int, default=1000, help="Number of rows in memory at a time.")
         parser.add_argument("--replace", action="store_true", help="First delete all rows of the Upstream tables.")
 
-    def handle(self, *, rows: int, seed: int, database: str, batch_size: int, replace: bool, **_: Any) -> None:
+    def handle(
+        self,
+        *,
+        rows: int,
+        seed: int,
+        today: dt.date | None,
+        database: str,
+        batch_size: int,
+        replace: bool,
+        **_: Any,
+    ) -> None:
         if rows < 0:
             raise CommandError(f"--rows must be 0 or more, not {rows}.")
         if batch_size < 1:
@@ -36,7 +54,7 @@ class Command(BaseCommand):
             if replace:
                 _empty_tables(database)
             _require_empty_tables(database)
-            _fill_tables(rows, seed, database, batch_size)
+            _fill_tables(rows, seed, today or localdate(), database, batch_size)
             _reset_sequences(database)
         self.stdout.write(self.style.SUCCESS(f"Created {rows:,} drift events in database {database!r}."))
 
@@ -64,13 +82,13 @@ def _require_empty_tables(database: str) -> None:
             )
 
 
-def _fill_tables(rows: int, seed: int, database: str, batch_size: int) -> None:
+def _fill_tables(rows: int, seed: int, today: dt.date, database: str, batch_size: int) -> None:
     customers, report_runs, alert_rules, drift_events, alert_events = _tables(database)
     _create(customers, demo_data.customers(rows), batch_size)
-    _create(report_runs, demo_data.report_runs(seed, rows), batch_size)
+    _create(report_runs, demo_data.report_runs(seed, rows, today), batch_size)
     _create(alert_rules, demo_data.alert_rules(rows), batch_size)
     with metered(rows) as meter:
-        for batch in _batched(demo_data.drift_events(seed, rows), batch_size):
+        for batch in _batched(demo_data.drift_events(seed, rows, today), batch_size):
             drift_events.bulk_create([event for event, _ in batch])
             alert_events.bulk_create([alert for _, alerts in batch for alert in alerts])
             meter(meter.rows + len(batch))
