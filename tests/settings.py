@@ -19,7 +19,7 @@ ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MEDIA_ROOT = TEST_DIRECTORY / "media"
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library", "tests.shop"]
 if find_spec("psycopg"):
     INSTALLED_APPS.append("django.contrib.postgres")
 

@@ -3,6 +3,8 @@
 source --> batches of rows --> encoder --> compressor --> target
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
@@ -20,6 +22,7 @@ from django.utils.translation import activate as activate_language
 from django.utils.translation import get_language
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
+from upstream.streaming.columns import Names
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.databases.sharing import is_exporting
@@ -27,7 +30,7 @@ from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.errors import LimitError
 from upstream.streaming.lanes import LaneName
-from upstream.streaming.plans import Names, Plan, check_size, plan
+from upstream.streaming.plans import Plan, check_size, plan
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class ByteStream(Iterator[bytes]):
     chunk, an error, and leaving a `with` block. Targets refuse a stream that is over with StreamOverError.
     """
 
-    def __init__(self, plan: Plan, compression: Compression | None, tally: "Tally") -> None:
+    def __init__(self, plan: Plan, compression: Compression | None, tally: Tally) -> None:
         self.plan = plan
         self.compression = compression
         self._tally = tally
@@ -187,7 +190,7 @@ def stream(
     return ByteStream(planned, compression, Tally(progress, max_rows, max_bytes))
 
 
-def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generator[bytes]:
+def _run(plan: Plan, compression: Compression | None, tally: Tally) -> Generator[bytes]:
     limits = replace(plan.limits, deadline=plan.timeout and monotonic() + plan.timeout)
     encoded = _encoded(plan, limits, tally)
     try:
@@ -200,7 +203,7 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
         raise
 
 
-def _encoded(plan: Plan, limits: BatchLimits, tally: "Tally") -> Generator[bytes]:
+def _encoded(plan: Plan, limits: BatchLimits, tally: Tally) -> Generator[bytes]:
     with ExitStack() as stack:
         for hold in plan.holds:
             stack.enter_context(hold(seconds=limits.seconds_left()))

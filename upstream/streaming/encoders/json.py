@@ -15,7 +15,7 @@ import orjson
 
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.databases.protocol import JsonObjects
-from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows
+from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
 from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
@@ -40,6 +40,8 @@ class Json:
     separators: tuple[str, str] | None = None
     decimals: Literal["string", "number"] = "string"
     time_zone: tzinfo | None = None
+
+    __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
@@ -128,6 +130,8 @@ class JsonLines:
 
     decimals: Literal["string", "number"] = "string"
     time_zone: tzinfo | None = None
+
+    __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
