@@ -7,12 +7,16 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.db import connections
 from django.db.models import Count, Prefetch
 from django.test.utils import CaptureQueriesContext
+from django.urls import path, reverse
 
-from tests.library.models import Card, Payment
+from tests.asking import create_user
+from tests.library.models import Author, Card, Payment
 from tests.shop.models import (
     Buyer,
     Delivery,
@@ -26,6 +30,9 @@ from tests.shop.models import (
     RushOrder,
     Visit,
 )
+from upstream.integrations.admin import ExportModelAdmin
+from upstream.integrations.views import ExportView
+from upstream.services import DataExportService
 from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.databases.sqlite import PIN
 from upstream.streaming.sources.fetches import RELATED_BYTES
@@ -118,8 +125,8 @@ def test_it_lists_what_a_loop_over_the_related_rows_finds(rows, encoder):
     exported = records(rows, ["number", *(Column(path, join="; ") for path in PATHS)], encoder)
     for order, (number, *cells) in zip(rows, exported, strict=True):
         assert int(number) == order.number
-        for path, cell in zip(PATHS, cells, strict=True):
-            wanted = PATHS[path](order) or []
+        for name, cell in zip(PATHS, cells, strict=True):
+            wanted = PATHS[name](order) or []
             if isinstance(encoder, Csv):
                 texts = (
                     json.dumps(one, separators=(",", ":")) if isinstance(one, dict) else str(one)
@@ -127,7 +134,7 @@ def test_it_lists_what_a_loop_over_the_related_rows_finds(rows, encoder):
                     if one is not None
                 )
                 wanted = "; ".join(texts)
-            assert cell == wanted, path
+            assert cell == wanted, name
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -480,3 +487,125 @@ class TestWarnings:
 
 def helper(order):
     return order.buyer.name
+
+
+site = admin.AdminSite(name="shop")
+
+
+@admin.register(Order, site=site)
+class OrderAdmin(ExportModelAdmin):
+    export_columns = [
+        "number",
+        "labels",
+        "labels__secret",
+        Column("items__kind", header="Kinds", join="; "),
+        ("items__sold_at", "Sold"),
+        ("number", "No."),
+    ]
+
+
+@admin.register(Buyer, site=site)
+class BuyerAdmin(ExportModelAdmin):
+    export_columns = {"name": "Who", "orders__number": "What"}
+
+
+@admin.register(Card, site=site)
+class CardAdmin(ExportModelAdmin):
+    """Its model changes values between the row and the instance."""
+
+    export_columns = ["number", "payment", "payment__card__number"]
+
+
+urlpatterns = [path("shop/", site.urls)]
+
+
+class TestAdmin:
+    @pytest.fixture(autouse=True)
+    def orders(self, db, settings):
+        settings.ROOT_URLCONF = __name__
+        fill("default")
+
+    def page(self, model):
+        return reverse(f"shop:{model._meta.app_label}_{model._meta.model_name}_export")
+
+    def enter(self, client, *permissions):
+        client.force_login(create_user("one", *permissions, is_staff=True))
+
+    def offered(self, client, model=Order):
+        return client.get(self.page(model)).context["form"].fields["columns"].initial
+
+    def export(self, client, *columns, model=Order, **data):
+        answer = client.post(self.page(model), {"format": "csv", "profile": "data", "columns": columns, **data})
+        assert answer.status_code == 200
+        return list(csv.reader(io.StringIO(answer.getvalue().decode("utf-8-sig"), newline="")))
+
+    def test_it_needs_the_permission_to_view_the_other_model(self, client):
+        self.enter(client, "view_order", "export_order")
+        assert self.offered(client) == ["number", "number-2"]
+        for name in ("labels", "labels__secret", "items__kind"):
+            answer = client.post(self.page(Order), {"format": "csv", "profile": "data", "columns": [name]})
+            assert answer.status_code == 400
+
+    @pytest.mark.parametrize(
+        ("permission", "names"),
+        [("view_label", ["labels", "labels__secret"]), ("view_item", ["items__kind", "items__sold_at"])],
+    )
+    def test_that_permission_shows_it(self, client, permission, names):
+        self.enter(client, "view_order", "export_order", permission)
+        assert [name for name in self.offered(client) if "number" not in name] == names
+        assert len(self.export(client, *names)) == 7
+
+    def test_data_are_values_and_spreadsheets_show_what_people_read(self, client, django_assert_max_num_queries):
+        self.enter(client, "view_order", "export_order", "view_label", "view_item")
+        columns = ["number", "labels", "items__kind", "items__sold_at"]
+        with django_assert_max_num_queries(20):
+            header, *_, last = self.export(client, *columns)
+        assert header == ["number", "labels", "Kinds", "Sold"]
+        assert last == ["0", '["#new","#paid"]', "", "[]"]
+        assert self.export(client, "items__kind", "items__sold_at")[1] == ["b", '["2026-01-31T12:00:00+00:00"]']
+        header, *_, last = self.export(client, *columns, profile="excel")
+        assert header == ["Number", "Labels", "Kinds", "Sold"]
+        assert last == ["0", "#new, #paid", "", ""]
+        assert self.export(client, "items__kind", profile="excel")[3] == ["A book; A pen; A book"]
+
+    def test_a_mapping_gives_headers(self, client):
+        self.enter(client, "view_buyer", "export_buyer", "view_order")
+        assert self.offered(client, Buyer) == ["name", "orders__number"]
+        assert self.export(client, "name", "orders__number", model=Buyer)[0] == ["Who", "What"]
+
+    def test_instances_that_change_values_are_shown_as_they_are(self, client):
+        card = Card.objects.create(number="1234567", holder=Author.objects.create(name="A", email="a@x"))
+        Payment.objects.create(card=card)
+        self.enter(client, "view_card", "export_card", "view_payment")
+        names = ["number", "payment", "payment__card__number"]
+        assert self.export(client, *names, model=Card)[1] == ["****4567", '["by ****4567"]', '["****4567"]']
+
+
+class TestOtherWays:
+    def test_a_view_takes_pairs_and_relations_to_many_rows(self, db, rf):
+        fill("default")
+
+        class Orders(ExportView):
+            queryset = Order.objects.order_by("-pk")
+            columns = ["number", ("buyer__name", "Buyer"), Column("items__kind", join="; ")]
+            permission = None
+
+        answer = Orders.as_view()(rf.get("/", {"format": "csv", "columns": "buyer__name,items__kind"}))
+        assert answer.getvalue().startswith(b"Buyer,items__kind\r\nBob,b\r\n")
+        answer = Orders.as_view()(rf.get("/", {"format": "ndjson"}))
+        assert json.loads(answer.getvalue().splitlines()[0])["items__kind"] == ["b"]
+
+    def test_the_command_takes_them(self, db, capfd):
+        fill("default")
+        output = io.StringIO()
+        call_command("export_data", "shop.Order", "--columns", "number,labels__word", stdout=output)
+        assert output.getvalue().splitlines()[1] == '0,"[""new"",""paid""]"'
+
+    def test_the_service_takes_a_mapping(self, db):
+        fill("default")
+        orders = Order.objects.order_by("pk")
+        text = DataExportService.queryset_to_csv(orders, {"number": "No.", "labels__word": "Labels"}).getvalue()
+        assert text.splitlines()[0] == "No.,Labels"
+        assert json.loads(DataExportService.queryset_to_json(orders, ["labels__word"]))[0] == {
+            "labels__word": ["new", "paid"]
+        }

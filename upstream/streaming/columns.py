@@ -52,7 +52,6 @@ class Column:
         >>> column = Column("customer__name", header="Customer", value=str.upper)
         >>> column.header
         'Customer'
-        >>> from upstream.streaming import stream, to_buffer
         >>> rows = [{"id": 1, "tags": ["new", "paid"]}]
         >>> to_buffer(stream(rows, ["id", Column("tags", join="; ")])).getvalue()
         b'id,tags\\r\\n1,new; paid\\r\\n'

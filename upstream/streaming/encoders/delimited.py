@@ -58,6 +58,11 @@ class Csv:
     (unless `bom=False`) and an apostrophe before cells and headers that a spreadsheet would run as a formula
     (OWASP, CSV injection; see `formulas.Guard`), and allows a `decimal_separator`, and a `date_format` and
     `datetime_format` in strftime codes. `time_zone` converts aware datetimes; by default they keep their own zone.
+
+        >>> to_buffer(stream([{"id": 1, "note": "=1+1"}], encoder=Csv(delimiter=";"))).getvalue()
+        b'id;note\\r\\n1;=1+1\\r\\n'
+        >>> Csv(profile="excel", bom=False)
+        Csv(bom=False, profile='excel')
     """
 
     delimiter: str = ","

@@ -34,6 +34,9 @@ class Json:
     aware datetimes. The closing bracket is written only after the last row, so a broken export does not parse.
 
     A mapping as the source is written as one object; its values may be querysets and iterables of any length.
+
+        >>> to_buffer(stream([{"id": 1, "tags": ["new"]}], encoder=Json())).getvalue()
+        b'[{"id":1,"tags":["new"]}]'
     """
 
     indent: int | str | None = None
@@ -126,7 +129,11 @@ class Json:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """NDJSON: one compact JSON object per line, each ended by LF. Its options work as in Json."""
+    """NDJSON: one compact JSON object per line, each ended by LF. Its options work as in Json.
+
+    >>> to_buffer(stream([{"id": 1}, {"id": 2}], encoder=JsonLines())).getvalue()
+    b'{"id":1}\\n{"id":2}\\n'
+    """
 
     decimals: Literal["string", "number"] = "string"
     time_zone: tzinfo | None = None
