@@ -398,6 +398,22 @@ class TestListsOfRecords:
         if value is not None and not isinstance(value, set | bytes | tuple) and "1.50" not in text:
             assert records([{"id": 1, "value": value}], ["id", column], JsonLines()) == [[1, value]]
 
+    @pytest.mark.parametrize("others", [[], [Column(str, header="text")]], ids=["selected", "of instances"])
+    def test_lists_in_json_fields(self, database, others):
+        for number, details in enumerate((["a", 1, None, True], {"a": [1]}, "text", [])):
+            order = Order.objects.using(database).create(number=number)
+            Item.objects.using(database).create(order=order, details=details)
+        items = Item.objects.using(database).order_by("pk")
+        column = Column("details", join="; ")
+        texts = [cells[0] for cells in records(items, [column, "pk", *others], Csv())]
+        assert texts == ["a; 1; True", '{"a":[1]}', "text", ""]
+        values = [cells[0] for cells in records(items, [column, "pk", *others], JsonLines())]
+        assert values == [["a", 1, None, True], {"a": [1]}, "text", []]
+
+    def test_a_value_that_is_no_list_is_the_same_in_every_lane(self, rows):
+        plain, joined = ["number", "note", "buyer__name"], Column("buyer__name", join="; ")
+        assert b"".join(stream(rows, [*plain[:2], joined])) == b"".join(stream(rows, plain))
+
     def test_arrays(self):
         numpy = pytest.importorskip("numpy")
         assert records([{"id": 1, "a": numpy.arange(3)}], [Column("a", join="-")], Csv()) == [["0-1-2"]]
@@ -449,6 +465,11 @@ class TestWarnings:
         assert text.startswith(f"column 'x' may run a query for each row, for {name!r}")
         assert "select_related() or prefetch_related()" in text
         assert "join=" in text
+
+    def test_code_without_a_module(self):
+        names = {}
+        exec("def read(order): return order.buyer.name", names)
+        assert len(self.warned([names["read"]])) == 1
 
     def test_what_the_queryset_fetches_is_no_reason_to_warn(self):
         rows = Order.objects.select_related("buyer").prefetch_related("labels", Prefetch("items"))

@@ -93,8 +93,9 @@ class ModelColumn:
 
     @property
     def json(self) -> bool:
-        """Whether its cells are JSON text, whatever type they hold."""
-        return isinstance(self.field, JSONField) and not self.keys and self.column.value is None
+        """Whether its cells are JSON text, whatever type they hold; a list to be joined is a value."""
+        is_plain = self.column.value is None and self.column.join is None
+        return isinstance(self.field, JSONField) and not self.keys and is_plain
 
     @property
     def json_text(self) -> bool:

@@ -105,13 +105,17 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _called(function: FunctionType, names: Iterable[str]) -> Iterator[Any]:
     """Yield the functions of the same package that a function names."""
-    package = function.__module__.partition(".")[0]
+    package = _package(function)
     cells = (cell.cell_contents for cell in function.__closure__ or ())
     for found in (*(function.__globals__.get(name) for name in names), *cells):
         inner = [vars(found).get(name) for name in names] if isinstance(found, ModuleType) else [found]
         for one in inner:
-            if isinstance(one, FunctionType) and one.__module__.partition(".")[0] == package:
+            if isinstance(one, FunctionType) and _package(one) == package:
                 yield one
+
+
+def _package(function: FunctionType) -> str:
+    return (function.__module__ or "").partition(".")[0]  # code of exec() has no module
 
 
 def _relations(model: type[Model]) -> dict[str, Any]:
