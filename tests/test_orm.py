@@ -149,6 +149,17 @@ class TestFacts:
         for (model, name), fields in named.items():
             assert orm.finding_fields(model._meta.get_field(name)) == fields, name
 
+    def test_of_orders(self, database):
+        rows = Order.objects.using(database)
+        for queryset in (
+            *(rows.all(), rows.order_by("pk"), rows.extra(order_by=["number"]), rows.reverse(), rows.order_by()),
+            *(Item.objects.all(), Item.objects.order_by(), Item.objects.values("sku").annotate(n=Count("pk"))),
+            Order(pk=1).items.all(),
+            Order(pk=1).labels.all(),
+        ):
+            assert orm.is_ordered(queryset) == queryset.ordered
+
+    @pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
     def test_of_the_relations_that_are_fetched(self):
         rows = Order.objects.select_related("buyer").prefetch_related("labels", Prefetch("items", to_attr="found"))
         assert orm.fetched_relations(rows) == {"buyer", "labels", "found"}

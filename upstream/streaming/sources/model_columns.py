@@ -22,6 +22,7 @@ from django.db.models import (
     ForeignObjectRel,
     JSONField,
     Model,
+    QuerySet,
     TextField,
     UUIDField,
 )
@@ -44,7 +45,7 @@ from upstream.streaming.columns import (
     unknown_column,
 )
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.sources.orm import finding_fields
+from upstream.streaming.sources.orm import finding_fields, is_ordered
 from upstream.streaming.values import json_forms
 
 # Class attributes that compute a value from an instance; get_FOO_display is a partialmethod.
@@ -181,7 +182,7 @@ class Many:
 
 def _in_order(rows: Any) -> Iterable[Any]:
     """Return the rows of a queryset in its order; in that of their keys if it has none."""
-    if getattr(rows, "ordered", True):
+    if not isinstance(rows, QuerySet) or is_ordered(rows):
         return rows  # type: ignore[no-any-return]
     try:
         return sorted(rows, key=attrgetter("pk"))
