@@ -21,7 +21,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MEDIA_ROOT = TEST_DIRECTORY / "media"
 
 sys.path.append(str(Path(__file__).parent / "newcomer"))  # the reader's own app, as the guides import it
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library", "shop"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library", "tests.orders", "shop"]
 if find_spec("psycopg"):
     INSTALLED_APPS.append("django.contrib.postgres")
 

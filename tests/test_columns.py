@@ -5,10 +5,11 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstream.streaming import Column, ColumnError
+from upstream.streaming import Column, ColumnError, JsonLines, stream
 from upstream.streaming.columns import OutputColumn, RowReader, as_columns, path_reader, unknown_column
 
 
@@ -61,11 +62,42 @@ class TestColumns:
         assert as_columns(["a", column, days_open]) == (Column("a"), column, Column(days_open))
         assert as_columns(name for name in "ab") == (Column("a"), Column("b"))
 
+    def test_names_with_headers_are_pairs_or_a_mapping(self):
+        pairs = [("a", "A"), "b", ("c__d", gettext_lazy("Name")), (days_open, "Days")]
+        wanted = [("a", "A"), ("b", "b"), ("c__d", "Name"), (days_open, "Days")]
+        assert [(column.source, column.header) for column in as_columns(pairs)] == wanted
+        assert as_columns({"a": "A", "c__d": "C"}) == (Column("a", "A"), Column("c__d", "C"))
+        assert as_columns(("a", "b")) == (Column("a"), Column("b"))
+
+    @pytest.mark.parametrize(
+        "pair", [("id", "Number", 3), ("id",), (), ("id", 3), ("id", None), ("id", Column("id"))], ids=repr
+    )
+    def test_a_pair_of_another_shape_is_refused(self, pair):
+        with pytest.raises(ColumnError, match=r"a pair of texts such as \('id', 'Number'\), not \("):
+            as_columns(["name", pair])
+
+    @pytest.mark.parametrize("source", ["", 5, None, ("id", "Number")], ids=repr)
+    def test_a_header_needs_a_name_or_a_callable(self, source):
+        with pytest.raises(ColumnError, match="a name or a callable"):
+            as_columns([(source, "Header")])
+        with pytest.raises(ColumnError, match="a name or a callable"):
+            as_columns({source: "Header"})
+
+    @pytest.mark.parametrize(
+        "columns", [{"a": "X", "b": "X"}, [("a", "X"), "b", ("b", "X")]], ids=["dict", "pairs"]
+    )
+    def test_headers_that_are_the_same_are_refused_where_they_are_keys(self, columns):
+        rows = [{"a": 1, "b": 2}]
+        with pytest.raises(ColumnError, match="two columns are called 'X'"):
+            stream(rows, columns, JsonLines())
+        assert b"".join(stream(rows, columns)).startswith(b"X,")
+
     def test_a_single_string_and_no_columns_are_refused(self):
         with pytest.raises(ColumnError, match=r"\['name'\]"):
             as_columns("name")
-        with pytest.raises(ColumnError, match="at least one"):
-            as_columns([])
+        for nothing in ([], {}):
+            with pytest.raises(ColumnError, match="at least one"):
+                as_columns(nothing)
 
 
 class TestUnknownColumn:

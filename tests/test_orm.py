@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections, models
-from django.db.models import Count, F, FilteredRelation, Q
+from django.db.models import Count, F, FilteredRelation, Prefetch, Q
 from django.db.models.expressions import BaseExpression, Col, OrderBy
 from django.db.models.fields.json import KT
 from django.db.models.functions import Lower
@@ -24,6 +24,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI
 
 from tests.fieldtypes.models import Everything, Parent
+from tests.orders.models import Buyer, Item, Label, Listing, Order, RushOrder
 from tests.test_querysets import fill
 from upstream.streaming.batches import BatchLimits
 from upstream.streaming.databases import database_of
@@ -132,6 +133,40 @@ class TestFacts:
         assert orm.prefetches(orm.pinned(rows)) == ("children",)
         assert orm.prefetches(rows) == ("children",)
         assert orm.pinned(rows).db == DEFAULT_DB_ALIAS
+
+    def test_of_the_fields_that_find_rows(self):
+        named = {
+            (Order, "items"): {"id"},
+            (Order, "labels"): {"id"},
+            (Label, "orders"): {"id"},
+            (Buyer, "visits"): {"code"},
+            (Buyer, "follows"): {"id"},
+            (Listing, "prices"): {"shelf", "place"},
+            (RushOrder, "labels"): {"id"},
+            (RushOrder, "deliveries"): {"order_ptr"},
+            (Order, "remarks"): None,
+        }
+        for (model, name), fields in named.items():
+            assert orm.finding_fields(model._meta.get_field(name)) == fields, name
+
+    def test_of_orders(self, database):
+        rows = Order.objects.using(database)
+        for queryset in (
+            *(rows.all(), rows.order_by("pk"), rows.extra(order_by=["number"]), rows.reverse(), rows.order_by()),
+            *(Item.objects.all(), Item.objects.order_by(), Item.objects.values("sku").annotate(n=Count("pk"))),
+            Order(pk=1).items.all(),
+            Order(pk=1).labels.all(),
+        ):
+            assert orm.is_ordered(queryset) == queryset.ordered
+
+    @pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
+    def test_of_the_relations_that_are_fetched(self):
+        rows = Order.objects.select_related("buyer").prefetch_related("labels", Prefetch("items", to_attr="found"))
+        assert orm.fetched_relations(rows) == {"buyer", "labels", "found"}
+        deep = Item.objects.select_related("order__buyer").prefetch_related("maker__visits")
+        assert orm.fetched_relations(deep) == {"order", "buyer", "maker", "visits"}
+        assert orm.fetched_relations(Item.objects.select_related()) == {"order"}
+        assert orm.fetched_relations(Item.objects.raw("SELECT 1")) == set()
 
     def test_of_the_features_of_queries(self):
         rows = Parent.objects.all()

@@ -481,14 +481,6 @@ class TestRefusals:
             stream(Everything.objects.all(), [name])
 
     @pytest.mark.parametrize(
-        ("model", "name"),
-        [(Parent, "children"), (Parent, "children__char"), (User, "groups"), (User, "groups__name")],
-    )
-    def test_a_relation_to_many_rows_is_no_column(self, model, name):
-        with pytest.raises(ColumnError, match="many rows"):
-            stream(model.objects.all(), [name])
-
-    @pytest.mark.parametrize(
         ("name", "hint"),
         [
             ("chr", "'char'"),

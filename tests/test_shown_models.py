@@ -44,6 +44,9 @@ BY_PATH = {
     "cover": [Cover],
     "cover__colour": [Cover],
     "tags__word": [Tag],
+    "tags": [Tag],  # the text of its rows
+    "book": [],
+    "author__books__tags": [Author, Tag],
     "subject": EVERY,
     "subject__name": EVERY,
     "content_type__model": [apps.get_model("contenttypes.ContentType")],

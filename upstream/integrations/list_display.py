@@ -17,6 +17,7 @@ from upstream.integrations.permissions import MissingPermissionError, may_view, 
 from upstream.integrations.shown import Shown, as_shown, computed_as_shown
 from upstream.integrations.shown_models import shown_by_name, shown_by_text
 from upstream.streaming import Column, ColumnError
+from upstream.streaming.columns import with_headers
 from upstream.streaming.sources.model_columns import ModelColumn, field_named, find
 from upstream.streaming.sources.orm import annotations
 
@@ -60,7 +61,7 @@ class ListReader:
     def columns(self, names: Iterable[Any]) -> dict[str, ListColumn]:
         """Return the columns for Columns and for entries as in `list_display`, by name."""
         found: dict[str, ListColumn] = {}
-        for name in names:
+        for name in with_headers(names):
             column = self._of_column(name) if isinstance(name, Column) else self._of_entry(name)
             numbered = (f"{column.name}-{number}" for number in count(2))
             key = column.name if column.name not in found else next(one for one in numbered if one not in found)
@@ -75,7 +76,7 @@ class ListReader:
         header = label if self.for_people else str(column.header)
         if column.value:
             return self._by_name(column.name, label, replace(column, header=header))
-        shown = self._as_shown(Column(column.name, header), is_text=self.for_people)
+        shown = self._as_shown(replace(column, header=header), is_text=self.for_people)
         return self._by_name(column.name, label, shown)
 
     def _of_entry(self, name: Any) -> ListColumn:
@@ -83,7 +84,8 @@ class ListReader:
         key = _key(name, model, label)
         header = label if self.for_people else key
         field = field_named(model, name) if isinstance(name, str) else None
-        if field is not None and field.is_relation and name == field.name:
+        leads_to_many = field is not None and (field.one_to_many or field.many_to_many)
+        if field is not None and field.is_relation and name == field.name and not leads_to_many:
             accessor = name if field.concrete or not field.related_model else field.get_accessor_name()
             text = self._computed(lambda row: None if (found := getattr(row, accessor)) is None else str(found))
             return ListColumn(key, label, Column(text, header), shown_by_text(model, field), relation=name)
@@ -95,7 +97,7 @@ class ListReader:
     def _by_name(self, name: str, label: str, column: Column) -> ListColumn:
         models = shown_by_name(self._model, name, self.query)
         found = self._find(column)
-        if found is None or found.annotated or not _is_made_by_instances(self._model, *models):
+        if found is None or found.annotated or found.many or not _is_made_by_instances(self._model, *models):
             return ListColumn(name, label, column, models)
         # The field is left out: the database's own text of it is not what the instance has.
         read = replace(found, field=None).reader()
@@ -108,10 +110,13 @@ class ListReader:
         found = self._find(column)
         if found is None:
             return column
-        if found.field is None and not found.annotated:
+        if found.many and self.for_people and column.join is None:
+            column = replace(column, join=", ")
+        end = found.end
+        if end.field is None and not end.annotated:
             checked = self._refused_unless_viewed
             return replace(column, value=self._computed(checked) if is_text else checked)
-        return replace(column, value=as_shown(found.field)) if self.for_people else column
+        return replace(column, value=as_shown(end.field)) if self.for_people else column
 
     def _find(self, column: Column) -> ModelColumn | None:
         try:

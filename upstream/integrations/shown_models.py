@@ -57,7 +57,7 @@ def _by_path(model: Any, parts: Sequence[str]) -> list[Any]:
             return shown
         if field.related_model is None:
             return every_model()
-        if is_last and field.concrete:
+        if is_last and field.concrete and not field.many_to_many:  # else it shows the text of rows
             return [*shown, *_by_key(field)]
         model = field.related_model
         shown.append(model)

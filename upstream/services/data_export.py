@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from upstream.streaming import Column, Csv, Json, stream, to_buffer, to_file
+from upstream.streaming.columns import Names
 from upstream.streaming.pdf import render_pdf
 from upstream.streaming.targets.filenames import MAX_BYTES, clean_filename
 
@@ -129,7 +130,7 @@ class DataExportService:
     @staticmethod
     def queryset_to_csv(
         queryset: Any,
-        fields: Sequence[str],
+        fields: Sequence[str] | Mapping[str, str],
         headers: Sequence[str] | None = None,
         file_path: StrPath | None = None,
     ) -> StringIO | StrPath:
@@ -137,7 +138,8 @@ class DataExportService:
 
         Args:
             queryset: a queryset of any kind, of instances or `values()`.
-            fields: the names to write: fields, paths through relations with `__`, properties, methods.
+            fields: the names to write: fields, paths through relations with `__`, properties, methods; or a
+                mapping of these to their headers.
             headers: the names of the columns, one per field; by default the field names.
             file_path: the file to write instead of a buffer.
 
@@ -157,7 +159,9 @@ class DataExportService:
         """
         if headers is not None and len(headers) != len(fields):
             raise ValueError(f"{len(headers)} headers for {len(fields)} fields; give one header per field")
-        columns = [Column(name, header=header) for name, header in zip(fields, headers or fields, strict=True)]
+        columns: Names = fields
+        if headers:
+            columns = [Column(name, header=header) for name, header in zip(fields, headers, strict=True)]
         return _as_csv(stream(queryset, columns, Csv()), file_path)
 
     @staticmethod

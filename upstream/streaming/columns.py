@@ -5,23 +5,32 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from django.db.models import QuerySet
+from django.db.models.manager import BaseManager
+from django.utils.functional import Promise
+
 from upstream.streaming.errors import ColumnError, lone_surrogate
 
 Reader = Callable[[Any], Any]
 # Loads a column of the driver's raw values: returns None and values, or a type and its preformatted text.
 Load = Callable[[Sequence[Any]], tuple[type | None, Sequence[Any]]]
 
+# What leads to the rows of a relation, or of a query.
+MANY_ROWS = (BaseManager, QuerySet)
+
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
     """A column as encoders see it; `json` means that its cells are JSON text, or None.
 
-    `load` is set only for encoders that take raw values; without it, the cells are values already.
+    `load` is set only for encoders that take raw values; without it, the cells are values already. `join` is the
+    separator for cells that are lists, for formats that cannot hold a list; without it, they are JSON text there.
     """
 
     header: str
     json: bool = False
     load: Load | None = None
+    join: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +42,33 @@ class Column:
     `header` defaults to the name, or to the callable's `__name__`. `value` converts what was read before it is
     written.
 
-        Column("customer__name", header="Customer", value=str.upper)
-        Column(lambda event: event.current_end - event.current_start, header="Days")
+    A name that leads to many rows, such as `tags__name`, gives a list with the value of each row of
+    `record.tags.all()`, in its order or else in that of the keys; `tags` alone gives the text of each row. `value`
+    converts each value. The related rows are prefetched: those of one batch of records are held at a time, whole.
+
+    JSON writes a list as an array. `join` is the separator that text formats put between its values, without those
+    that are None; without `join` they write the array as JSON text. It also joins lists that are read otherwise.
+
+        >>> column = Column("customer__name", header="Customer", value=str.upper)
+        >>> column.header
+        'Customer'
+        >>> rows = [{"id": 1, "tags": ["new", "paid"]}]
+        >>> to_buffer(stream(rows, ["id", Column("tags", join="; ")])).getvalue()
+        b'id,tags\\r\\n1,new; paid\\r\\n'
     """
 
     source: str | Callable[[Any], Any]
     header: str | None = None
     value: Callable[[Any], Any] | None = None
+    join: str | None = None
 
     def __post_init__(self) -> None:
         if not self.source or not (isinstance(self.source, str) or callable(self.source)):
             raise ColumnError(f"a column must be a name or a callable, not {self.source!r}")
         if self.value is not None and not callable(self.value):
             raise ColumnError(f"column {self.source!r}: value must be a callable, not {self.value!r}")
+        if not isinstance(self.join, str | None):
+            raise ColumnError(f"column {self.source!r}: join must be a text such as '; ', not {self.join!r}")
         if self.header is None:
             object.__setattr__(self, "header", self._default_header())
 
@@ -64,7 +87,7 @@ class Column:
             header.encode()
         except UnicodeEncodeError as error:
             raise lone_surrogate(f"the header {header!r}", header, error) from error
-        return OutputColumn(header, json, load)
+        return OutputColumn(header, json, load, self.join)
 
     @property
     def name(self) -> str | None:
@@ -72,14 +95,32 @@ class Column:
         return self.source if isinstance(self.source, str) else None
 
 
-def as_columns(columns: Iterable[str | Column | Callable[[Any], Any]]) -> tuple[Column, ...]:
+# What a column is given as: names with their headers are pairs among the others, or a mapping.
+Names = Mapping[Any, str] | Iterable[str | Column | Callable[[Any], Any] | tuple[Any, str]]
+
+
+def as_columns(columns: Names) -> tuple[Column, ...]:
     """Return `columns` as Column objects; a single string is an error, since it would be read letter by letter."""
     if isinstance(columns, str):
         raise ColumnError(f"columns must be a list of names: [{columns!r}]")
-    resolved = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
+    entries = with_headers(columns)
+    resolved = tuple(column if isinstance(column, Column) else Column(column) for column in entries)
     if not resolved:
         raise ColumnError("an export needs at least one column")
     return resolved
+
+
+def with_headers(columns: Any) -> list[Any]:
+    """Return the entries of `columns`, with names that have headers, in a mapping or as pairs, as Columns."""
+    if isinstance(columns, Mapping):
+        return [_with_header(pair) for pair in columns.items()]
+    return [_with_header(entry) if isinstance(entry, tuple) else entry for entry in columns]
+
+
+def _with_header(pair: tuple[Any, ...]) -> Column:
+    if len(pair) != 2 or not isinstance(pair[1], str | Promise):
+        raise ColumnError(f"a column with a header is a pair of texts such as ('id', 'Number'), not {pair!r:.100}")
+    return Column(pair[0], header=pair[1])  # type: ignore[arg-type]
 
 
 def unknown_column(name: str, known: Collection[str], where: str) -> ColumnError:
@@ -169,8 +210,25 @@ def step(value: Any, name: str) -> Any:
         return value.get(name)
     if name.isdigit() and isinstance(value, Sequence) and not isinstance(value, str):
         return value[int(name)] if int(name) < len(value) else None
-    found = getattr(value, name)
-    return result_of(found, value, name) if callable(found) else found
+    try:
+        found = getattr(value, name)
+    except AttributeError as error:
+        if isinstance(value, MANY_ROWS):
+            raise _behind_code(name) from error
+        raise
+    if callable(found):
+        return result_of(found, value, name)
+    if isinstance(value, MANY_ROWS):  # which have attributes of their own, such as `name`
+        raise _behind_code(name)
+    return found
+
+
+def _behind_code(name: str) -> ColumnError:
+    return ColumnError(
+        f"{name!r} belongs to many rows behind a property or a generic relation, which cannot be prefetched: "
+        "begin with a relation of the model, or write a function, such as "
+        f"Column(lambda row: [one.{name} for one in ...], header='...', join='; ')"
+    )
 
 
 def result_of(found: Any, value: Any, name: str) -> Any:

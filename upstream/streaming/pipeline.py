@@ -3,6 +3,8 @@
 source --> batches of rows --> encoder --> compressor --> target
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
@@ -20,6 +22,7 @@ from django.utils.translation import activate as activate_language
 from django.utils.translation import get_language
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
+from upstream.streaming.columns import Names
 from upstream.streaming.compression import Compression, check_compression, compressed
 from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.databases.sharing import is_exporting
@@ -27,7 +30,7 @@ from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.errors import LimitError
 from upstream.streaming.lanes import LaneName
-from upstream.streaming.plans import Names, Plan, check_size, plan
+from upstream.streaming.plans import Plan, check_size, plan
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +46,14 @@ class ByteStream(Iterator[bytes]):
     It runs in the context of the call to `stream`: language, time zone and context variables. Nothing is acquired
     before the first chunk is requested. `close()` releases the cursor and the transaction at once; so do the last
     chunk, an error, and leaving a `with` block. Targets refuse a stream that is over with StreamOverError.
+
+        >>> with stream([{"id": 1}]) as chunks:
+        ...     first = next(chunks)
+        >>> first, chunks.rows, chunks.lane, chunks.is_over
+        (b'id\\r\\n1\\r\\n', 1, 'python', True)
     """
 
-    def __init__(self, plan: Plan, compression: Compression | None, tally: "Tally") -> None:
+    def __init__(self, plan: Plan, compression: Compression | None, tally: Tally) -> None:
         self.plan = plan
         self.compression = compression
         self._tally = tally
@@ -144,8 +152,16 @@ def stream(
 
     `source` is a QuerySet, a RawQuerySet, or an iterable of dicts, sequences, named tuples, dataclasses or
     objects. Json also takes a mapping, and writes it as one object. `columns` are names (`__` follows relations,
-    keys and attributes), callables or Columns; by default the model's fields except sensitive ones, the
-    queryset's selection, or the keys of the first record. Rows keep the order of the source.
+    keys and attributes), callables, Columns, and pairs of a name and its header, or a mapping of names to headers;
+    by default the model's fields except sensitive ones, the queryset's selection, or the keys of the first record.
+    Rows keep the order of the source.
+
+        >>> rows = [{"id": 1, "name": "Ann", "tags": ["new", "paid"]}]
+        >>> chunks = stream(rows, ["id", ("name", "Name"), Column("tags", join="; ")], Csv(delimiter="|"))
+        >>> to_buffer(chunks).getvalue()
+        b'id|Name|tags\\r\\n1|Ann|new; paid\\r\\n'
+        >>> to_buffer(stream(rows, {"id": "Number", "name": "Name"}, JsonLines())).getvalue()
+        b'{"Number":1,"Name":"Ann"}\\n'
 
     A queryset is read by one statement; outside the caller's transactions, its prefetches and the querysets of a
     mapping see the same state of the database. PostgreSQL reads in a read-only transaction, unless the caller has
@@ -159,8 +175,9 @@ def stream(
     LimitError is raised before the batch that exceeds `max_rows`, or the chunk that exceeds `max_bytes`.
 
     A batch holds at most `chunk_size` rows and about `batch_bytes` bytes, which bounds memory; a single row is
-    never split. `compression` is "gzip" or "zstd". `progress` is called with the rows and bytes so far, at most
-    four times a second and once at the end.
+    never split. Columns through relations to many rows also hold the related rows of a batch, as instances; where
+    they are many, they are prefetched for fewer rows at a time. `compression` is "gzip" or "zstd". `progress` is
+    called with the rows and bytes so far, at most four times a second and once at the end.
 
     Invalid arguments raise ColumnError, SourceError or ValueError here. Errors of the source are raised by the
     iterator, unchanged, with a note that names the row.
@@ -187,7 +204,7 @@ def stream(
     return ByteStream(planned, compression, Tally(progress, max_rows, max_bytes))
 
 
-def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generator[bytes]:
+def _run(plan: Plan, compression: Compression | None, tally: Tally) -> Generator[bytes]:
     limits = replace(plan.limits, deadline=plan.timeout and monotonic() + plan.timeout)
     encoded = _encoded(plan, limits, tally)
     try:
@@ -200,7 +217,7 @@ def _run(plan: Plan, compression: Compression | None, tally: "Tally") -> Generat
         raise
 
 
-def _encoded(plan: Plan, limits: BatchLimits, tally: "Tally") -> Generator[bytes]:
+def _encoded(plan: Plan, limits: BatchLimits, tally: Tally) -> Generator[bytes]:
     with ExitStack() as stack:
         for hold in plan.holds:
             stack.enter_context(hold(seconds=limits.seconds_left()))

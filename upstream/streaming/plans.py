@@ -1,12 +1,14 @@
 """plan(): decide how an export will run, and check its arguments, before anything is read."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
-from upstream.streaming.columns import Column, as_columns
+from upstream.streaming.columns import Names, as_columns
 from upstream.streaming.databases import holds, reading
 from upstream.streaming.databases.protocol import Consistency, Hold
 from upstream.streaming.encoders.delimited import Csv
@@ -15,8 +17,6 @@ from upstream.streaming.errors import SourceError
 from upstream.streaming.lanes import DocumentLane, Lane, LaneName, choose
 from upstream.streaming.sources import as_source
 from upstream.streaming.sources.documents import Document
-
-Names = Iterable[str | Column | Callable[[Any], Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,12 @@ class Plan:
     does not grow with the rows. `consistency` says which state of the database they show: "snapshot" one for the
     whole export, "statement" one per statement, "window" one per window of rows, "source" whatever the caller's
     iterable yields. `headers` is None if they depend on the first record. `databases` maps each alias that is read
-    to whether several statements read it.
+    to whether several statements read it. `warnings` name columns whose code may run a query for each row; nothing
+    is run to find out.
+
+        >>> planned = plan([{"id": 1}], ["id"])
+        >>> planned.lane, planned.consistency, planned.headers
+        ('python', 'source', ('id',))
     """
 
     lane: LaneName
@@ -39,6 +44,7 @@ class Plan:
     consistency: Consistency
     headers: tuple[str, ...] | None
     note: str = ""
+    warnings: tuple[str, ...] = ()
     encoder: Encoder
     path: Lane = field(repr=False)
     holds: Sequence[Hold] = field(repr=False)
@@ -61,7 +67,8 @@ class Plan:
             "consistency": self.consistency + (f" ({self.note})" if self.note and self.bounded else ""),
             "sql": self.sql or "none",
         }
-        return "\n".join(f"{name + ':':<13}{text}" for name, text in lines.items())
+        pairs = [*lines.items(), *(("warning", text) for text in self.warnings)]
+        return "\n".join(f"{name + ':':<13}{text}" for name, text in pairs)
 
 
 def plan(
@@ -74,7 +81,13 @@ def plan(
     windows: bool = False,
     timeout: float | None = None,
 ) -> Plan:
-    """Decide how `stream` would run with the same arguments; raise if they are invalid."""
+    """Decide how `stream` would run with the same arguments; raise if they are invalid.
+
+    Nothing is exported and no query runs. `print(plan(...))` shows all of it.
+
+        >>> plan([{"id": 1}], ["id"]).reason
+        'the source is an iterable of Python objects'
+    """
     check_size("chunk_size", chunk_size)
     check_size("batch_bytes", batch_bytes)
     if timeout is not None and (
@@ -82,7 +95,7 @@ def plan(
     ):
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
     decide = _of_document if isinstance(source, Mapping) else _of_rows
-    lane, databases, sql, headers = decide(source, columns, encoder, windows=windows)
+    lane, databases, sql, headers, warnings = decide(source, columns, encoder, windows=windows)
     how = reading(databases, windows=windows)
     return Plan(
         lane=lane.name,
@@ -92,6 +105,7 @@ def plan(
         bounded=how.bounded,
         consistency=how.consistency,
         note=how.note,
+        warnings=warnings,
         headers=headers,
         encoder=encoder,
         path=lane,
@@ -107,6 +121,7 @@ class _Decision(NamedTuple):
     databases: Mapping[str, bool]
     sql: str
     headers: tuple[str, ...] | None
+    warnings: tuple[str, ...] = ()
 
 
 def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decision:
@@ -127,7 +142,7 @@ def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: b
         outputs = rows.columns
         capabilities.check(outputs)
     headers = tuple(column.header for column in outputs) or None
-    return _Decision(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers)
+    return _Decision(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers, rows.warnings)
 
 
 def _of_document(

@@ -238,6 +238,27 @@ def json_forms(
     return forms
 
 
+def joined(values: Sequence[Any], separator: str, text: Text) -> list[Any]:
+    """Return a column with each list in it as the joined text of its items, without those that are None.
+
+    The items of a set are sorted by their text, as in JSON. Whatever is no list stays.
+    """
+    return [value if (items := _items(value)) is None else _joined(items, separator, text) for value in values]
+
+
+def _joined(items: Any, separator: str, text: Text) -> str:
+    texts = [text(item) for item in items if not (item is None or type(item).__name__ in MISSING)]
+    return separator.join(sorted(texts) if isinstance(items, AbstractSet) else texts)
+
+
+def _items(value: Any) -> Any:
+    """Return the items of a list, tuple, set or array; None for any other value."""
+    if isinstance(value, AbstractSet) or (isinstance(value, Sequence) and not isinstance(value, SCALARS)):
+        return value
+    plain = _plain(value) if _has_plain(type(value)) else None
+    return plain if isinstance(plain, list) else None
+
+
 class RawJson(str):
     """JSON text that is written unchanged, such as a number whose digits must be kept."""
 

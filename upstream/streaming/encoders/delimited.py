@@ -16,10 +16,10 @@ from django.db.models.fields.files import FieldFile
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import DelimitedRows
 from upstream.streaming.encoders.formulas import Guard
-from upstream.streaming.encoders.protocol import Columns, FastLane
+from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
 from upstream.streaming.encoders.text import TEXTS, UTF_8, CellWriter, Encoding, codec_name, encode_text
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.values import CONTAINERS, MISSING, PLAIN_TYPES, Forms, text_forms
+from upstream.streaming.values import CONTAINERS, MISSING, PLAIN_TYPES, Forms, joined, text_forms
 
 BOM = "\ufeff"
 LINE_END: Final = "\r\n"
@@ -58,6 +58,11 @@ class Csv:
     (unless `bom=False`) and an apostrophe before cells and headers that a spreadsheet would run as a formula
     (OWASP, CSV injection; see `formulas.Guard`), and allows a `decimal_separator`, and a `date_format` and
     `datetime_format` in strftime codes. `time_zone` converts aware datetimes; by default they keep their own zone.
+
+        >>> to_buffer(stream([{"id": 1, "note": "=1+1"}], encoder=Csv(delimiter=";"))).getvalue()
+        b'id;note\\r\\n1;=1+1\\r\\n'
+        >>> Csv(profile="excel", bom=False)
+        Csv(bom=False, profile='excel')
     """
 
     delimiter: str = ","
@@ -74,6 +79,8 @@ class Csv:
     decimal_separator: str = "."
     date_format: str = ""
     datetime_format: str = ""
+
+    __repr__ = short_repr
 
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "copy": ("delimiter", "header", "lineterminator", "bom", "profile"),
@@ -138,7 +145,9 @@ class Csv:
         if not columns:  # no names, and no row to take them from
             return
         single, forms = len(columns) == 1, self._forms()
-        writers: list[CellWriter] = [_Cells(self, forms, json=one.json, single=single) for one in columns]
+        writers: list[CellWriter] = [
+            _Cells(self, forms, json=one.json, join=one.join, single=single) for one in columns
+        ]
         if not self.header:
             writers[0] = _First(writers[0])
         frames = ["", *[self.delimiter] * (len(columns) - 1), self.lineterminator]
@@ -206,10 +215,13 @@ class _First:
 class _Cells:
     """Writes one column of each batch as cells. How a type is quoted and guarded is decided once."""
 
-    def __init__(self, options: Csv, forms: Forms, *, single: bool, json: bool = False) -> None:
+    def __init__(
+        self, options: Csv, forms: Forms, *, single: bool, json: bool = False, join: str | None = None
+    ) -> None:
         self.options = options
         self.forms = forms
         self.json = json
+        self.join = join
         self.protections: dict[type, Protect] = {}
         self.quoted_texts = {options.null_marker} if options.null_marker else set()
         if options.quote_empty or single:  # readers skip empty lines
@@ -225,6 +237,8 @@ class _Cells:
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
         if texts_of is not None:
             return self._texts(values, texts_of)
+        if self.join is not None:
+            values = joined(values, self.join, self.forms.text)
         types = set(map(type, values))
         if any(map(_is_wrapped, types)):
             return self(list(map(_unwrapped, values)))

@@ -15,7 +15,7 @@ import orjson
 
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.databases.protocol import JsonObjects
-from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows
+from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
 from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
@@ -34,12 +34,17 @@ class Json:
     aware datetimes. The closing bracket is written only after the last row, so a broken export does not parse.
 
     A mapping as the source is written as one object; its values may be querysets and iterables of any length.
+
+        >>> to_buffer(stream([{"id": 1, "tags": ["new"]}], encoder=Json())).getvalue()
+        b'[{"id":1,"tags":["new"]}]'
     """
 
     indent: int | str | None = None
     separators: tuple[str, str] | None = None
     decimals: Literal["string", "number"] = "string"
     time_zone: tzinfo | None = None
+
+    __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
@@ -124,10 +129,16 @@ class Json:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """NDJSON: one compact JSON object per line, each ended by LF. Its options work as in Json."""
+    """NDJSON: one compact JSON object per line, each ended by LF. Its options work as in Json.
+
+    >>> to_buffer(stream([{"id": 1}, {"id": 2}], encoder=JsonLines())).getvalue()
+    b'{"id":1}\\n{"id":2}\\n'
+    """
 
     decimals: Literal["string", "number"] = "string"
     time_zone: tzinfo | None = None
+
+    __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS

@@ -100,6 +100,13 @@ def capabilities_of(encoder: Encoder) -> Capabilities:
     return Capabilities(**declared, refusals=refusals)
 
 
+def short_repr(encoder: Any) -> str:
+    """Return an encoder as it is written: its class, with the options that differ from their defaults."""
+    changed = _changed_options(encoder)
+    options = (f"{one.name}={getattr(encoder, one.name)!r}" for one in fields(encoder) if one.name in changed)
+    return f"{type(encoder).__name__}({', '.join(options)})"
+
+
 def _check(one: object) -> None:
     if isinstance(one, type) or not all(hasattr(one, name) for name in REQUIRED):
         raise ValueError(f"encoder must be an instance with {', '.join(REQUIRED)}, such as Csv(), not {one!r}")

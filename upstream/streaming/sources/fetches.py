@@ -25,6 +25,9 @@ from upstream.streaming.batches import (
 from upstream.streaming.databases.protocol import Cursor
 from upstream.streaming.sources.orm import iterate
 
+# An instance of a model with few fields.
+RELATED_BYTES = 1024
+
 ReadRows = Callable[[Sequence[Any], int], Batch]
 Execute = Callable[[str, Any], Cursor]
 
@@ -117,9 +120,23 @@ def batches_of_rows(
 def _prefetched(
     fetch: Fetch[Any], largest: int, read: ReadRows, prefetch: tuple[Any, ...], limits: BatchLimits
 ) -> Generator[Batch]:
-    first_row = 1
+    """Prefetch for as many records at a time as the rows related to those before let a batch hold."""
+    first_row, most = 1, limits.rows
     with closing(batched(fetch, limits, largest)) as batches:
-        for records in batches:
-            prefetch_related_objects(records, *prefetch)
-            yield read(records, first_row)
-            first_row += len(records)
+        for batch in batches:
+            while batch:
+                records = batch[:most]
+                del batch[:most]
+                prefetch_related_objects(records, *prefetch)
+                rows = read(records, first_row)
+                first_row += len(rows)
+                weight = RELATED_BYTES * sum(map(_related, records)) or 1
+                most = max(1, min(limits.rows, limits.bytes * len(records) // weight))
+                del records
+                yield rows
+
+
+def _related(record: Any) -> int:
+    """Return how many rows of relations to many were prefetched for a record."""
+    found = getattr(record, "_prefetched_objects_cache", {}).values()
+    return sum(1 + _related(row) for rows in found for row in rows)

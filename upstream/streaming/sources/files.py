@@ -31,6 +31,10 @@ def read_csv(
     `path_or_file` is a path, or a file opened in binary mode, which stays open. It may be compressed with gzip or
     zstd, and may start with a byte-order mark. Cells equal to `null_marker` are None. Empty lines are skipped. A
     row with more or fewer cells than the header raises a SourceError that names it: nothing is cut off or added.
+
+        >>> path = to_file(stream([{"id": 1, "name": "Ann"}]), "rows.csv")
+        >>> list(read_csv(path))
+        [{'id': '1', 'name': 'Ann'}]
     """
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise ValueError(f"delimiter must be one character, and no quote or line break, not {delimiter!r}")
@@ -61,6 +65,10 @@ def read_json(path_or_file: PathOrFile, path: str = "item", *, use_float: bool =
     point are Decimals with the same digits, or floats with `use_float`. `path_or_file` is a path, or a file opened
     in binary mode, which stays open; it may be compressed with gzip or zstd. If it is a path, and `path` does not
     exist in the file, SourceError is raised.
+
+        >>> path = to_file(stream([{"id": 1, "name": "Ann"}], encoder=Json()), "rows.json")
+        >>> list(read_json(path))
+        [{'id': 1, 'name': 'Ann'}]
     """
     return _json_records(path_or_file, path, use_float)
 

@@ -37,6 +37,7 @@ class InstanceSource:
     prefetch: tuple[Any, ...]
     reason: str
     keyset: Keyset | None
+    warnings: tuple[str, ...] = ()
     selection: None = None
     gives_raw: bool = False
 
@@ -65,6 +66,7 @@ class RawSource:
     requested: tuple[Column, ...] | None
     columns: None = None
     reason: str = "a raw query yields model instances"
+    warnings: tuple[str, ...] = ()
     selection: None = None
     gives_raw: bool = False
 
@@ -103,6 +105,7 @@ class OwnRecordsSource:
     keyset: Keyset | None
     columns: None = None
     reason: str = "the queryset's class makes records of its own"
+    warnings: tuple[str, ...] = ()
     selection: None = None
     gives_raw: bool = False
 
@@ -165,8 +168,12 @@ def _raw_columns(queryset: Any, requested: tuple[Column, ...] | None) -> list[Mo
     names = dict.fromkeys(annotated)
     columns = requested or as_columns([*default_names(queryset.model, loaded), *names])
     found = find_all(columns, queryset.model, names)
+    fields = queryset.model._meta.get_field
     for column in found:
-        if column.field and not column.relations and column.attribute not in loaded:
+        needed = [column.attribute] if column.field else []
+        if column.many:
+            needed = [fields(name).attname for name in column.many.found_by or ()]
+        if not column.relations and not set(needed).issubset(loaded):
             raise ColumnError(
                 f"the raw query does not select {column.column.name!r}: add it to the query, "
                 "or each row would run another query"

@@ -1,11 +1,12 @@
 """Resolve column names on Django models."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import cached_property, partialmethod
 from inspect import getattr_static
+from itertools import chain
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -21,6 +22,7 @@ from django.db.models import (
     ForeignObjectRel,
     JSONField,
     Model,
+    QuerySet,
     TextField,
     UUIDField,
 )
@@ -29,7 +31,7 @@ from django.db.models.fields.related_descriptors import (
     ReverseManyToOneDescriptor,
     ReverseOneToOneDescriptor,
 )
-from django.db.models.manager import ManagerDescriptor
+from django.db.models.manager import BaseManager, ManagerDescriptor
 from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import (
@@ -38,10 +40,12 @@ from upstream.streaming.columns import (
     OutputColumn,
     Reader,
     RowReader,
+    map_all,
     step,
     unknown_column,
 )
 from upstream.streaming.errors import ColumnError
+from upstream.streaming.sources.orm import finding_fields, is_ordered
 from upstream.streaming.values import json_forms
 
 # Class attributes that compute a value from an instance; get_FOO_display is a partialmethod.
@@ -64,7 +68,8 @@ class ModelColumn:
     `field` is the field that holds the value (for an annotation, its output field). It is None if a property, a
     method or the caller's function computes the value, possibly from any attribute of the instance. `annotated`
     means that the query defines the name. `overridden` means that the model's class gives the field another value
-    than the database holds, such as a translation, and `generic` that `attribute` is a generic foreign key.
+    than the database holds, such as a translation, and `generic` that `attribute` is a generic foreign key. `many`
+    is what follows `relations` in place of an attribute: a relation to many rows.
     """
 
     column: Column
@@ -75,6 +80,7 @@ class ModelColumn:
     annotated: bool = False
     overridden: bool = False
     generic: bool = False
+    many: "Many | None" = None
 
     @property
     def selectable(self) -> bool:
@@ -88,8 +94,9 @@ class ModelColumn:
 
     @property
     def json(self) -> bool:
-        """Whether its cells are JSON text, whatever type they hold."""
-        return isinstance(self.field, JSONField) and not self.keys and self.column.value is None
+        """Whether its cells are JSON text, whatever type they hold; a list to be joined is a value."""
+        is_plain = self.column.value is None and self.column.join is None
+        return isinstance(self.field, JSONField) and not self.keys and is_plain
 
     @property
     def json_text(self) -> bool:
@@ -121,15 +128,66 @@ class ModelColumn:
 
     def reader(self) -> Reader:
         """Return a function that reads the column from an instance; it returns None for a missing relation."""
-        if callable(self.column.source):
-            return self.column.source
-        names = (*self.relations, self.attribute, *self.keys)
-        if isinstance(self.field, FileField):
-            names += ("name",)
-        read = self._reader_of(names)
+        read = self.value_reader()
         if not self.json:
             return read
         return lambda instance: None if (value := read(instance)) is None else as_json(value)
+
+    def value_reader(self) -> Reader:
+        """Return a function that reads the Python value, not the JSON text, of the column from an instance."""
+        if callable(self.column.source):
+            return self.column.source
+        if self.many:
+            owner = _path_reader(self.relations, len(self.relations))
+            return self.many.reader(owner, self.column.value)
+        names = (*self.relations, self.attribute, *self.keys)
+        if isinstance(self.field, FileField):
+            names += ("name",)
+        return self._reader_of(names)
+
+    @property
+    def end(self) -> "ModelColumn":
+        """The column that its values come from: behind relations to many rows, one of the last model."""
+        return self.many.column.end if self.many else self
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A relation to many rows of `model`, and the `column` that is read of each.
+
+    `accessor` is the attribute of an instance that leads to them, and `found_by` the names of the fields of the
+    instance that they are found by; None if these are unknown.
+    """
+
+    accessor: str
+    model: type[Model]
+    column: ModelColumn
+    found_by: Collection[str] | None
+
+    def reader(self, owner: Reader, value: Reader | None) -> Reader:
+        """Return a function that lists what the rows of `owner` of an instance hold, converted by `value`."""
+        read, is_nested = self.column.value_reader(), self.column.many is not None
+
+        def read_all(instance: Any) -> list[Any]:
+            start = owner(instance)
+            if start is None:
+                return []
+            values = [read(row) for row in _in_order(getattr(start, self.accessor).all())]
+            if is_nested:
+                values = list(chain.from_iterable(values))
+            return values if value is None else list(map_all(value, values))
+
+        return read_all
+
+
+def _in_order(rows: Any) -> Iterable[Any]:
+    """Return the rows of a queryset in its order; in that of their keys if it has none."""
+    if not isinstance(rows, QuerySet) or is_ordered(rows):
+        return rows  # type: ignore[no-any-return]
+    try:
+        return sorted(rows, key=attrgetter("pk"))
+    except TypeError:  # keys that cannot be compared
+        return sorted(rows, key=lambda row: str(row.pk))
 
 
 def _path_reader(names: tuple[str, ...], relations: int) -> Reader:
@@ -184,19 +242,33 @@ def relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
     """Return the relations that the columns follow, each once, as prefetch lookups."""
     columns = list(found)
     joined = {"__".join(column.relations): None for column in columns if column.relations}
-    return tuple(joined | dict.fromkeys(generic_relations(columns)))
+    return tuple(joined | dict.fromkeys(prefetched_relations(columns)))
 
 
-def generic_relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
-    """Return the generic foreign keys that the columns follow, once each: they can be prefetched, not joined."""
-    return tuple({"__".join((*one.relations, one.attribute)): None for one in found if one.generic})
+def prefetched_relations(found: Iterable[ModelColumn]) -> tuple[str, ...]:
+    """Return the relations that can be prefetched, not joined, once each: generic ones, and those to many rows."""
+    return tuple(dict.fromkeys(chain.from_iterable(map(_lookups, found))))
+
+
+def _lookups(column: ModelColumn) -> Iterator[str]:
+    if column.generic:
+        yield "__".join((*column.relations, column.attribute))
+    if column.many:
+        lookup = "__".join((*column.relations, column.many.accessor))
+        yield lookup
+        for further in relations([column.many.column]):
+            yield f"{lookup}__{further}"
 
 
 def row_reader(found: Iterable[ModelColumn], readers: Iterable[Reader] | None = None) -> RowReader:
     """Return a function that turns records into rows; `readers` default to the columns' own."""
     columns = tuple(found)
     own = (column.reader() for column in columns)
-    return RowReader(tuple(column.column for column in columns), tuple(own if readers is None else readers))
+    return RowReader(tuple(map(_read_as, columns)), tuple(own if readers is None else readers))
+
+
+def _read_as(column: ModelColumn) -> Column:
+    return replace(column.column, value=None) if column.many else column.column  # each value is converted already
 
 
 def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
@@ -209,10 +281,7 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
             _check_attribute(model, part, column)
             return ModelColumn(column, tuple(relations), part, keys, generic=_is_generic_key(field))
         if field.one_to_many or field.many_to_many:
-            raise ColumnError(
-                f"column {column.name!r} follows {part!r} to many rows, which would repeat each "
-                f"{model.__name__}: annotate an aggregate of them, or name it in values()"
-            )
+            return ModelColumn(column, tuple(relations), many=_many(column, model, field, keys))
         if field.is_relation and keys:
             relations.append(accessor_name(field))
             model = field.related_model
@@ -233,6 +302,29 @@ def _walk(column: Column, parts: list[str], model: type[Model]) -> ModelColumn:
             _check_transforms(field, keys, column)
         return ModelColumn(column, tuple(relations), field.attname, keys, field, overridden=overridden)
     raise AssertionError(parts)
+
+
+def _many(column: Column, model: type[Model], relation: Any, names: tuple[str, ...]) -> Many:
+    """Resolve what `column` reads of the rows of a relation: the path of `names`, or the text of each row."""
+    accessor = accessor_name(relation)
+    descriptor = getattr_static(model, accessor, None)
+    if descriptor is None:  # the other side of a relation with related_name="+"
+        raise unknown_column(relation.name, known_names(model), model.__name__)
+    manager = getattr(descriptor, "related_manager_cls", BaseManager)
+    if manager.all is not BaseManager.all:
+        raise ColumnError(
+            f"column {column.name!r}: {manager.__name__}.all() is overridden for {accessor!r}, so that prefetched "
+            "rows may be others than it gives: write a function, such as Column(lambda row: [...], header='...')"
+        )
+    source: Any = "__".join(names) if names else str
+    read = find(Column(source, header=str(column.header)), relation.related_model, {})
+    if read.keys and not (read.field is None or isinstance(read.field, JSONField)):
+        path = str(column.name).removesuffix("__".join(("", *read.keys)))
+        raise ColumnError(
+            f"column {column.name!r}: {'__'.join(read.keys)!r} is a transform of the database, and many rows are "
+            f"prefetched: convert each value with Column({path!r}, value=...)"
+        )
+    return Many(accessor, relation.related_model, read, finding_fields(relation))
 
 
 def accessor_name(relation: Any) -> str:
@@ -276,8 +368,9 @@ def _is_held(field: Any, name: str, *, overridden: bool) -> bool:
 def _check_attribute(model: type[Model], name: str, column: Column) -> None:
     found = getattr_static(model, name, None)
     if isinstance(found, ReverseManyToOneDescriptor):
+        lookup = getattr(found.rel, "name", name)
         raise ColumnError(
-            f"column {column.name!r}: {model.__name__}.{name} has many rows: annotate an aggregate of them"
+            f"column {column.name!r}: {model.__name__}.{name} is called {lookup!r} in columns, as in filters"
         )
     if getattr(found, "alters_data", False):
         raise ColumnError(f"column {column.name!r}: {model.__name__}.{name}() alters data and cannot be a column")
@@ -297,8 +390,8 @@ def _check_transforms(field: Any, keys: tuple[str, ...], column: Column) -> None
 
 
 def known_names(model: type[Model]) -> set[str]:
-    """Return the names that a column may use: fields, single-valued relations, own properties and methods."""
-    fields = {f.name for f in model._meta.get_fields() if not (f.one_to_many or f.many_to_many)}
+    """Return the names that a column may use: fields, relations, own properties and methods."""
+    fields = {field.name for field in model._meta.get_fields()}
     kinds = [kind for kind in model.__mro__ if kind not in Model.__mro__]
     own = {name for kind in kinds for name, found in vars(kind).items() if isinstance(found, COMPUTED)}
     return fields | {name for name in own if not name.startswith("_")}

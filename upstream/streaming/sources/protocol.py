@@ -36,6 +36,10 @@ class Source(Protocol):
         """Why its rows are read in this way."""
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may make its reading slow, such as code of a column that may run a query for each row."""
+
+    @property
     def selection(self) -> Selection | None:
         """The statement that selects every column, for a database that can render its rows; else None."""
 

@@ -1,6 +1,7 @@
 """Choose how a queryset is read, so that no row needs a query of its own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -22,8 +23,8 @@ from upstream.streaming.sources.model_columns import (
     default_names,
     find,
     find_all,
-    generic_relations,
     outputs,
+    prefetched_relations,
     relations,
     row_reader,
 )
@@ -56,6 +57,7 @@ from upstream.streaming.sources.orm import (
     without_prefetches,
 )
 from upstream.streaming.sources.protocol import Source
+from upstream.streaming.sources.row_queries import query_warnings
 from upstream.streaming.sources.tuples import TupleSource, tuple_column
 
 
@@ -84,15 +86,17 @@ class QuerySetReader:
         """Return the source that reads `columns`, by default all, from `queryset`; raise for unknown names.
 
         If every column is a field, only those are selected, as tuples. Otherwise rows are instances; relations
-        that columns name are joined, or prefetched batch by batch if the query allows no join. Combined, grouped
-        and raw queries run unchanged; in them JSON null is None, as in Django.
+        that columns name are joined, or prefetched batch by batch if they lead to many rows or the query allows no
+        join. Combined, grouped and raw queries run unchanged; in them JSON null is None, as in Django.
         """
         queryset = pinned(queryset)
         if isinstance(queryset, RawQuerySet):
             if self.windows:
                 raise SourceError("windows=True requires a queryset: a raw query cannot be rewritten")
             database = database_of(connections[queryset.db])
-            return RawSource(queryset=queryset, database=database, requested=columns)
+            computed = [ModelColumn(column) for column in columns or () if column.name is None]
+            warnings = query_warnings(computed, queryset)
+            return RawSource(queryset=queryset, database=database, requested=columns, warnings=warnings)
         if gives_values(queryset):
             return self._of_values(queryset, columns)
         return self._of_model(queryset, columns)
@@ -230,9 +234,10 @@ class QuerySetReader:
             row_reader(found, readers),
             prefetch=(
                 *prefetches(queryset),
-                *dict.fromkeys((*relations(found if follows_all else prepared), *generic_relations(found))),
+                *dict.fromkeys((*relations(found if follows_all else prepared), *prefetched_relations(found))),
             ),
             reason=_why_instances(found, prepared),
+            warnings=query_warnings(found, queryset),
         )
 
     def _unchanged(self, queryset: Any, found: Sequence[ModelColumn]) -> Source:
@@ -242,6 +247,7 @@ class QuerySetReader:
             row_reader(found),
             prefetch=(*prefetches(queryset), *relations(found)),
             reason="the queryset cannot select other columns: rows are read as instances",
+            warnings=query_warnings(found, queryset),
         )
 
     def _records(
@@ -252,6 +258,7 @@ class QuerySetReader:
         *,
         prefetch: tuple[Any, ...] = (),
         reason: str,
+        warnings: tuple[str, ...] = (),
     ) -> Source:
         """Read the columns from the records that Django makes."""
         queryset = without_prefetches(queryset)
@@ -263,6 +270,7 @@ class QuerySetReader:
             read=read,
             prefetch=prefetch,
             reason=reason,
+            warnings=warnings,
         )
 
     def _keyset(self, queryset: Any) -> Keyset | None:
@@ -276,7 +284,9 @@ def _is_prepared(column: ModelColumn, prepared: frozenset[str]) -> bool:
 
 def _why_instances(found: Sequence[ModelColumn], prepared: Sequence[ModelColumn]) -> str:
     computed = next((column for column in found if not column.selectable), None)
-    if computed:
+    if computed and computed.many:
+        reason = f"the rows of column {computed.column.header!r} are prefetched"
+    elif computed:
         reason = f"column {computed.column.header!r} is computed in Python"
     elif prepared:
         reason = f"a Prefetch chooses the rows of column {prepared[0].column.header!r}"
@@ -292,7 +302,7 @@ def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> set[str] | None:
     only() or defer(), since each deferred field would cost a query per row.
     """
     query, model = queryset.query, queryset.model
-    whole = {column.query_path for column in found if not column.selectable}
+    whole = {column.query_path for column in found if not (column.selectable or _finds_by_fields(column, model))}
     merges = merges_rows(query) or query_features(query).is_grouped
     if "" in whole or locks_by_name(query) or (merges and not has_unique_key(model)):
         return None
@@ -300,11 +310,22 @@ def _narrowed(queryset: Any, found: Sequence[ModelColumn]) -> set[str] | None:
     for path in {column.query_path for column in found if column.query_path}:
         names |= _names_of_relation(model, path)
     for column in found:
-        if column.selectable and not column.annotated:
-            names.add("__".join(filter(None, (column.query_path, column.field.name))))
+        held: Collection[str] = [column.field.name] if column.selectable and not column.annotated else ()
+        if column.many:
+            held = column.many.found_by or ()
+        names |= {"__".join(filter(None, (column.query_path, name))) for name in held}
     for path in whole:
         names |= {f"{path}__{field.name}" for field in _model_at(model, path)._meta.concrete_fields}
     return names
+
+
+def _finds_by_fields(column: ModelColumn, model: type[Model]) -> bool:
+    """Return whether the many rows of a column can be found with known fields of an instance alone."""
+    if column.many is None or column.many.found_by is None:
+        return False
+    owner = _model_at(model, column.query_path) if column.query_path else model
+    loads: Any = owner.from_db
+    return owner.__init__ is Model.__init__ and loads.__func__ is Model.from_db.__func__  # type: ignore[attr-defined]
 
 
 def _names_of_relation(model: type[Model], path: str) -> set[str]:
@@ -324,10 +345,12 @@ def _model_at(model: type[Model], path: str) -> type[Model]:
 
 
 def _find_selected(column: Column, model: type[Model], annotated: Mapping[str, Any]) -> ModelColumn:
-    try:
-        return replace(find(column, model, annotated), overridden=False)  # values() gives what is stored
-    except ColumnError:  # a relation to many rows, for which values() may repeat rows
-        return ModelColumn(column, attribute=str(column.name), annotated=True)
+    """Resolve a column of values(), which gives what is stored, and repeats rows along relations to many."""
+    with suppress(ColumnError):  # what only the query knows
+        found = find(column, model, annotated)
+        if found.many is None:
+            return replace(found, overridden=False)
+    return ModelColumn(column, attribute=str(column.name), annotated=True)
 
 
 def _selected_reader(queryset: Any, names: Sequence[str], column: ModelColumn) -> Reader:

@@ -51,6 +51,7 @@ class RecordSource:
     columns: None = None
     databases: Mapping[str, bool] = field(default_factory=dict, init=False)
     sql: str = ""
+    warnings: tuple[str, ...] = ()
     reason: str = "the source is an iterable of Python objects"
     selection: None = None
     gives_raw: bool = False

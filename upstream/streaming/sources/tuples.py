@@ -114,6 +114,8 @@ def tuple_column(
 def _python_only(column: ModelColumn, *, converts: bool) -> str:
     if column.column.value:
         return "has a value function"
+    if column.column.join is not None:
+        return "is joined in Python"
     if column.json and not column.json_text:
         return "is decoded by its field"
     return "is converted by its field or expression" if converts else ""
@@ -137,6 +139,7 @@ class TupleSource:
     tuple_columns: Sequence[TupleColumn]
     gives_raw: bool
     keyset: Keyset | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def databases(self) -> Mapping[str, bool]:

@@ -10,7 +10,11 @@ from upstream.streaming.pipeline import ByteStream
 
 
 def to_buffer(chunks: Iterable[bytes]) -> BytesIO:
-    """Return all `chunks` in a rewound buffer, which holds the whole export in memory."""
+    """Return all `chunks` in a rewound buffer, which holds the whole export in memory.
+
+    >>> to_buffer(stream([{"id": 1, "name": "Ann"}])).getvalue()
+    b'id,name\\r\\n1,Ann\\r\\n'
+    """
     buffer = BytesIO()
     drain(chunks, buffer)
     buffer.seek(0)

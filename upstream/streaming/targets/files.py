@@ -26,6 +26,9 @@ def to_file(chunks: Iterable[bytes], path: str | os.PathLike[str]) -> Path:
     An existing file is replaced at the end, and kept on failure. Its mode, owner and extended attributes are kept
     as far as the system allows. A file that cannot be replaced, such as a mounted one, raises OSError before
     anything is read. A link is followed; devices and pipes are written directly. OSError names the path.
+
+        >>> to_file(stream([{"id": 1}], encoder=JsonLines()), "rows.ndjson").read_text()
+        '{"id":1}\\n'
     """
     target = Path(path)
     with closing_chunks(chunks):

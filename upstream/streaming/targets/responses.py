@@ -48,6 +48,10 @@ class ExportResponse(StreamingHttpResponse):
     where its database connection lives; the same thread closes the body, also on an error.
 
     `ends_at`, by `time.monotonic`, is when a body whose client does not read is closed under ASGI.
+
+        >>> response = to_response(stream([{"id": 1}]), "rows.csv")
+        >>> isinstance(response, ExportResponse), b"".join(response)
+        (True, b'id\\r\\n1\\r\\n')
     """
 
     ends_at: float | None = None
@@ -116,6 +120,11 @@ def to_response(
     A request to resume a download (`Range` from the middle) is answered with 412, and a prefetch with 503; the
     chunks are closed unread. `request` defaults to the one that this thread is handling, if
     `upstream.integrations` is in INSTALLED_APPS. In an asynchronous view, call `ato_response`.
+
+        >>> def download(request):
+        ...     return to_response(stream([{"id": 1}]), "rows.csv")
+        >>> download(None)["Content-Type"]
+        'text/csv; charset=utf-8'
     """
     check_not_over(chunks)
     headers = asked(request)
@@ -154,6 +163,12 @@ async def ato_response(
 
     `chunks` may be a function that returns them, such as `lambda: stream(...)`. It is called in the request's
     thread, because `stream` may connect to the database.
+
+        >>> async def download(request):
+        ...     return await ato_response(lambda: stream([{"id": 1}]), "rows.csv")
+        >>> from asgiref.sync import async_to_sync
+        >>> async_to_sync(download)(None)["Content-Disposition"]
+        'attachment; filename="rows.csv"'
     """
 
     def respond() -> ExportResponse:

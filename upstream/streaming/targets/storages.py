@@ -20,6 +20,10 @@ def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_st
     The export is spooled to disk first, since storages publish a truncated object when a stream fails
     (FileSystemStorage and django-storages' S3 both do): in the storage's directory for a FileSystemStorage, else
     in FILE_UPLOAD_TEMP_DIR. Memory holds one chunk, the disk the whole export.
+
+        >>> from django.core.files.storage import InMemoryStorage
+        >>> to_storage(stream([{"id": 1}]), "exports/rows.csv", InMemoryStorage())
+        'exports/rows.csv'
     """
     validate_file_name(name, allow_relative_path=True)
     if isinstance(storage, FileSystemStorage):
