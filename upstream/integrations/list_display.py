@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model
 from django.db.models.signals import post_init
-from django.utils.text import capfirst
 
 from upstream.integrations.choices import Columns, name_of, slug_of
 from upstream.integrations.html_text import text_of
+from upstream.integrations.labels import label_of
 from upstream.integrations.permissions import MissingPermissionError, may_view, view_permission
 from upstream.integrations.shown import Shown, as_shown, computed_as_shown
 from upstream.integrations.shown_models import shown_by_name, shown_by_text
@@ -150,12 +149,7 @@ class ListReader:
         return read
 
     def _label(self, name: Any) -> str:
-        try:
-            label: Any = label_for_field(name, self._model, self.model_admin)
-        except AttributeError:  # an annotation, say
-            label = str(name).replace("__", " ").replace("_", " ")
-        text = text_of(label.__html__(), line_break=" ") if hasattr(label, "__html__") else str(label)
-        return capfirst(" ".join(text.split()))
+        return label_of(name, self._model, self.model_admin)
 
     @property
     def _model(self) -> Any:
