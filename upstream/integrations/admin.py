@@ -28,6 +28,7 @@ from upstream.integrations.formats import Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, ListReader
+from upstream.integrations.list_filters import narrowed_by
 from upstream.integrations.neighbours import own_formats, with_button
 from upstream.integrations.options import ExportOptions
 from upstream.integrations.permissions import (
@@ -212,6 +213,7 @@ class ExportAdminMixin(ExportOptions):
             "reason": _reason_for_nothing(count, form, is_narrowed=bool(request.GET or selected)),
             "most": limits.rows if limits.rows is not None and count > limits.rows else None,
             "selected": selected,
+            "narrowed_by": [] if selected else narrowed_by(self.get_changelist_instance(request)),  # type: ignore[attr-defined]
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "export_url": f"{here}?{request.GET.urlencode()}",
         }

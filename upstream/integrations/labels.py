@@ -14,5 +14,10 @@ def label_of(name: Any, model: Any, model_admin: Any = None) -> str:
         label: Any = label_for_field(name, model, model_admin)
     except AttributeError:  # an annotation, say
         label = str(name).replace("__", " ").replace("_", " ")
+    return capfirst(text_of_label(label))
+
+
+def text_of_label(label: Any) -> str:
+    """Return a label, which may be HTML, as one line of text."""
     text = text_of(label.__html__(), line_break=" ") if hasattr(label, "__html__") else str(label)
-    return capfirst(" ".join(text.split()))
+    return " ".join(text.split())
