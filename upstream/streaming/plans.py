@@ -13,7 +13,7 @@ from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.errors import SourceError
 from upstream.streaming.lanes import DocumentLane, Lane, LaneName, choose
-from upstream.streaming.sources import as_source
+from upstream.streaming.sources import as_source, left_out_of
 from upstream.streaming.sources.documents import Document
 
 Names = Iterable[str | Column | Callable[[Any], Any]]
@@ -28,7 +28,8 @@ class Plan:
     does not grow with the rows. `consistency` says which state of the database they show: "snapshot" one for the
     whole export, "statement" one per statement, "window" one per window of rows, "source" whatever the caller's
     iterable yields. `headers` is None if they depend on the first record. `databases` maps each alias that is read
-    to whether several statements read it.
+    to whether several statements read it. `left_out` are the names that default columns leave out since they are
+    sensitive; columns may name them.
     """
 
     lane: LaneName
@@ -38,6 +39,7 @@ class Plan:
     bounded: bool
     consistency: Consistency
     headers: tuple[str, ...] | None
+    left_out: tuple[str, ...] = ()
     note: str = ""
     encoder: Encoder
     path: Lane = field(repr=False)
@@ -56,12 +58,13 @@ class Plan:
             "lane": f"{self.lane} ({self.reason})",
             "encoder": repr(self.encoder),
             "columns": ", ".join(self.headers) if self.headers else "taken from the first record",
+            "left out": f"{', '.join(self.left_out)} (sensitive; columns may name them)" if self.left_out else "",
             "database": self.database or "none",
             "memory": "bounded" if self.bounded else f"grows with the rows ({self.note})",
             "consistency": self.consistency + (f" ({self.note})" if self.note and self.bounded else ""),
             "sql": self.sql or "none",
         }
-        return "\n".join(f"{name + ':':<13}{text}" for name, text in lines.items())
+        return "\n".join(f"{name + ':':<13}{text}" for name, text in lines.items() if text)
 
 
 def plan(
@@ -82,7 +85,7 @@ def plan(
     ):
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
     decide = _of_document if isinstance(source, Mapping) else _of_rows
-    lane, databases, sql, headers = decide(source, columns, encoder, windows=windows)
+    lane, databases, sql, headers, left_out = decide(source, columns, encoder, windows=windows)
     how = reading(databases, windows=windows)
     return Plan(
         lane=lane.name,
@@ -93,6 +96,7 @@ def plan(
         consistency=how.consistency,
         note=how.note,
         headers=headers,
+        left_out=left_out,
         encoder=encoder,
         path=lane,
         holds=() if windows else holds(databases),
@@ -107,6 +111,7 @@ class _Decision(NamedTuple):
     databases: Mapping[str, bool]
     sql: str
     headers: tuple[str, ...] | None
+    left_out: tuple[str, ...] = ()
 
 
 def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: bool) -> _Decision:
@@ -127,7 +132,8 @@ def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: b
         outputs = rows.columns
         capabilities.check(outputs)
     headers = tuple(column.header for column in outputs) or None
-    return _Decision(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers)
+    hidden = left_out_of(source, headers) if columns is None and headers else ()
+    return _Decision(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers, hidden)
 
 
 def _of_document(
