@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -43,6 +45,7 @@ from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, plan, 
 from upstream.streaming.databases.postgresql import snapshot
 from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.databases.sqlite import PIN
+from upstream.streaming.sources.model_columns import OWNERS, SECRETS
 
 # Without arguments it is deprecated in Django 6.1, and still in use.
 pytestmark = pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
@@ -591,6 +594,11 @@ class TestSecrets:
             opened=F("access"), by=F("access__key"), kind=F("access__token_type")
         )
         assert table(visits)[0] == ["id", "pages", "kind"]
+
+    def test_the_guide_names_every_secret(self):
+        guide = Path(__file__).resolve().parent.parent / "upstream" / "streaming" / "README.md"
+        words = set(re.findall(r"`(\w+)`", guide.read_text()))
+        assert {*SECRETS, *OWNERS} <= words
 
     def test_the_plan_says_what_is_left_out(self, database):
         users = User.objects.using(database)
