@@ -377,7 +377,9 @@ class TestPermission:
         assert not {"customer", "customer__name"} & set(offered)
         for name in ("customer", "customer__name"):
             export(client, ReportRun, columns=[name], status=400)
-        User.objects.get().user_permissions.add(Permission.objects.get(codename="view_customer"))
+        User.objects.get().user_permissions.add(
+            Permission.objects.get(codename="view_customer", content_type__app_label="upstream")
+        )
         assert len(rows(export(client, ReportRun, columns=["customer", "customer__name"]))) == ROWS + 1
 
     def test_a_form_from_elsewhere_is_refused(self, root):
@@ -472,6 +474,89 @@ class TestPage:
 def logged():
     [entry] = LogEntry.objects.all()
     return entry, json.loads(entry.change_message)
+
+
+class Recent(admin.SimpleListFilter):
+    title = format_html("<b>{}</b> recent", "how")
+    parameter_name = "recent"
+
+    def lookups(self, request, model_admin):
+        return [("early", "The early ones"), ("late", "The late ones")]
+
+    def value(self):
+        return super().value() or "early"
+
+    def queryset(self, request, queryset):
+        return queryset.filter(period_start__day__lt=15) if self.value() == "early" else queryset
+
+
+@pytest.mark.usefixtures("runs")
+class TestNarrowed:
+    """The page says in words what narrows the list."""
+
+    def narrowed(self, client, query, model=ReportRun):
+        return client.get(url(model, "export", query)).context["narrowed_by"]
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [
+            ("", []),
+            ("?p=3&all=", []),
+            ("?q=Aet", [("Search", "Aet")]),
+            ("?status__exact=running", [("Status", "Running")]),
+            ("?q=x&status__exact=success", [("Search", "x"), ("Status", "Success")]),
+            ("?o=-1", []),
+            ("?status__in=running,success", [("Status (in)", "Running, Success")]),
+            ("?run_type=weekly", [("Run type", "Weekly")]),
+            ("?period_start__year=2026", [("Period start (year)", "2026")]),
+            ("?status__exact=odd", [("Status", "odd")]),
+        ],
+    )
+    def test_search_filters_and_lookups_have_the_words_of_the_list(self, root, query, words):
+        assert self.narrowed(root, query) == words
+
+    def test_a_related_row_is_called_as_in_the_sidebar(self, root):
+        customer = Customer.objects.get(name="Cigna")
+        assert self.narrowed(root, f"?customer__id__exact={customer.pk}") == [("Customer", "Cigna")]
+
+    def test_a_filter_that_applies_by_default_is_named_too(self, root, monkeypatch):
+        monkeypatch.setattr(RunAdmin, "list_filter", (Recent, ("period_end", admin.DateFieldListFilter)))
+        assert self.narrowed(root, "") == [("How recent", "The early ones")]
+        assert self.narrowed(root, "?recent=late") == [("How recent", "The late ones")]
+
+    def test_facets_are_not_counted_for_the_words(self, root, monkeypatch):
+        monkeypatch.setattr(RunAdmin, "show_facets", admin.ShowFacets.ALWAYS)
+        assert self.narrowed(root, "?status__exact=running") == [("Status", "Running")]
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [
+            ("?period_start__year=2026", "2026"),
+            ("?period_start__year=2026&period_start__month=1", "January 2026"),
+            ("?period_start__year=2026&period_start__month=1&period_start__day=3", "Jan. 3, 2026"),
+        ],
+    )
+    def test_the_hierarchy_of_dates_is_a_date(self, root, monkeypatch, query, words):
+        monkeypatch.setattr(RunAdmin, "date_hierarchy", "period_start")
+        assert self.narrowed(root, query) == [("Period start", words)]
+
+    def test_words_are_escaped(self, root):
+        page = root.get(url(ReportRun, "export", "?q=<b>%26")).content.decode()
+        assert "<li>Search: <strong>&lt;b&gt;&amp;</strong></li>" in page
+
+    def test_they_speak_the_language_of_the_reader(self, root):
+        page = root.get(url(ReportRun, "export", "?q=x"), headers={"Accept-Language": "de"})
+        assert page.context["narrowed_by"] == [("Suchen", "x")]
+
+    def test_an_action_for_all_rows_has_them_and_one_for_some_has_not(self, root):
+        def page(**data):
+            keys = [ReportRun.objects.filter(status="running").first().pk]
+            address = url(ReportRun, "changelist", "?status__exact=running")
+            answer = root.post(address, {"action": "export_selected", "_selected_action": keys, **data})
+            return answer.context["narrowed_by"]
+
+        assert page(select_across="1") == [("Status", "Running")]
+        assert page(select_across="0") == []
 
 
 @pytest.mark.usefixtures("runs")

@@ -203,6 +203,12 @@ class TestDownloads:
         count = page.locator(".export-count").inner_text()
         assert count.startswith(f"To be exported: {len(stored(events, FILTERED))} drift events,")
 
+    def test_the_page_names_the_filters_and_the_search(self, visit):
+        page = visit("root")
+        filtered(page)
+        words = page.locator(".export-filters li").all_inner_texts()
+        assert words == ["Search: e", "Drift type: Denial rate"]
+
     def test_all_of_it_can_be_done_with_the_keyboard(self, visit, events):
         page = visit("root")
         page.locator(".object-tools").get_by_role("link", name="Export").focus()
@@ -251,6 +257,8 @@ class TestPermission:
         assert page.locator("#result_list").is_visible()
         assert page.locator(".object-tools").get_by_role("link", name="Export").count() == 0
         assert page.goto(f"{site}/admin/upstream/driftevent/export/").status == 403
+        assert page.get_by_role("alert").inner_text() == "You are not allowed to export this list."
+        assert page.locator("#content-main code").all_inner_texts() == ["upstream.export_driftevent"]
 
     def test_who_may_export_gets_no_names_of_customers_that_they_may_not_view(self, visit):
         page = visit("exporter")

@@ -12,7 +12,9 @@ from django.db import connections
 from django.middleware.gzip import GZipMiddleware
 from django.middleware.security import SecurityMiddleware
 
+from tests import processes
 from tests.fieldtypes.models import Parent
+from upstream.integrations.checks.settings import check_demo
 from upstream.streaming import plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -335,3 +337,68 @@ def test_the_application_itself_is_no_warning(options):
     answer = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     assert answer.stdout.startswith("System check identified no issues")
     assert answer.stderr == ""
+
+
+class TestANewProject:
+    """Of others, as `startproject` makes it."""
+
+    @pytest.fixture
+    def check(self, tmp_path):
+        made = processes.run("-m", "django", "startproject", "mysite", tmp_path)
+        assert made.returncode == 0, made.stderr.decode()
+        (tmp_path / "shop").mkdir()
+        for name in ("__init__", "admin", "models"):
+            (tmp_path / "shop" / f"{name}.py").touch()
+
+        def check(*apps, admin=""):
+            (tmp_path / "shop" / "admin.py").write_text(admin)
+            settings = tmp_path / "mysite" / "settings.py"
+            settings.write_text(f"{settings.read_text()}\nINSTALLED_APPS += {['shop', *apps]}\n")
+            result = processes.run(tmp_path / "manage.py", "check", cwd=tmp_path)
+            return result.returncode, (result.stdout + result.stderr).decode()
+
+        return check
+
+    EXPORTING = """
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from upstream.integrations.admin import ExportModelAdmin
+admin.site.unregister(Group)
+admin.site.register(Group, ExportModelAdmin)
+"""
+
+    def test_the_app_of_the_integrations_is_no_warning(self, check):
+        assert check("upstream.integrations", admin=self.EXPORTING) == (
+            0,
+            "System check identified no issues (0 silenced).\n",
+        )
+
+    def test_the_demo_application_is_a_warning_that_names_the_right_app(self, check):
+        code, told = check("upstream.integrations", "upstream")
+        assert code == 0
+        assert "(upstream_integrations.W010)" in told
+        assert 'Write "upstream.integrations" instead' in told
+
+    def test_the_demo_application_alone_is_told_as_well(self, check):
+        code, told = check("upstream")
+        assert code == 1
+        assert "(upstream_integrations.W010)" in told
+        assert "(upstream_integrations.E010)" in told
+
+    def test_the_admin_mixin_without_the_app_is_an_error(self, check):
+        code, told = check(admin=self.EXPORTING)
+        assert code == 1
+        assert "(upstream_integrations.E010) ExportModelAdmin export, but" in told
+        assert 'Add "upstream.integrations" to INSTALLED_APPS' in told
+
+
+@pytest.mark.parametrize("name", ["ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION"])
+def test_settings_of_the_demo_application_with_one_name_of_its_own_are_no_warning(settings, monkeypatch, name):
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "mysite.settings")
+    own = getattr(settings, name)
+    for one in ("ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION"):
+        setattr(settings, one, None if one != "ROOT_URLCONF" else "mysite.urls")
+    setattr(settings, name, own)
+    assert list(check_demo()) == []
+    setattr(settings, name, "mysite")
+    assert [message.id for message in check_demo()] == ["upstream_integrations.W010"]

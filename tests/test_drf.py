@@ -252,7 +252,7 @@ class TestFormats:
         class Spooled(Customers):
             pass
 
-        Spooled.spool = spool
+        Spooled.export_spool = spool
         assert ("Content-Length" in ask(Spooled, "?format=csv")) == spool
 
 
@@ -496,7 +496,7 @@ class TestRepresentations:
 
         class View(Customers):
             serializer_class = Adding
-            spool = True
+            export_spool = True
 
         with pytest.raises(ColumnError, match=r"'letters'.*export_columns"):
             ask(View, "?format=csv")
@@ -832,7 +832,7 @@ class TestErrors:
 
     def test_an_unexpected_error_is_raised_before_anything_is_sent(self):
         view = serializing(broken=serializers.SerializerMethodField(), get_broken=lambda self, one: 1 / 0)
-        view.spool = True
+        view.export_spool = True
         with pytest.raises(ZeroDivisionError):
             ask(view, "?format=csv")
 

@@ -25,6 +25,7 @@ from django.db import connections
 from tests import processes
 from tests.fieldtypes.models import Parent, Secretive
 from tests.test_files import names
+from upstream.integrations.stored_models import stored_models
 
 EVENTS = 1000
 MODEL = "upstream.DriftEvent"
@@ -183,8 +184,39 @@ def test_order_and_limit_are_kept(export, events):
     assert rows(exported(result))[1:] == texts(expected)
 
 
-def test_header_can_be_left_out(export):
-    assert exported(export("--columns=id", "--order-by=id", "--limit=1", "--no-header")) == b"1\r\n"
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [("names", "id,customer__name,payer"), ("labels", '"ID",Customer name,Payer'), ("none", None)],
+)
+def test_header_is_names_or_labels_or_none(export, header, line):
+    first, *_ = exported(export("--columns=id,customer__name,payer", f"--header={header}")).decode().splitlines()
+    assert first == line or (line is None and first[0].isdecimal())
+
+
+def test_labels_are_those_of_all_fields_and_keys_of_json(export):
+    [row] = json.loads(exported(export("--header=labels", "--limit=1", "--format=json")))
+    assert list(row)[:4] == ["ID", "Customer id", "Report run id", "Payer"]
+
+
+def test_columns_may_have_headers_of_their_own(export):
+    columns = 'id=Number,"customer__name=Customer, or client",payer'
+    for header, last in (("names", "payer"), ("labels", "Payer")):
+        names, *_ = rows(exported(export("--columns", columns, f"--header={header}", "--limit=1")))
+        assert names == ("Number", "Customer, or client", last)
+
+
+def test_a_filter_takes_several_values_and_commas_within_them(export, events):
+    names = sorted({payer for _, payer, _ in events})
+    payers = [next(name for name in names if "," in name), next(name for name in names if "," not in name)]
+    found = rows(exported(export("--columns=payer", f'--filter=payer__in="{payers[0]}",{payers[1]}')))
+    assert {payer for (payer,) in found[1:]} == set(payers)
+    between = rows(exported(export("--columns=id", "--filter=id__range=5,9", "--order-by=id")))
+    assert [int(key) for (key,) in between[1:]] == [5, 6, 7, 8, 9]
+
+
+def test_compression_can_be_told(export):
+    packed = exported(export("--columns=id", "--order-by=id", "--limit=1", "--compression=gzip"))
+    assert gzip.decompress(packed) == b"id\r\n1\r\n"
 
 
 def test_profile_excel_begins_with_a_byte_order_mark(export):
@@ -231,10 +263,13 @@ def test_empty_selection_is_the_header_row(export):
         (["--filter=severity__gte=high"], ["severity__gte=high"]),
         (["--filter=severity__unheard=1"], ["unheard"]),
         (["--order-by=alert_events__status"], ["alert_events__status"]),
-        (["--columns=alert_events__status"], ["alert_events"]),
         (["-o", "x.exe"], ["x.exe", "--format"]),
         (["-o", "x.gz"], ["x", "--format"]),
-        (["--format=json", "--no-header"], ["--no-header"]),
+        (["--manager=all"], ["'all'", "objects"]),
+        (['--columns="id'], ["--columns", "quotes"]),
+        (["--columns==Id"], ["a column must be a name"]),
+        (['--filter=payer__in="a'], ["quotes"]),
+        (["--format=json", "--header=none"], ["--header none"]),
         (["--format=ndjson", "--profile=excel"], ["--profile"]),
         (["-o", "missing/x.csv"], ["missing/x.csv", os.strerror(errno.ENOENT)]),
         (["-o", ".", "--format=csv"], ["directory"]),
@@ -276,7 +311,9 @@ def test_nothing_is_found_out_about_passwords(export, model, arguments):
         ["--timeout=soon"],
         ["--database=other"],
         ["--format=xml"],
+        ["--header=all"],
         [],
+        ["--all=there"],
     ],
 )
 def test_wrong_arguments_are_refused_by_the_parser(export, arguments):
@@ -482,6 +519,127 @@ def test_secrets_are_left_out_unless_named():
     assert "hash" not in output.getvalue()
     call_command("export_data", "fieldtypes.Secretive", columns=["password"], stdout=output)
     assert "hash" in output.getvalue()
+
+
+@pytest.mark.django_db
+def test_a_manager_can_be_named():
+    for name in ("gone", "here"):
+        Parent.objects.create(name=name)
+    found = {}
+    for manager in (None, "objects", "everyone"):
+        output = io.StringIO()
+        call_command("export_data", "fieldtypes.Living", columns=["name"], manager=manager, stdout=output)
+        found[manager] = set(output.getvalue().split()[1:])
+    assert found == {None: {"here"}, "objects": {"here"}, "everyone": {"gone", "here"}}
+
+
+# All models
+
+
+class TestAll:
+    @pytest.fixture
+    def export_all(self, database_file):
+        def export_all(*arguments, **options):
+            variables = {"DATABASE_URL": f"sqlite:///{database_file}"}
+            return processes.run(MANAGE, "export_data", *arguments, variables=variables, **options)
+
+        return export_all
+
+    def test_each_table_of_the_models_has_a_file_of_its_own(self, export_all, database_file, tmp_path):
+        assert exported(export_all("--all", tmp_path / "new" / "dump")) == b""
+        with closing(sqlite3.connect(database_file)) as connection:
+            for path in (tmp_path / "new" / "dump").iterdir():
+                label, suffix = path.name.rsplit(".", 1)
+                table = {"admin.logentry": "django_admin_log", "contenttypes.contenttype": "django_content_type"}
+                name = table.get(label, label.replace(".", "_").replace("sessions_", "django_"))
+                [count] = connection.execute(f"SELECT count(*) FROM {name}").fetchone()
+                assert len(rows(path.read_bytes())) == count + 1
+                assert suffix == "csv"
+            stored = {
+                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+        files = names(tmp_path / "new" / "dump")
+        assert len(files) == len(stored - {"django_migrations", "sqlite_sequence"})
+        assert {"upstream.driftevent.csv", "auth.user_groups.csv", "sessions.session.csv"} <= set(files)
+
+    def test_format_compression_and_header_are_those_asked_for(self, export_all, tmp_path):
+        exported(
+            export_all("--all", tmp_path, "--format=tsv", "--compression=gzip", "--header=labels", "--limit=3")
+        )
+        assert {"".join(path.suffixes[-2:]) for path in tmp_path.iterdir()} == {".tsv.gz"}
+        found = rows(gzip.decompress((tmp_path / "upstream.customer.tsv.gz").read_bytes()), delimiter="\t")
+        assert found[0] == ("ID", "Name")
+        assert len(rows(gzip.decompress((tmp_path / "upstream.driftevent.tsv.gz").read_bytes()))) == 4
+
+    def test_secrets_are_left_out(self, export_all, tmp_path):
+        exported(export_all("--all", tmp_path))
+        assert (tmp_path / "sessions.session.csv").read_bytes() == b"expire_date\r\n"
+        assert b"password" not in (tmp_path / "auth.user.csv").read_bytes()
+
+    def test_a_model_that_fails_is_named_and_the_others_are_whole(self, database_file, tmp_path):
+        broken = shutil.copy(database_file, tmp_path / "broken.sqlite3")
+        with closing(sqlite3.connect(broken)) as connection, connection:
+            connection.execute("DROP TABLE auth_group_permissions")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "auth.group_permissions.csv").write_text("yesterday's")
+        result = processes.run(
+            MANAGE, "export_data", "--all", tmp_path / "out", variables={"DATABASE_URL": f"sqlite:///{broken}"}
+        )
+        message = refused(result)
+        assert "auth.group_permissions: no such table" in message
+        assert message.splitlines()[-1].endswith("not exported: auth.group_permissions")
+        assert (tmp_path / "out" / "auth.group_permissions.csv").read_text() == "yesterday's"
+        assert len(rows((tmp_path / "out" / "upstream.driftevent.csv").read_bytes())) == EVENTS + 1
+
+    def test_progress_names_each_model(self, export_all, tmp_path):
+        lines = export_all("--all", tmp_path, "--verbosity=2").stderr.decode().splitlines()
+        assert len(lines) == len(names(tmp_path))
+        assert [line for line in lines if line.startswith(f"upstream.driftevent: {EVENTS:,} rows in ")]
+
+    def test_explain_tells_each_plan_and_makes_nothing(self, export_all, tmp_path):
+        printed = exported(export_all("--all", tmp_path / "dump", "--explain")).decode()
+        assert printed.count("consistency: statement") == printed.count("\n\n") > 10
+        assert "upstream.driftevent\nlane:" in printed
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--columns=id"], ["--filter=id=1"], ["--order-by=id"], ["--manager=objects"], ["-o", "x.csv"]],
+    )
+    def test_what_is_for_one_model_is_refused(self, export_all, arguments, tmp_path):
+        result = export_all("--all=dump", *arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert b"is for one model, not for --all" in result.stderr
+        assert names(tmp_path) == []
+
+    def test_a_directory_that_cannot_be_made_is_refused(self, export_all, tmp_path):
+        (tmp_path / "file").touch()
+        assert "file" in refused(export_all("--all", tmp_path / "file"))
+
+    @linux
+    def test_signal_leaves_whole_files_only(self, large_database_file, tmp_path):
+        variables = {"DATABASE_URL": f"sqlite:///{large_database_file}"}
+        process = processes.start(MANAGE, "export_data", "--all", tmp_path, variables=variables)
+        assert processes.eventually(lambda: has_written(process))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert "upstream.driftevent.csv" not in names(tmp_path)
+        assert len(rows((tmp_path / "upstream.alertrule.csv").read_bytes())) > 1
+        assert [name for name in names(tmp_path) if not name.endswith(".csv")] == []
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_models_are_those_whose_tables_the_database_has(settings, database):
+    found = {model._meta.label for model in stored_models(database)}
+    assert {"fieldtypes.Parent", "auth.User_groups", "library.Book"} <= found
+    assert not {"fieldtypes.Living", "serving.Line"} & found  # a proxy, and tables that others make
+    settings.DATABASE_ROUTERS = [Elsewhere()]
+    assert "fieldtypes.Parent" not in {model._meta.label for model in stored_models(database)}
+
+
+class Elsewhere:
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label != "fieldtypes"
 
 
 def test_help_names_the_options():

@@ -80,6 +80,9 @@ def found(rows, text):
         ("char__exact=b", "b"),
         ("char__in=a,b", "ab"),
         ("char__in=c", ""),
+        ('char__in="a",b', "ab"),
+        ('text__in="two words"', "b"),
+        ('text__in="one=two","x, y"', "a"),
         ("text=one=two", "a"),
         ("text__startswith=one", "a"),
         ("text__regex=^t.o ", "b"),
@@ -259,6 +262,33 @@ def test_row_with_many_matching_rows_comes_once(database):
     assert [parent.name for parent in others] == ["Bob"]
     assert matching.filter(parse_filter(Parent, "name__startswith=A")).count() == 1
     assert parents.filter(parse_filter(Parent, "children__isnull=no")).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('"Blue Cross, Inc",Aetna', ["Blue Cross, Inc", "Aetna"]),
+        ('"say ""so""",b', ['say "so"', "b"]),
+        ('5" pipe,6" pipe', ['5" pipe', '6" pipe']),
+        ("a\nb,c", ["a\nb", "c"]),
+        ('"a\nb",c', ["a\nb", "c"]),
+        ("", [""]),
+        ("a,,b", ["a", "", "b"]),
+    ],
+)
+def test_quotes_keep_a_comma_in_a_value(text, values):
+    assert parse_filter(Parent, f"name__in={text}") == Q(name__in=values)
+
+
+@pytest.mark.parametrize("text", ['"a', '"a"b,c', '"a\n', 'a\n"b'])
+def test_quotes_that_enclose_no_value_are_refused(text):
+    with pytest.raises(ColumnError, match="quotes"):
+        parse_filter(Parent, f"name__in={text}")
+
+
+def test_values_of_json_keep_their_own_quotes():
+    assert parse_filter(Parent, 'details__a__in="x","y"') == Q(details__a__in=["x", "y"])
+    assert parse_filter(Parent, 'details__a__in=["x, y"]') == Q(details__a__in=["x, y"])
 
 
 @pytest.mark.parametrize("lookup", ["", "__startswith", "__isnull", "__in", "__regex", "__length__gt"])

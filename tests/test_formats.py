@@ -119,7 +119,7 @@ class TestCommand:
         self.export(output=str(tmp_path / "customers.md"))
         assert (tmp_path / "customers.md").read_text() == TABLE
 
-    @pytest.mark.parametrize("options", [{"no_header": True}, {"profile": "excel"}])
+    @pytest.mark.parametrize("options", [{"header": "none"}, {"profile": "excel"}])
     def test_options_that_it_has_not_are_refused(self, options):
         with pytest.raises(CommandError, match="not for pipes"):
             self.export(format="pipes", **options)

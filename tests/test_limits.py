@@ -1,17 +1,23 @@
 """What downloads may take: at a time, and each of them."""
 
+import asyncio
 import threading
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
+from django.test import AsyncClient
+from django.urls import path
 
 from tests.asking import Told, ask, refused, rows, text
 from tests.test_views import Customers, failing_rows
 from upstream.integrations import limits as limits_module
+from upstream.integrations.downloads import download
 from upstream.integrations.limits import BusyError, Limits, Slots
 from upstream.integrations.views import ExportView
 from upstream.models import Customer
+from upstream.streaming import Csv
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("answers")]
 
@@ -228,3 +234,43 @@ def test_a_download_without_limits_asks_the_cache_nothing(settings, monkeypatch)
 
     monkeypatch.setattr(type(cache._connections[cache._alias]), "add", fail)
     text(ask(Customers))
+
+
+async def lines_of_an_asynchronous_view(request):
+    rows = Customer.objects.order_by("name")
+    limits = Limits(total=1, rows=5)
+    return await sync_to_async(download)(
+        request, rows, ["name"], Csv(), "customers.csv", sender=Customer, limits=limits
+    )
+
+
+urlpatterns = [path("lines/", lines_of_an_asynchronous_view)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.urls(__name__)
+class TestFromAnAsynchronousView:
+    """`download` is called with `sync_to_async`, as the guide says."""
+
+    def ask(self):
+        async def ask():
+            answer = await AsyncClient().get("/lines/")
+            body = b"".join([chunk async for chunk in answer]) if answer.streaming else answer.content
+            return answer.status_code, body
+
+        return asyncio.run(ask())
+
+    def test_rows_come_and_both_signals_are_sent(self):
+        Customer.objects.bulk_create(Customer(name=name) for name in "ab")
+        with Told(Customer) as told:
+            assert self.ask() == (200, b"name\r\na\r\nb\r\n")
+        assert [name for name, _ in told] == ["started", "finished"]
+
+    def test_limits_hold_and_places_are_free_again(self):
+        Customer.objects.bulk_create(Customer(name=name) for name in "abcdef")
+        for _ in range(2):
+            status, body = self.ask()
+            assert (status, body.decode().startswith("the export has more than 5 rows")) == (429, True)
+        Customer.objects.filter(name="f").delete()
+        for _ in range(2):
+            assert self.ask()[0] == 200

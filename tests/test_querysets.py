@@ -3,29 +3,49 @@
 import csv
 import io
 import json
+import re
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.db import connections, transaction
-from django.db.models import Avg, Count, ExpressionWrapper, F, FloatField, JSONField, Max, Prefetch, Q, Value
-from django.db.models.functions import Concat, TruncDate, Upper
+from django.db.models import (
+    Avg,
+    Case,
+    CharField,
+    Count,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    JSONField,
+    Max,
+    OuterRef,
+    Prefetch,
+    Q,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Coalesce, Concat, Length, NullIf, TruncDate, Upper
 from django.db.models.query import ModelIterable
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fieldtypes.models import Everything, Parent, Secretive, Ticket
+from tests.fieldtypes.models import Everything, Parent, Secretive, Ticket, Visit
 from tests.strategies import everything, json_null, store
 from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, plan, stream
 from upstream.streaming.databases.postgresql import snapshot
 from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.databases.sqlite import PIN
+from upstream.streaming.sources.model_columns import OWNERS, SECRETS
 
 # Without arguments it is deprecated in Django 6.1, and still in use.
 pytestmark = pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
@@ -524,6 +544,63 @@ class TestSecrets:
         with override_settings(UPSTREAM_SENSITIVE_FIELDS=["parent"]):
             for source in (rows, rows.values(), rows.values_list()):
                 assert "parent_id" not in table(source)[0]
+
+    @pytest.mark.parametrize(
+        "alias",
+        [
+            F("password"),
+            Upper("password"),
+            Concat("username", Value(":"), "password"),
+            Coalesce(NullIf("password", Value("")), Value("none")),
+            Case(When(is_active=True, then=F("password")), default=Value("")),
+            Cast("password", CharField()),
+            Subquery(User.objects.filter(pk=OuterRef("pk")).values("password")[:1]),
+            Subquery(User.objects.filter(pk=OuterRef("pk")).annotate(a=F("password")).values("a")[:1]),
+        ],
+        ids=["F", "Upper", "Concat", "Coalesce", "Case", "Cast", "Subquery", "Subquery of an annotation"],
+    )
+    def test_so_is_a_text_that_is_made_of_one(self, database, alias):
+        User.objects.using(database).create(username="ann", password="md5$hash")
+        users = User.objects.using(database).annotate(alias=alias)
+        for source in (users.all(), users.values(), users.values_list(), users.only("id")):
+            assert "alias" not in table(source)[0]
+            assert "hash" not in written(source, None, Json()).lower()
+            assert "alias" in plan(source).left_out
+        assert "hash" in table(users, ["alias"])[1][0].lower()
+        assert "hash" in table(users.values("alias"))[1][0].lower()
+
+    @pytest.mark.parametrize(
+        "alias", [F("username"), Upper("email"), Length("password"), Q(password=""), Count("password"), Value("x")]
+    )
+    def test_what_only_tells_of_one_stays(self, database, alias):
+        User.objects.using(database).create(username="ann")
+        assert table(User.objects.using(database).annotate(alias=alias))[0][-1] == "alias"
+
+    def test_an_alias_that_the_setting_names_is_left_out(self, database):
+        users = User.objects.using(database).annotate(alias=F("username"))
+        with override_settings(UPSTREAM_SENSITIVE_FIELDS=["alias"]):
+            assert "alias" not in table(users)[0]
+
+    def test_a_key_that_opens_something_is_one_under_an_alias_too(self, database):
+        visits = Visit.objects.using(database).annotate(
+            opened=F("access"), by=F("access__key"), kind=F("access__token_type")
+        )
+        assert table(visits)[0] == ["id", "pages", "kind"]
+
+    def test_the_guide_names_every_secret(self):
+        guide = Path(__file__).resolve().parent.parent / "upstream" / "streaming" / "README.md"
+        words = set(re.findall(r"`(\w+)`", guide.read_text()))
+        assert {*SECRETS, *OWNERS} <= words
+
+    def test_the_plan_says_what_is_left_out(self, database):
+        users = User.objects.using(database)
+        assert plan(users).left_out == plan(users.values()).left_out == ("password",)
+        assert "left out:    password (sensitive; columns may name them)" in str(plan(users))
+        for named in (plan(users, ["password"]), plan(users.values("password")), plan(users.only("username"))):
+            assert named.left_out == ()
+            assert "left out" not in str(named)
+        assert plan(Session.objects.using(database)).left_out == ("session_key", "session_data")
+        assert plan([{"password": "x"}]).left_out == ()
 
 
 class TestRawQueries:

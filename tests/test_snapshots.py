@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 
 import pytest
-from django.db import connections, transaction
+from django.db import InternalError, connections, transaction
 from django.db.models import Prefetch
 from django.db.models.expressions import RawSQL
 
@@ -91,3 +91,23 @@ def test_what_the_snapshot_held_is_free_when_the_export_ends(parents):
         assert not connection.execute_wrappers
         with transaction.atomic(using=parents.db):
             Parent.objects.using(parents.db).filter(name="p0").update(name="p0")
+
+
+def test_a_query_that_writes_says_how_it_can_be_exported(transactional_database):
+    connection = connections[transactional_database]
+    if connection.vendor != "postgresql":
+        pytest.skip("here no query of a table writes")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SEQUENCE upstream_line")
+    Parent.objects.using(connection.alias).create(name="a")
+    numbered = Parent.objects.using(connection.alias).order_by("pk")
+    numbered = numbered.annotate(line=RawSQL("nextval('upstream_line')", ()))
+    with pytest.raises(InternalError, match="read-only transaction") as caught:
+        b"".join(stream(numbered, ["name", "line"]))
+    [note] = [note for note in caught.value.__notes__ if "transaction" in note]
+    assert "transaction.atomic()" in note
+    with transaction.atomic(using=connection.alias):
+        assert b"".join(stream(numbered, ["name", "line"])).startswith(b"name,line\r\na,")
+    assert b"".join(stream(numbered, ["name", "line"], windows=True)).startswith(b"name,line\r\na,")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SEQUENCE upstream_line")

@@ -226,7 +226,7 @@ class TestComposition:
     def test_an_iterable_is_exported_too(self):
         class Numbers(ExportView):
             permission = None
-            export_filename = "numbers"
+            filename = "numbers"
 
             def get_queryset(self):
                 return ({"n": n} for n in range(3))

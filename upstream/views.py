@@ -60,7 +60,7 @@ class DriftEventExport(ExportView):
         "until": "created_at__lt",
         "severe": "severity__gte",
     }
-    export_filename = "drift_events"
+    filename = "drift_events"
     permission = None
 
 

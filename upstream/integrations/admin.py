@@ -1,6 +1,6 @@
 """Exports in Django's admin: a button on the changelist, an action for selected rows, a form, a log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -22,16 +22,20 @@ from django.utils.translation import gettext_lazy as _
 
 from upstream.integrations.admin_checks import check_model_admins
 from upstream.integrations.admin_log import logged
+from upstream.integrations.choices import Columns
 from upstream.integrations.downloads import download
-from upstream.integrations.formats import FORMATS, Format, Profile, by_name
+from upstream.integrations.formats import Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, ListReader
+from upstream.integrations.list_filters import narrowed_by
 from upstream.integrations.neighbours import own_formats, with_button
+from upstream.integrations.options import ExportOptions
 from upstream.integrations.permissions import (
     MissingPermissionError,
     export_permission,
     has_permission,
+    required_permission,
     view_permission,
 )
 from upstream.integrations.selections import SelectionError, selected_keys
@@ -41,14 +45,15 @@ from upstream.streaming.sources.orm import follows_all_relations
 DISPLAY_PARAMETERS = (PAGE_VAR, ALL_VAR, ERROR_FLAG, IS_FACETS_VAR, TO_FIELD_VAR)
 
 
-class ExportAdminMixin:
+class ExportAdminMixin(ExportOptions):
     """Lets users with the permission `export_<model>` export what the changelist shows.
 
     An export runs the query of the changelist, with its filters, search and order. It does not list primary keys,
     so memory does not grow with the rows.
 
-    `export_columns` are the columns to choose from: entries as in `list_display`, which is the default, or
-    Columns. `export_formats` are names or Formats. Each export is recorded in the admin log.
+    The options are those of ExportOptions. `export_columns` are entries as in `list_display`, which is the
+    default, or Columns, or a mapping of names to these. `export_profile` is the one that the page proposes, and
+    the date is added to `export_filename`. Each export is recorded in the admin log.
 
     A column that shows another model, by a path, a key, an annotation or the text of a row, needs the permission
     to view that model. Functions show what their author lets them show.
@@ -57,10 +62,8 @@ class ExportAdminMixin:
     export of their own; `manage.py check` tells what cannot be joined.
     """
 
-    export_columns: Sequence[Any] | None = None
-    export_formats: Iterable[str | Format] = tuple(FORMATS)
-    export_limits: Limits | None = None
-    export_spool: bool | None = None
+    export_columns: Columns | None = None
+    export_profile: Profile = "excel"
 
     model: Any
     opts: Any
@@ -69,20 +72,27 @@ class ExportAdminMixin:
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """Whether the user may export the rows that the user may view."""
-        return has_permission(request.user, export_permission(self.model))
+        return has_permission(request.user, self._export_permission)
+
+    @property
+    def _export_permission(self) -> str | None:
+        return required_permission(
+            self.export_permission, lambda: self.model, f"{type(self).__name__}.export_permission"
+        )
 
     def get_export_formats(self) -> list[Format]:
         """Return the formats to choose from."""
         return list(by_name(own_formats(self, ExportAdminMixin)).values())
 
-    def get_export_columns(self, request: HttpRequest) -> Sequence[Any]:
-        """Return the columns to choose from: entries as in `list_display`, or Columns."""
-        columns: Sequence[Any] = self.export_columns or self.get_list_display(request)  # type: ignore[attr-defined]
+    def get_export_columns(self, request: HttpRequest) -> Columns:
+        """Return the columns to choose from: entries as in `list_display` and Columns, or a mapping to these."""
+        columns: Columns = self.export_columns or self.get_list_display(request)  # type: ignore[attr-defined]
         return columns
 
     def get_export_filename(self, request: HttpRequest, queryset: Any, file_format: Format) -> str:  # noqa: ARG002
-        """Return the name of the file: that of the model, and the date, as in `reportrun_2026-11-28.csv`."""
-        return file_format.filename(queryset, f"{self.opts.model_name}_{localdate().isoformat()}")
+        """Return the name of the file: `export_filename` or the model's name, and the date."""
+        stem = self.export_filename or self.opts.model_name
+        return file_format.filename(queryset, f"{stem}_{localdate().isoformat()}")
 
     def get_export_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows that the changelist shows for the request's parameters, on all pages."""
@@ -148,7 +158,7 @@ class ExportAdminMixin:
     def _require_permissions(self, request: HttpRequest) -> None:
         may_view = self.has_view_or_change_permission(request)  # type: ignore[attr-defined]
         needed = {view_permission(self.model): may_view}
-        needed[export_permission(self.model)] = self.has_export_permission(request)
+        needed[self._export_permission or export_permission(self.model)] = self.has_export_permission(request)
         if missing := [name for name, is_given in needed.items() if not is_given]:
             raise MissingPermissionError(*missing)
 
@@ -186,7 +196,8 @@ class ExportAdminMixin:
     def _form(self, request: HttpRequest, queryset: Any, data: Any = None) -> ExportForm:
         columns = self._columns(request, queryset, for_people=True).values()
         choices = [(column.name, column.label) for column in columns]
-        return ExportForm(data, formats=self.get_export_formats(), columns=choices)
+        initial = {"profile": self.export_profile}
+        return ExportForm(data, formats=self.get_export_formats(), columns=choices, initial=initial)
 
     def _page(
         self, request: HttpRequest, queryset: Any, form: ExportForm, selected: Sequence[str], status: int = 200
@@ -202,6 +213,7 @@ class ExportAdminMixin:
             "reason": _reason_for_nothing(count, form, is_narrowed=bool(request.GET or selected)),
             "most": limits.rows if limits.rows is not None and count > limits.rows else None,
             "selected": selected,
+            "narrowed_by": [] if selected else narrowed_by(self.get_changelist_instance(request)),  # type: ignore[attr-defined]
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "export_url": f"{here}?{request.GET.urlencode()}",
         }

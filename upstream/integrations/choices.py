@@ -1,5 +1,6 @@
 """What users may choose for an export: declared names, and nothing else."""
 
+import csv
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -60,6 +61,23 @@ def chosen(what: str, wanted: Iterable[str], declared: Mapping[str, Chosen]) -> 
 def listed(values: Iterable[str]) -> list[str]:
     """Return the names in `values`; one value may hold several, separated by commas."""
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def quoted_parts(text: str) -> list[str]:
+    """Return what commas separate in a text; as in CSV, double quotes keep the commas in a part: `"a, b",c`.
+
+    Quotes that do not enclose a whole part are characters as others; a part that does not end with its quote
+    raises ValueError.
+    """
+    if '"' not in text:
+        return text.split(",")
+    try:
+        [parts] = csv.reader([text], strict=True)
+    except (csv.Error, ValueError) as error:
+        raise ValueError(
+            f'the quotes in {text[:100]!r} do not enclose a value; write "a, b",c, and a quote twice'
+        ) from error
+    return parts
 
 
 def as_mapping(names: Names) -> Mapping[str, str]:

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -13,12 +14,12 @@ from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from upstream.integrations.choices import ChoiceError, chosen, listed
+from upstream.integrations.choices import ChoiceError, Names, as_mapping, chosen, listed
 from upstream.integrations.downloads import download
 from upstream.integrations.filters import FilterError, rejections
-from upstream.integrations.formats import FORMATS, Format, Profile
-from upstream.integrations.limits import Limits
-from upstream.integrations.permissions import ACTION, has_permission, required_permission
+from upstream.integrations.formats import FORMATS, Format, by_name
+from upstream.integrations.options import ExportOptions
+from upstream.integrations.permissions import has_permission, missing_words, required_permission
 from upstream.integrations.rest_lists import NAMES, overridden_method, overridden_rows
 from upstream.integrations.rest_schema import ExportSchema
 from upstream.integrations.serializer_columns import columns_of, field_names
@@ -61,6 +62,13 @@ def _renderer(export_format: Format) -> type[ExportRenderer]:
 
 
 _RENDERERS = {name: _renderer(known) for name, known in FORMATS.items()}
+
+
+def _renderer_of(export_format: Format) -> type[ExportRenderer]:
+    known = _RENDERERS.get(export_format.name)
+    return known if known and known.export_format is export_format else _renderer(export_format)
+
+
 EXPORT_RENDERERS = tuple(_RENDERERS.values())
 CsvRenderer = _RENDERERS["csv"]
 TsvRenderer = _RENDERERS["tsv"]
@@ -84,7 +92,7 @@ def _overridden(method: str) -> NotExportable:
     )
 
 
-class ExportListMixin:
+class ExportListMixin(ExportOptions):
     """Streams all rows that a view lists; put it before REST framework's classes, such as ReadOnlyModelViewSet.
 
     The rows are those of `get_queryset()` after the view's filters, in the same order but without pages. The
@@ -101,26 +109,29 @@ class ExportListMixin:
     refused with 501 and the reason. `export_unchanged_by` names the methods that change neither rows nor values,
     such as a `list()` that only logs; they refuse nothing.
 
-    `export_permission` is the permission that a user needs in addition to the view's: by default the one to export
-    the model (`app.export_model`); None lets everyone export who may list. `export_profile`, `export_limits` and
-    `spool` are the `profile`, `export_limits` and `spool` of `upstream.integrations.views.ExportMixin`. Errors,
-    and responses other than lists, are in the view's own format.
+    The other options are those of ExportOptions. The permission is needed in addition to the view's own.
+    `export_format_parameter` is the name of the parameter `format` of this view, by default that of the site
+    (REST framework's setting `URL_FORMAT_OVERRIDE`). Errors, and responses other than lists, are in the view's own
+    format.
     """
 
-    export_columns: Sequence[str] | None = None
+    export_columns: Names | None = None
+    export_format_parameter: str | None = None
     export_unchanged_by: Sequence[str] = ()
-    export_permission: str | None = ACTION
-    export_limits: Limits | None = None
-    export_filename = ""
-    export_profile: Profile = "data"
-    spool: bool | None = None
 
     request: Any
-    schema = ExportSchema({one.media_type: one.format for one in EXPORT_RENDERERS})
+    schema = ExportSchema()
 
     def get_renderers(self) -> Iterable[Any]:
         own = [*super().get_renderers()]  # type: ignore[misc]
-        return own + [kind() for kind in EXPORT_RENDERERS if kind not in map(type, own)]
+        kinds = map(_renderer_of, by_name(self.export_formats).values())
+        return own + [kind() for kind in kinds if kind not in map(type, own)]
+
+    def get_content_negotiator(self) -> Any:
+        negotiator = super().get_content_negotiator()  # type: ignore[misc]
+        if self.export_format_parameter:
+            negotiator.settings = SimpleNamespace(URL_FORMAT_OVERRIDE=self.export_format_parameter)
+        return negotiator
 
     def list(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if isinstance(request.accepted_renderer, ExportRenderer):
@@ -132,7 +143,8 @@ class ExportListMixin:
         """Return the export of the view's list, or raise the REST framework exception that refuses it."""
         unfiltered: Any = self.get_queryset()  # type: ignore[attr-defined]
         if not self.has_export_permission(unfiltered):
-            self.permission_denied(self.request)  # type: ignore[attr-defined]
+            missing = missing_words(str(self._permission(unfiltered)))
+            self.permission_denied(self.request, message=missing)  # type: ignore[attr-defined]
         self._check_export()
         self._leave_out_format()
         queryset = self._ordered(self.filter_queryset(unfiltered))  # type: ignore[attr-defined]
@@ -148,7 +160,7 @@ class ExportListMixin:
                     self.get_export_filename(queryset, export_format),
                     sender=type(self),
                     limits=self.export_limits,
-                    spool=self.spool,
+                    spool=self.export_spool,
                 )
         except FilterError as error:
             raise exceptions.ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [str(error)]}) from error
@@ -166,7 +178,8 @@ class ExportListMixin:
 
     def _leave_out_format(self) -> None:
         """Take the format out of the request: links in the rows would lead to downloads, not to objects."""
-        request, name = self.request._request, api_settings.URL_FORMAT_OVERRIDE  # noqa: SLF001
+        request = self.request._request  # noqa: SLF001
+        name = self.export_format_parameter or api_settings.URL_FORMAT_OVERRIDE
         if name in request.GET:
             request.GET = request.GET.copy()
             del request.GET[name]
@@ -192,17 +205,19 @@ class ExportListMixin:
 
     def has_export_permission(self, queryset: Any) -> bool:
         """Whether the user may export the queryset."""
+        return has_permission(self.request.user, self._permission(queryset))
+
+    def _permission(self, queryset: Any) -> str | None:
         attribute = f"{type(self).__name__}.export_permission"
-        name = required_permission(self.export_permission, lambda: getattr(queryset, "model", None), attribute)
-        return has_permission(self.request.user, name)
+        return required_permission(self.export_permission, lambda: getattr(queryset, "model", None), attribute)
 
     def get_export_columns(self, queryset: Any) -> Sequence[Column]:
         """Return the columns that the request chooses from those of the serializer, by default all."""
         many = self.get_serializer(queryset, many=True)  # type: ignore[attr-defined]
-        names = self.export_columns or field_names(many.child)
+        declared = as_mapping(self.export_columns or field_names(many.child))
         wanted = listed(self.request.query_params.getlist("columns"))
         try:
-            names = chosen("column", wanted or names, {name: name for name in names})
+            names = chosen("column", wanted or declared, declared)
         except ChoiceError as error:
             raise exceptions.ValidationError({"columns": [str(error)]}) from error
         return columns_of(many.child, queryset, names, check=not self.export_columns)

@@ -13,6 +13,8 @@ from django.db import models
 from django.db.models import BooleanField, DecimalField, FloatField, JSONField
 from django.utils.timezone import is_naive, make_aware
 
+from upstream.integrations.choices import quoted_parts
+
 BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 COMPARISONS = frozenset({"", "exact", "gt", "gte", "lt", "lte", "in", "range"})
 # The lookups that compare JSON with a text.
@@ -31,8 +33,9 @@ LARGEST_INTEGER = 2**63 - 1
 def value_of(field: Any, lookups: list[str], text: str) -> Any:
     """Return the value in `text` for a filter on `field` with these transforms and lookups.
 
-    `in` and `range` take values separated by commas. A value that no database could take raises ValueError, as
-    does one that the field rejects; the time and the memory for that do not grow with the number it stands for.
+    `in` and `range` take values separated by commas; `"a, b",c` are two values. A value that no database could
+    take raises ValueError, as does one that the field rejects; the time and the memory for that do not grow with
+    the number it stands for.
     """
     _check_text(text)
     lookup = lookups[-1] if lookups else ""
@@ -69,10 +72,12 @@ def _check_text(text: str) -> None:
         raise ValueError("the value contains half of a surrogate pair") from error
 
 
-def _parts(lookup: str, text: str, read: Callable[[str], Any]) -> Any:
+def _parts(
+    lookup: str, text: str, read: Callable[[str], Any], split: Callable[[str], list[str]] = quoted_parts
+) -> Any:
     if lookup not in ("in", "range"):
         return read(text)
-    values = [read(part) for part in text.split(",")]
+    values = [read(part) for part in split(text)]
     if lookup == "range" and len(values) != 2:
         raise ValueError("a range needs two values separated by a comma")
     return values
@@ -114,7 +119,11 @@ def _json_value(lookup: str, text: str) -> Any:
     value = _json(text)
     if lookup in ("has_keys", "has_any_keys"):
         return [str(key) for key in value] if isinstance(value, list) else text.split(",")
-    return value if isinstance(value, list) else _parts(lookup, text, _json)
+    return value if isinstance(value, list) else _parts(lookup, text, _json, _json_parts)
+
+
+def _json_parts(text: str) -> list[str]:
+    return text.split(",")  # the quotes are JSON's; a value with a comma is written in an array
 
 
 def _json(text: str) -> Any:

@@ -43,8 +43,9 @@ def parse_filter(model: type[Model], text: str, *, using: str | None = None) -> 
 def condition(model: type[Model], name: str, text: str, *, called: str, using: str | None = None) -> Q:
     """Return the condition that `name`, a path to a field with or without a lookup, matches the value in `text`.
 
-    The field parses the value; `in` and `range` take values separated by commas. The condition is one on any rows
-    of the model, whichever its managers hide, and selects a row once, however many related rows match.
+    The field parses the value; `in` and `range` take values separated by commas, and `"a, b",c` is two. The
+    condition is one on any rows of the model, whichever its managers hide, and selects a row once, however many
+    related rows match.
 
     An unknown or sensitive name, and a value that the field or the database with the alias `using` cannot take,
     raise ColumnError; the text of a rejected value begins with `called`.

@@ -22,7 +22,6 @@ class ExportForm(forms.Form):
         label=_("Profile"),
         choices=PROFILE_CHOICES,
         widget=forms.RadioSelect,
-        initial="excel",
     )
     columns = forms.MultipleChoiceField(
         label=_("Columns"),

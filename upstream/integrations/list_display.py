@@ -1,18 +1,17 @@
 """The columns of a changelist as columns of an export."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model
 from django.db.models.signals import post_init
-from django.utils.text import capfirst
 
-from upstream.integrations.choices import name_of, slug_of
+from upstream.integrations.choices import Columns, name_of, slug_of
 from upstream.integrations.html_text import text_of
+from upstream.integrations.labels import label_of
 from upstream.integrations.permissions import MissingPermissionError, may_view, view_permission
 from upstream.integrations.shown import Shown, as_shown, computed_as_shown
 from upstream.integrations.shown_models import shown_by_name, shown_by_text
@@ -58,15 +57,24 @@ class ListReader:
     user: Any
     for_people: bool
 
-    def columns(self, names: Iterable[Any]) -> dict[str, ListColumn]:
-        """Return the columns for Columns and for entries as in `list_display`, by name."""
+    def columns(self, names: Columns) -> dict[str, ListColumn]:
+        """Return the columns for Columns and for entries as in `list_display`, by name.
+
+        A mapping gives the names; otherwise they are made of the entries.
+        """
+        if isinstance(names, Mapping):
+            columns = map(self._column, with_headers(names.values()))
+            return {name: replace(column, name=name) for name, column in zip(names, columns, strict=True)}
         found: dict[str, ListColumn] = {}
-        for name in with_headers(names):
-            column = self._of_column(name) if isinstance(name, Column) else self._of_entry(name)
+        for entry in with_headers(names):
+            column = self._column(entry)
             numbered = (f"{column.name}-{number}" for number in count(2))
             key = column.name if column.name not in found else next(one for one in numbered if one not in found)
             found[key] = replace(column, name=key)
         return found
+
+    def _column(self, entry: Any) -> ListColumn:
+        return self._of_column(entry) if isinstance(entry, Column) else self._of_entry(entry)
 
     def _of_column(self, column: Column) -> ListColumn:
         """Return a Column of the author's own: its header and its `value` stay."""
@@ -147,12 +155,7 @@ class ListReader:
         return read
 
     def _label(self, name: Any) -> str:
-        try:
-            label: Any = label_for_field(name, self._model, self.model_admin)
-        except AttributeError:  # an annotation, say
-            label = str(name).replace("__", " ").replace("_", " ")
-        text = text_of(label.__html__(), line_break=" ") if hasattr(label, "__html__") else str(label)
-        return capfirst(" ".join(text.split()))
+        return label_of(name, self._model, self.model_admin)
 
     @property
     def _model(self) -> Any:

@@ -16,8 +16,13 @@ class MissingPermissionError(PermissionDenied):
     """A user lacks the permissions `names`."""
 
     def __init__(self, *names: str) -> None:
-        super().__init__(f"missing permission: {', '.join(names)}")
+        super().__init__(missing_words(*names))
         self.names = names
+
+
+def missing_words(*names: str) -> str:
+    """Return the words that tell a user which permissions are missing."""
+    return f"missing permission: {', '.join(names)}"
 
 
 def export_permission(model: Any) -> str:

@@ -40,15 +40,17 @@ class Meter:
 
 
 @contextmanager
-def metered(total: int | None = None, *, visible: bool = True) -> Iterator[Meter]:
-    """Yield a meter; it shows a line on standard error if that is a terminal and `visible` is true."""
+def metered(total: int | None = None, *, name: str = "", visible: bool = True) -> Iterator[Meter]:
+    """Yield a meter; it shows a line, with a `name`, on standard error if that is a terminal and `visible`."""
     shown = visible and sys.stderr.isatty()
     libraries = _libraries(shown)
     if libraries is None:
         yield Meter()
         return
     tqdm, psutil = libraries
-    with tqdm.tqdm(total=total, unit=" rows", unit_scale=True, leave=False, disable=not shown) as line:
+    with tqdm.tqdm(
+        desc=name or None, total=total, unit=" rows", unit_scale=True, leave=False, disable=not shown
+    ) as line:
         yield Meter(line, psutil.Process())
 
 

@@ -1,6 +1,6 @@
 """What exports answer, in the OpenAPI schema that drf-spectacular makes of a view."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from copy import copy
 from functools import partial
 from typing import Any
@@ -10,14 +10,9 @@ FILE = {"schema": {"type": "string", "format": "binary"}}
 
 
 class ExportSchema:
-    """The `schema` of a view with exports: that of its other classes, with the formats where they are answered.
+    """The `schema` of a view with exports: that of its other classes, with the formats where they are answered."""
 
-    `formats` maps media types to the names in `?format=` that an export adds to what the view answers itself.
-    """
-
-    def __init__(self, formats: Mapping[str, str]) -> None:
-        self._formats = formats
-        self._owner: Any = None
+    _owner: Any = None
 
     def __set_name__(self, owner: type, _name: str) -> None:
         self._owner = owner
@@ -43,13 +38,14 @@ class ExportSchema:
         operation = describe(schema, *args, **kwargs)
         if not isinstance(operation, dict):
             return operation
-        own = {one.media_type for one in view.get_renderers() if not hasattr(one, "export_format")}
-        files = {kind for kind in self._formats if kind not in own}
+        renderers = view.get_renderers()
+        formats = {one.media_type: one.format for one in renderers if hasattr(one, "export_format")}
+        files = formats.keys() - {one.media_type for one in renderers if not hasattr(one, "export_format")}
         is_list = getattr(view, "action", None) in (None, "list") and getattr(schema, "method", "GET") == "GET"
         for status, response in operation.get("responses", {}).items():
             _describe(response.get("content", {}), files, is_file=is_list and status == "200")
         if not is_list:
-            _leave_out(operation, frozenset(self._formats.values()))
+            _leave_out(operation, frozenset(formats.values()))
         elif parameters := operation.get("parameters"):
             parameters.append({**COLUMNS})
         else:

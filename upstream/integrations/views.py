@@ -22,13 +22,14 @@ from upstream.integrations.choices import (
 )
 from upstream.integrations.downloads import download, refusal
 from upstream.integrations.filters import check_ordering, condition, rejections
-from upstream.integrations.formats import FORMATS, Format, Profile, by_name
+from upstream.integrations.formats import Format, Profile, by_name
 from upstream.integrations.limits import Limits
-from upstream.integrations.permissions import ACTION, has_permission, required_permission
+from upstream.integrations.options import ExportOptions, Plain
+from upstream.integrations.permissions import has_permission, missing_words, required_permission
 from upstream.streaming import Column, ColumnError
 
 
-class ExportMixin(AccessMixin):
+class ExportMixin(ExportOptions, AccessMixin):
     """Exports the rows of a view; put it before the view's other classes, such as ListView or FilterView.
 
     `?format=csv` requests the export; other requests are left to the view. Users choose columns, order and filters
@@ -41,21 +42,29 @@ class ExportMixin(AccessMixin):
     Any other name is answered with 400 and the names to choose from. `format_parameter` is the name of the
     parameter `format`, for a view that has another use for it.
 
-    `permission` is the permission that a user needs: by default the one to export the model (`app.export_model`,
-    which `upstream.integrations` creates); None lets everyone export who reaches the view. `spool` and
-    `export_limits`, which replace the site's limits, are passed to `upstream.integrations.downloads.download`.
+    The other options are those of ExportOptions. This class is made for exports, so each of them may also be
+    declared without the prefix: `permission` is `export_permission`.
     """
 
     columns: Columns | None = None
-    formats: Iterable[str | Format] = tuple(FORMATS)
-    format_parameter = "format"
+    formats: Iterable[str | Format] = ExportOptions.export_formats
+    format_parameter: str = "format"
     ordering_fields: Names = ()
     filter_fields: Names = ()
-    permission: str | None = ACTION
-    profile: Profile = "data"
-    spool: bool | None = None
-    export_limits: Limits | None = None
-    export_filename = ""
+    permission: str | None = ExportOptions.export_permission
+    profile: Profile = ExportOptions.export_profile
+    filename: str = ExportOptions.export_filename
+    spool: bool | None = ExportOptions.export_spool
+    limits: Limits | None = ExportOptions.export_limits
+
+    export_columns: Any = Plain()
+    export_formats: Any = Plain()
+    export_format_parameter: Any = Plain()
+    export_permission: Any = Plain()
+    export_profile: Any = Plain()
+    export_filename: Any = Plain()
+    export_spool: Any = Plain()
+    export_limits: Any = Plain()
 
     request: HttpRequest
 
@@ -72,7 +81,7 @@ class ExportMixin(AccessMixin):
         try:
             export_format = self._format()
             if export_format is None:
-                known = ", ".join(one.media_type for one in by_name(self.formats).values())
+                known = ", ".join(one.media_type for one in by_name(self.export_formats).values())
                 return refusal(406, f"the Accept header allows no format of this export; choose from: {known}")
             queryset = self.get_export_queryset()
             rows = self._ordered(self._filtered(queryset))
@@ -85,12 +94,15 @@ class ExportMixin(AccessMixin):
 
     def has_export_permission(self) -> bool:
         """Whether the user may export."""
-        name = None if self.permission is None else self.get_export_permission()
+        name = None if self.export_permission is None else self.get_export_permission()
         return has_permission(getattr(self.request, "user", None), name)
+
+    def get_permission_denied_message(self) -> str:
+        return str(self.permission_denied_message) or missing_words(self.get_export_permission())
 
     def get_export_permission(self) -> str:
         """Return the full name of the permission that a user needs."""
-        return str(required_permission(self.permission, self._model, f"{type(self).__name__}.permission"))
+        return str(required_permission(self.export_permission, self._model, f"{type(self).__name__}.permission"))
 
     def get_export_queryset(self) -> Any:
         """Return the rows to export: the filtered queryset of a FilterView, or the view's own queryset."""
@@ -104,10 +116,11 @@ class ExportMixin(AccessMixin):
 
     def get_export_columns(self) -> Columns | None:
         """Return the columns that users choose from; by default all of them are exported."""
-        return self.columns
+        columns: Columns | None = self.export_columns
+        return columns
 
     def get_export_filename(self, queryset: Any, export_format: Format) -> str:
-        """Return the name of the file: `export_filename` or the name of the model, with the format's suffix."""
+        """Return the name of the file: `filename` or the name of the model, with the format's suffix."""
         return export_format.filename(queryset, self.export_filename)
 
     def _model(self) -> Any:
@@ -119,16 +132,16 @@ class ExportMixin(AccessMixin):
 
     def _asks_for_export(self) -> bool:
         """Whether the request names a format. The view's own filter of that name keeps all other values."""
-        name = self.request.GET.get(self.format_parameter)
+        name = self.request.GET.get(self.export_format_parameter)
         if name is None or not hasattr(self, "get_filterset_class"):
             return name is not None
         filters = getattr(self.get_filterset_class(), "base_filters", ())
-        return name in by_name(self.formats) or self.format_parameter not in filters
+        return name in by_name(self.export_formats) or self.export_format_parameter not in filters
 
     def _format(self) -> Format | None:
-        formats = by_name(self.formats)
-        if name := self.request.GET.get(self.format_parameter):
-            return chosen(self.format_parameter, [name], formats)[0]
+        formats = by_name(self.export_formats)
+        if name := self.request.GET.get(self.export_format_parameter):
+            return chosen(self.export_format_parameter, [name], formats)[0]
         media_type = self.request.get_preferred_type([one.media_type for one in formats.values()])
         return next((one for one in formats.values() if one.media_type == media_type), None)
 
@@ -167,11 +180,11 @@ class ExportMixin(AccessMixin):
             self.request,
             rows,
             columns,
-            export_format.encoder_for(self.profile),
+            export_format.encoder_for(self.export_profile),
             self.get_export_filename(rows, export_format),
             sender=type(self),
             limits=self.export_limits,
-            spool=self.spool,
+            spool=self.export_spool,
         )
 
 
@@ -185,7 +198,8 @@ class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-a
     http_method_names = ("get", "head", "options")
 
     def get(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
-        known = dict.fromkeys((self.format_parameter, "columns", "order_by", *as_mapping(self.filter_fields)))
+        own = (self.export_format_parameter, "columns", "order_by")
+        known = dict.fromkeys((*own, *as_mapping(self.filter_fields)))
         if self.has_export_permission():
             try:
                 chosen("parameter", request.GET, known)

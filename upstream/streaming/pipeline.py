@@ -38,6 +38,12 @@ Progress = Callable[[int, int], None]
 Row = TypeVar("Row")
 
 PROGRESS_SECONDS = 0.25
+# What to do about an error of the database, by words in its text.
+WAYS_OUT = {
+    "timeout": "if the client reads slowly, use stream(windows=True) or to_response(spool=True)",
+    "read only transaction": "the query writes, and an export reads in a READ ONLY transaction: "
+    "export in a transaction of your own (transaction.atomic()), or use stream(windows=True)",
+}
 
 
 class ByteStream(Iterator[bytes]):
@@ -212,8 +218,9 @@ def _run(plan: Plan, compression: Compression | None, tally: Tally) -> Generator
             yield from chunks
     except DatabaseError as error:
         limits.seconds_left()  # the database may have cancelled a slow statement: then raise DeadlineError
-        if "timeout" in str(error):
-            error.add_note("if the client reads slowly, use stream(windows=True) or to_response(spool=True)")
+        words = str(error).lower().replace("-", " ")
+        for note in (note for word, note in WAYS_OUT.items() if word in words):
+            error.add_note(note)
         raise
 
 

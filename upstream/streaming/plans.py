@@ -15,7 +15,7 @@ from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.errors import SourceError
 from upstream.streaming.lanes import DocumentLane, Lane, LaneName, choose
-from upstream.streaming.sources import as_source
+from upstream.streaming.sources import as_source, left_out_of
 from upstream.streaming.sources.documents import Document
 
 
@@ -28,7 +28,8 @@ class Plan:
     does not grow with the rows. `consistency` says which state of the database they show: "snapshot" one for the
     whole export, "statement" one per statement, "window" one per window of rows, "source" whatever the caller's
     iterable yields. `headers` is None if they depend on the first record. `databases` maps each alias that is read
-    to whether several statements read it. `warnings` name columns whose code may run a query for each row; nothing
+    to whether several statements read it. `left_out` are the names that default columns leave out since they are
+    sensitive; columns may name them. `warnings` name columns whose code may run a query for each row; nothing
     is run to find out.
 
         >>> planned = plan([{"id": 1}], ["id"])
@@ -43,6 +44,7 @@ class Plan:
     bounded: bool
     consistency: Consistency
     headers: tuple[str, ...] | None
+    left_out: tuple[str, ...] = ()
     note: str = ""
     warnings: tuple[str, ...] = ()
     encoder: Encoder
@@ -62,13 +64,14 @@ class Plan:
             "lane": f"{self.lane} ({self.reason})",
             "encoder": repr(self.encoder),
             "columns": ", ".join(self.headers) if self.headers else "taken from the first record",
+            "left out": f"{', '.join(self.left_out)} (sensitive; columns may name them)" if self.left_out else "",
             "database": self.database or "none",
             "memory": "bounded" if self.bounded else f"grows with the rows ({self.note})",
             "consistency": self.consistency + (f" ({self.note})" if self.note and self.bounded else ""),
             "sql": self.sql or "none",
         }
         pairs = [*lines.items(), *(("warning", text) for text in self.warnings)]
-        return "\n".join(f"{name + ':':<13}{text}" for name, text in pairs)
+        return "\n".join(f"{name + ':':<13}{text}" for name, text in pairs if text)
 
 
 def plan(
@@ -95,7 +98,7 @@ def plan(
     ):
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
     decide = _of_document if isinstance(source, Mapping) else _of_rows
-    lane, databases, sql, headers, warnings = decide(source, columns, encoder, windows=windows)
+    lane, databases, sql, headers, left_out, warnings = decide(source, columns, encoder, windows=windows)
     how = reading(databases, windows=windows)
     return Plan(
         lane=lane.name,
@@ -107,6 +110,7 @@ def plan(
         note=how.note,
         warnings=warnings,
         headers=headers,
+        left_out=left_out,
         encoder=encoder,
         path=lane,
         holds=() if windows else holds(databases),
@@ -121,6 +125,7 @@ class _Decision(NamedTuple):
     databases: Mapping[str, bool]
     sql: str
     headers: tuple[str, ...] | None
+    left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -142,7 +147,10 @@ def _of_rows(source: Any, columns: Names | None, encoder: Encoder, *, windows: b
         outputs = rows.columns
         capabilities.check(outputs)
     headers = tuple(column.header for column in outputs) or None
-    return _Decision(choose(rows, encoder, capabilities), rows.databases, rows.sql, headers, rows.warnings)
+    left_out = left_out_of(source, headers) if columns is None and headers else ()
+    return _Decision(
+        choose(rows, encoder, capabilities), rows.databases, rows.sql, headers, left_out, rows.warnings
+    )
 
 
 def _of_document(

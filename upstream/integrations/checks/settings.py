@@ -1,5 +1,6 @@
 """Checks of Django's settings."""
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,9 @@ from django.utils.module_loading import import_string
 from upstream.integrations.limits import SETTING, Limits
 from upstream.streaming.sources.model_columns import SENSITIVE_FIELDS, sensitive_names
 
+DEMO = "upstream"
+# The settings that say whose project it is, besides the name of the settings module.
+OF_A_PROJECT = ("ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION")
 GZIP = "django.middleware.gzip.GZipMiddleware"
 # Middleware that may come before it: it answers by itself, sets only headers, or stores compressed bodies.
 OUTER = (
@@ -25,6 +29,17 @@ OUTER = (
     "corsheaders.",
 )
 LONE_CACHES = {LocMemCache: "each process counts alone", DummyCache: "nothing is counted"}
+
+
+def check_demo(**_: Any) -> Iterable[CheckMessage]:
+    """Check that the demo application, which registers this check, is not installed in a project of others."""
+    own = [os.environ.get("DJANGO_SETTINGS_MODULE"), *(getattr(settings, name, None) for name in OF_A_PROJECT)]
+    if not any(str(name).startswith(f"{DEMO}.") for name in own):
+        yield Warning(
+            f"{DEMO!r} in INSTALLED_APPS is the demo application of Upstream, with tables and pages of its own.",
+            hint='Write "upstream.integrations" instead; it has no tables.',
+            id="upstream_integrations.W010",
+        )
 
 
 def check_compression(**_: Any) -> Iterable[CheckMessage]:

@@ -1,6 +1,6 @@
 """Sources of rows. A source is opened once, and yields columns and batches."""
 
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db.models import Manager, QuerySet
@@ -9,8 +9,15 @@ from django.db.models.query import RawQuerySet
 from upstream.streaming.columns import Column
 from upstream.streaming.errors import SourceError
 from upstream.streaming.sources.protocol import Source
-from upstream.streaming.sources.querysets import QuerySetReader
+from upstream.streaming.sources.querysets import QuerySetReader, left_out
 from upstream.streaming.sources.records import RecordSource
+
+
+def left_out_of(source: Any, shown: Collection[str]) -> tuple[str, ...]:
+    """Return the names of what a queryset holds but its default columns, `shown`, leave out as sensitive."""
+    if not isinstance(source, Manager | QuerySet):
+        return ()
+    return left_out(source.all() if isinstance(source, Manager) else source, shown)
 
 
 def as_source(

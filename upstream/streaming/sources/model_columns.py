@@ -1,7 +1,7 @@
 """Resolve column names on Django models."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import cached_property, partialmethod
@@ -404,6 +404,26 @@ def default_names(model: type[Model], loaded: Collection[str] | None = None) -> 
         for field in model._meta.concrete_fields
         if not is_sensitive(field) and (loaded is None or field.attname in loaded)
     ]
+
+
+def default_annotations(annotated: Mapping[str, Any], fields_of: Callable[[str], Iterable[Any]]) -> list[str]:
+    """Return the names of annotations, without those that are sensitive: named so, or a text made of such a field.
+
+    `annotated` maps names to output fields, and `fields_of` gives the fields that an annotation is made of.
+    """
+    named = sensitive_names()
+    return [
+        name
+        for name, field in annotated.items()
+        if name not in named
+        and not (isinstance(_target(field), TEXTS) and any(map(is_sensitive, fields_of(name))))
+    ]
+
+
+def _target(field: Any) -> Any:
+    while getattr(field, "is_relation", False):
+        field = field.target_field
+    return field
 
 
 def is_sensitive(field: Any) -> bool:

@@ -169,6 +169,19 @@ def annotations(query: Any) -> dict[str, Any]:
     return fields
 
 
+def fields_of_annotation(query: Any, name: str) -> Iterator[Any]:
+    """Yield the fields whose values an annotation is made of, those of its subqueries too."""
+    pending = [query.annotation_select.get(name)]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Col):
+            yield part.target
+        elif hasattr(part, "annotation_select"):  # a query
+            pending += [*part.select, *part.annotation_select.values(), *part.combined_queries]
+        elif hasattr(part, "get_source_expressions"):
+            pending += part.get_source_expressions()
+
+
 class QueryFeatures(NamedTuple):
     """What a query does to rows besides filtering and ordering them; `start` and `end` are those of its slice."""
 

@@ -20,6 +20,7 @@ from upstream.streaming.sources.keyset import Keyset, keyset_of
 from upstream.streaming.sources.model_columns import (
     ModelColumn,
     as_json,
+    default_annotations,
     default_names,
     find,
     find_all,
@@ -33,6 +34,7 @@ from upstream.streaming.sources.orm import (
     chooses_names,
     compiled,
     delegating,
+    fields_of_annotation,
     follows_all_relations,
     gives_dicts,
     gives_instances,
@@ -106,7 +108,8 @@ class QuerySetReader:
             return self._replaced(queryset, columns)
         annotated = annotations(queryset.query)
         if columns is None:
-            columns = as_columns([*default_names(queryset.model, loaded_names(queryset)), *annotated])
+            names = [*default_names(queryset.model, loaded_names(queryset)), *annotated]
+            columns = as_columns(_not_sensitive(names, queryset))
         found = find_all(columns, queryset.model, annotated)
         if not gives_instances(queryset) or query_features(queryset.query).combinator:
             return self._unchanged(queryset, found)
@@ -122,7 +125,7 @@ class QuerySetReader:
             return self._iterated(queryset, columns)
         if columns is None:
             chosen = chooses_names(queryset.query)
-            columns = as_columns(names if chosen else _not_sensitive(names, queryset.model))
+            columns = as_columns(names if chosen else _not_sensitive(names, queryset))
         for column in columns:
             if column.name is not None and column.name not in names:
                 raise unknown_column(column.name, names, "the values() or values_list() queryset")
@@ -174,7 +177,7 @@ class QuerySetReader:
     def _iterated(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
         """Read the rows that an iterable class of the queryset's own makes of values() or values_list()."""
         names = names_of_rows(queryset, selected_names(queryset))
-        shown = _not_sensitive(names, queryset.model)
+        shown = _not_sensitive(names, queryset)
         if columns is None and shown != names:
             columns = as_columns(shown)
         convert = partial(named, names, single=gives_single_values(queryset))
@@ -370,7 +373,19 @@ def _cell_reader(column: ModelColumn, read: Reader) -> Reader:
     return lambda record: None if (value := read(record)) is None else as_json(value)
 
 
-def _not_sensitive(names: Iterable[str], model: type[Model]) -> list[str]:
-    shown = default_names(model)
-    fields = {field.attname for field in model._meta.concrete_fields}
-    return [name for name in names if name in shown or name not in fields]
+def _not_sensitive(names: Iterable[str], queryset: Any) -> list[str]:
+    model, added = queryset.model, annotations(queryset.query)
+    shown = {*default_names(model), *default_annotations(added, partial(fields_of_annotation, queryset.query))}
+    known = {*(field.attname for field in model._meta.concrete_fields), *added}
+    return [name for name in names if name in shown or name not in known]
+
+
+def left_out(queryset: Any, shown: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the fields and annotations that are not among the default columns `shown`."""
+    if gives_values(queryset):
+        names = names_of_rows(queryset, selected_names(queryset))
+    else:
+        loaded = loaded_names(queryset)
+        fields = (field.attname for field in queryset.model._meta.concrete_fields)
+        names = [*(name for name in fields if loaded is None or name in loaded), *annotations(queryset.query)]
+    return tuple(name for name in names if name not in shown)

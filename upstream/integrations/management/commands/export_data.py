@@ -15,15 +15,24 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model, QuerySet
 
-from upstream.integrations.choices import listed
+from upstream.integrations.choices import keyed_columns, listed, quoted_parts
 from upstream.integrations.filters import parse_filter, parse_ordering
 from upstream.integrations.formats import FORMATS, PROFILES, Format, format_of
+from upstream.integrations.labels import label_of
 from upstream.integrations.progress import metered
-from upstream.streaming import ByteStream, ExportError, plan, stream, to_file
+from upstream.integrations.stored_models import stored_models
+from upstream.streaming import ByteStream, Column, ExportError, plan, stream, to_file
 from upstream.streaming.compression import SUFFIXES
 from upstream.streaming.encoders.protocol import Encoder
 
 STDOUT = "-"
+HEADERS = ("names", "labels", "none")
+OF_ALL = (
+    "export each model to a file of its own in DIR, such as auth.user.csv: all models whose tables migrate makes,"
+    " each in one state of the database, one after the other"
+)
+# What names fields of one model, or one file.
+OF_ONE_MODEL = ("output", "columns", "filter", "exclude", "order_by", "manager")
 
 
 class Terminated(BaseException):
@@ -53,21 +62,25 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
-        add("model", metavar="app_label.Model")
+        self._refuse = parser.error
+        add("model", nargs="?", metavar="app_label.Model")
+        add("--all", metavar="DIR", help=OF_ALL)
         conditions: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
         add("-o", "--output", default=STDOUT, metavar="PATH", help="file, compressed if it ends with .gz or .zst")
         add("--format", choices=list(FORMATS), help="default: by the suffix of the file, else csv")
-        add("--columns", action="append", metavar="NAMES", help="such as id,customer__name")
-        add("--filter", **conditions, help="export only rows that match, such as severity__gte=0.7")
+        add("--compression", choices=tuple(SUFFIXES.values()), help="default: by the suffix of the file")
+        add("--columns", action="append", metavar="NAMES", help="such as id,customer__name=Customer")
+        add("--filter", **conditions, help="export only rows that match, such as status__in=open,closed")
         add("--exclude", **conditions, help="leave out rows that match")
         add("--order-by", action="append", metavar="NAMES", help="such as --order-by=-severity,id")
+        add("--manager", metavar="NAME", help="manager whose rows to export, default: the model's default manager")
         add("--limit", type=rows, metavar="N", help="export at most N rows")
         add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="database to read")
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
         add("--timeout", type=seconds, metavar="SECONDS", help="stop an export that takes longer")
         add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows per batch")
         add("--profile", choices=PROFILES, default="data", help="excel: for spreadsheets, with formulas disarmed")
-        add("--no-header", action="store_true", help="leave out the header row")
+        add("--header", choices=HEADERS, default="names", help="names of columns, their labels, or no header row")
         add("--explain", action="store_true", help="print how the export would run, without running it")
         add("--no-progress", action="store_true", help="show no progress on the terminal")
 
@@ -84,33 +97,61 @@ class Command(BaseCommand):
         except (ExportError, OSError, DatabaseError) as error:
             if isinstance(error, OSError) and options["output"] == STDOUT:
                 _discard_standard_output()
-            raise CommandError("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+            raise CommandError(_words(error)) from error
 
     def _export(self, options: dict[str, Any]) -> None:
-        queryset = _queryset(options)
-        columns = listed(options["columns"] or ()) or None
-        path = Path(options["output"])
-        compression = SUFFIXES.get(path.suffix)
-        encoder = _encoder(options, path.with_suffix("") if compression else path)
-        reading = {name: options[name] for name in ("chunk_size", "windows", "timeout")}
-        if options["explain"]:
-            self.stdout.write(str(plan(queryset, columns, encoder, **reading)))
+        if (options["model"] is None) == (options["all"] is None):
+            self._refuse("name a model, or --all DIR for all models")
+        if options["all"] is not None:
+            self._export_all(options)
             return
-        with metered(options["limit"], visible=not options["no_progress"]) as meter, _terminable():
-            chunks = stream(
-                queryset,
-                columns,
-                encoder,
-                compression=compression,
-                progress=meter,
-                **reading,
-            )
-            if options["output"] == STDOUT:
+        path = Path(options["output"])
+        suffix = SUFFIXES.get(path.suffix)
+        encoder = _encoder(options, path.with_suffix("") if suffix else path)
+        compression = options["compression"] or suffix
+        self._export_model(_model(options["model"]), encoder, path, {**options, "compression": compression})
+
+    def _export_all(self, options: dict[str, Any]) -> None:
+        """Export the models one after the other; one that fails is told, and keeps no other from its file."""
+        if given := [name for name in OF_ONE_MODEL if options[name] not in (None, [], STDOUT)]:
+            self._refuse(f"--{given[0].replace('_', '-')} is for one model, not for --all")
+        directory, encoder = Path(options["all"]), _encoder(options, Path())
+        suffixes = [suffix for suffix, name in SUFFIXES.items() if name == options["compression"]]
+        ending = "".join([encoder.suffix, *suffixes])
+        if not options["explain"]:
+            directory.mkdir(parents=True, exist_ok=True)
+        failed = []
+        for model in stored_models(options["database"]):
+            name = model._meta.label_lower
+            try:
+                self._export_model(model, encoder, directory / f"{name}{ending}", options)
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # noqa: BLE001 (a field's own code may raise anything)
+                failed.append(name)
+                self.stderr.write(f"{name}: {_words(error)}")
+        if failed:
+            raise CommandError(f"not exported: {', '.join(failed)}")
+
+    def _export_model(self, model: type[Model], encoder: Encoder, path: Path, options: dict[str, Any]) -> None:
+        queryset = _queryset(model, options)
+        columns = _columns(queryset, options)
+        name = model._meta.label_lower if options["all"] is not None else ""
+        reading = {option: options[option] for option in ("chunk_size", "windows", "timeout")}
+        if options["explain"]:
+            planned = str(plan(queryset, columns, encoder, **reading))
+            self.stdout.write(f"{name}\n{planned}\n\n" if name else planned)
+            return
+        visible = not options["no_progress"]
+        with metered(options["limit"], name=name, visible=visible) as meter, _terminable():
+            compression = options["compression"]
+            chunks = stream(queryset, columns, encoder, compression=compression, progress=meter, **reading)
+            if options["output"] == STDOUT and not name:
                 self._write(chunks)
             else:
                 to_file(chunks, path)
-        if options["verbosity"] > 1 or (sys.stderr.isatty() and not options["no_progress"]):
-            self.stderr.write(str(meter), self.style.SUCCESS)
+        if options["verbosity"] > 1 or (sys.stderr.isatty() and visible):
+            self.stderr.write(f"{name}: {meter}" if name else str(meter), self.style.SUCCESS)
 
     def _write(self, chunks: ByteStream) -> None:
         binary = getattr(self.stdout, "buffer", None)
@@ -123,16 +164,19 @@ class Command(BaseCommand):
             self.stdout.flush()
 
 
+def _words(error: Exception) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
 def _discard_standard_output() -> None:
     """Write what is left to nowhere: Python's flush at exit would fail once more, and change the exit code."""
     with suppress(OSError, ValueError):  # a stream in memory has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
-    model = _model(options["model"])
+def _queryset(model: type[Model], options: dict[str, Any]) -> QuerySet[Model]:
     database = options["database"]
-    queryset = model._default_manager.using(database)
+    queryset: QuerySet[Model] = _manager(model, options["manager"]).using(database)
     for text in options["filter"]:
         queryset = queryset.filter(parse_filter(model, text, using=database))
     for text in options["exclude"]:
@@ -140,6 +184,42 @@ def _queryset(options: dict[str, Any]) -> QuerySet[Model]:
     if ordering := listed(options["order_by"] or ()):
         queryset = queryset.order_by(*(parse_ordering(model, name) for name in ordering))
     return queryset[: options["limit"]]
+
+
+def _manager(model: type[Model], name: str | None) -> Any:
+    if name is None:
+        return model._default_manager
+    known = {manager.name: manager for manager in model._meta.managers}
+    if name not in known:
+        raise CommandError(f"{model._meta.label} has no manager {name!r}; choose from: {', '.join(known)}")
+    return known[name]
+
+
+def _columns(queryset: QuerySet[Model], options: dict[str, Any]) -> list[Column] | None:
+    parts = (part for text in options["columns"] or () for part in _parts(text))
+    columns = [_column(part) for part in parts if part.strip()]
+    if options["header"] != "labels":
+        return columns or None
+    named = columns or (keyed_columns(queryset, None) or {}).values()
+    return [_labelled(column, queryset.model) for column in named]
+
+
+def _parts(text: str) -> list[str]:
+    try:
+        return quoted_parts(text)
+    except ValueError as error:
+        raise CommandError(f"--columns: {error}") from error
+
+
+def _column(text: str) -> Column:
+    """Return the column for `name` or `name=header`."""
+    name, equals, header = text.partition("=")
+    return Column(name.strip(), header if equals else None)
+
+
+def _labelled(column: Column, model: type[Model]) -> Column:
+    is_named = column.header == column.name
+    return replace(column, header=label_of(column.name, model)) if is_named else column
 
 
 def _model(label: str) -> type[Model]:
@@ -157,13 +237,13 @@ def _encoder(options: dict[str, Any], path: Path) -> Encoder:
         able = ", ".join(known.name for known in FORMATS.values() if known.for_people)
         raise CommandError(f"--profile {profile} is only for {able}, not for {chosen.name}")
     encoder = chosen.encoder_for(profile)
-    return _without_header(chosen.name, encoder) if options["no_header"] else encoder
+    return _without_header(chosen.name, encoder) if options["header"] == "none" else encoder
 
 
 def _without_header(name: str, encoder: Any) -> Encoder:
     option_names = {option.name for option in fields(encoder)} if is_dataclass(encoder) else ()
     if "header" not in option_names:
-        raise CommandError(f"--no-header is only for formats with a header row, not for {name}")
+        raise CommandError(f"--header none is only for formats with a header row, not for {name}")
     without: Encoder = replace(encoder, header=False)
     return without
 
