@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, Protocol
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import connections, models
 from django.db.models import ForeignKey, OneToOneRel, Prefetch, QuerySet
-from django.db.models.expressions import BaseExpression, Col, ColPairs, OrderBy, Ref
+from django.db.models.expressions import BaseExpression, Col, ColPairs, OrderBy, RawSQL, Ref
 from django.db.models.fields.json import KeyTransform
 from django.db.models.fields.related import ForeignObject
+from django.db.models.manager import BaseManager
 from django.db.models.query import (
     FlatValuesListIterable,
     ModelIterable,
@@ -192,6 +193,31 @@ def merges_rows(query: Any) -> bool:
 def locks_by_name(query: Any) -> bool:
     """Return whether select_for_update(of=...) names relations, which the query must then select."""
     return bool(query.select_for_update_of)
+
+
+def takes_joins(query: Any) -> bool:
+    """Return whether joins may be added: FOR UPDATE would lock their rows, raw SQL may name a column of both."""
+    locks_all = query.select_for_update and not query.select_for_update_of
+    has_extra = query.extra or query.extra_tables or query.extra_order_by
+    expressions = (query.where, *query.annotations.values(), *query.order_by)
+    return not (locks_all or has_extra or any(map(_has_raw_sql, expressions)))
+
+
+def hides_related(model: Any) -> bool:
+    """Return whether the attributes that lead to a model may hide rows: its base manager is none of Django's."""
+    return type(model._base_manager).get_queryset is not BaseManager.get_queryset
+
+
+def _has_raw_sql(expression: Any) -> bool:
+    return any(isinstance(node, RawSQL | ExtraWhere) for node in _nodes(expression))
+
+
+def _nodes(expression: Any) -> Iterator[Any]:
+    """Yield an expression or condition, and all its parts; conditions have no `flatten()`."""
+    yield expression
+    if hasattr(expression, "get_source_expressions"):
+        for part in expression.get_source_expressions():
+            yield from _nodes(part)
 
 
 def follows_all_relations(query: Any) -> bool:
@@ -400,10 +426,11 @@ def _join_as_iterated(query: Any, using: str) -> Any:
         compiler.pre_sql_setup()
         if query.distinct_fields:
             compiler.get_distinct()
+    needed = set()
     if query.group_by is True:
         grouped = (expression.get_group_by_cols() for expression, *_ in compiler.select)
         query.group_by = tuple(chain.from_iterable(grouped))
-    needed = set()
+        needed = {column_of(column)[0] for column in query.group_by}
     for alias, join in reversed(query.alias_map.items()):
         if not query.alias_refcount[alias] or not join.parent_alias:
             continue
@@ -743,7 +770,7 @@ def returns_sets(query: Any) -> bool:
 
 
 def _returns_sets(annotation: Any) -> bool:
-    return any(getattr(node, "set_returning", False) for node in annotation.flatten())
+    return any(getattr(node, "set_returning", False) for node in _nodes(annotation))
 
 
 def window_statement(
