@@ -242,11 +242,15 @@ def test_a_missing_row_is_an_empty_cell(alias):
     books = Book.objects.using(alias).order_by("id")
     assert text(books, ["id", "critic__name"]) == "id,critic__name\r\n1,ann\r\n2,\r\n3,zoe\r\n4,\r\n"
     assert "LEFT OUTER" in plan(books, ["critic__name"]).sql
+    called = Column(lambda book: book.id, header="id")
+    assert text(books, ["id", "critic__id"]) == text(books, [called, "critic__id"])
+    assert text(books, ["id", "critic__id"]) == "id,critic__id\r\n1,2\r\n2,\r\n3,1\r\n4,\r\n"
     assert "INNER" in plan(books, ["author__name"]).sql  # a constraint guarantees its row
 
 
 def test_joins_that_change_no_rows_are_not_made(alias):
-    assert "JOIN" not in plan(Book.objects.using(alias).select_related("author").order_by("id"), ["title"]).sql
+    books = Book.objects.using(alias).select_related("author").order_by("id")
+    assert "JOIN" not in plan(books, ["title", "author__id"]).sql
 
 
 @pytest.mark.parametrize("columns", [["id"], ["id", "name"], ["id", "shout"], ["id", lambda author: 1]])

@@ -365,12 +365,28 @@ def selecting(queryset: Any, names: Sequence[str]) -> Any:
     query.default_cols, query.selected = False, None
     fields = [name for name in names if name not in defined]
     with _outer_joins(query, clone.db):
-        query.add_fields(fields, allow_m2m=False)
+        _select(query, fields, connections[clone.db])
     query.select = (*query.select, *kept)
     query.values_select = (*fields, *(f"upstream_kept_{position}" for position in range(len(kept))))
     clone._iterable_class = ValuesIterable
     clone._fields = tuple(names)
     return clone
+
+
+def _select(query: Any, names: Iterable[str], connection: Any) -> None:
+    """Select fields as `Query.add_fields()` does, but a key of a related row only if there is that row.
+
+    Django reads the key from this side of the relation, also where no constraint guarantees the row.
+    """
+    columns: list[Any] = []
+    for name in names:
+        info = query.setup_joins(name.split("__"), query.get_meta(), query.get_initial_alias(), allow_many=False)
+        targets, alias = info.targets, info.joins[-1]
+        if all(_is_constrained(query.alias_map[join], connection) for join in info.joins[1:]):
+            targets, alias, _ = query.trim_joins(info.targets, info.joins, info.path)
+        columns += [info.transform_function(target, alias) for target in targets]
+    if columns:
+        query.set_select(columns)
 
 
 def loading(
@@ -461,11 +477,15 @@ def _changes_rows(join: Any, connection: Any) -> bool:
 
 def _is_guaranteed(join: Any, connection: Any) -> bool:
     """Return whether a constraint of the database guarantees that each row finds another one."""
+    return _is_constrained(join, connection) and not join.join_field.null
+
+
+def _is_constrained(join: Any, connection: Any) -> bool:
+    """Return whether a constraint of the database guarantees that each row with a key finds another one."""
     field = join.join_field
     return bool(
         isinstance(field, ForeignKey)
         and join.join_field.db_constraint
-        and not field.null
         and not join.filtered_relation
         and connection.features.supports_foreign_keys
         and has_unique_key(field.model)
