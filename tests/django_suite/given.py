@@ -131,6 +131,8 @@ def _of_instances(queryset: Any, rows: list[Any]) -> Given | None:
     query = queryset.query
     fields = [field.attname for field in queryset.model._meta.concrete_fields if field.attname not in SENSITIVE]
     if rows:
+        if queryset._known_related_objects and query.deferred_loading[0]:
+            raise UnknownError("a related object sets the field that leads to it")
         fields = [name for name in fields if name in vars(rows[0])]
     elif query.deferred_loading != (frozenset(), True):
         return None

@@ -70,17 +70,18 @@ class Watcher:
 
     def _evaluated(self, queryset: Any, rows: list[Any]) -> None:
         connection = connections[queryset.db]
-        try:
-            _check_usable(connection)
-            expected = given(queryset, rows)
-        except UnknownError as why:
-            self.findings.counts[f"left out: {why}"] += 1
-            return
-        self.findings.counts["querysets"] += 1
-        if self._is_repeated(queryset, expected):
-            self.findings.counts["left out: the same rows of the same query"] += 1
-            return
         with _unseen():
+            try:
+                _check_usable(connection)
+                expected = given(queryset, rows)
+                is_repeated = self._is_repeated(queryset, expected)
+            except UnknownError as why:
+                self.findings.counts[f"left out: {why}"] += 1
+                return
+            self.findings.counts["querysets"] += 1
+            if is_repeated:
+                self.findings.counts["left out: the same rows of the same query"] += 1
+                return
             before = _state(connection)
             self._export_all(queryset, expected)
             if (after := _state(connection)) != before:
@@ -174,7 +175,10 @@ def _sql(queryset: Any) -> str:
 
 
 def _texts(rows: Given | None) -> Any:
-    return rows and [same_text(row) for row in rows.cells()]
+    try:
+        return rows and [same_text(row) for row in rows.cells()]
+    except Exception as error:
+        raise UnknownError("a value that has no text") from error
 
 
 def _check_usable(connection: Any) -> None:
