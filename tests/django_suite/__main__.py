@@ -38,8 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(runs: list[Run], folder: Path) -> list[tuple[Run, Findings]]:
     """Run all at once, and again plainly what failed: a test that fails by itself says nothing of the exports."""
-    for process in [run.start(folder) for run in runs]:
-        process.wait()
+    processes = [run.start(folder) for run in runs]
+    try:
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            process.kill()
     found = [(run, run.findings()) for run in runs]
     for run, findings in found:
         if findings.failed:

@@ -382,7 +382,8 @@ def _select(query: Any, names: Iterable[str], connection: Any) -> None:
     for name in names:
         info = query.setup_joins(name.split("__"), query.get_meta(), query.get_initial_alias(), allow_many=False)
         targets, alias = info.targets, info.joins[-1]
-        if all(_is_constrained(query.alias_map[join], connection) for join in info.joins[1:]):
+        exists = (_is_constrained(query.alias_map[join], connection) for join in info.joins[1:])
+        if info.final_field.is_relation or all(exists):
             targets, alias, _ = query.trim_joins(info.targets, info.joins, info.path)
         columns += [info.transform_function(target, alias) for target in targets]
     if columns:
