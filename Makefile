@@ -13,13 +13,14 @@ MANAGE = $(BIN)/python manage.py
 EXPORT = $(MANAGE) export_data upstream.DriftEvent --order-by id
 DEMO = .demo
 
-.PHONY: help demo serve test lint types bench bench-tiny clean
+.PHONY: help demo serve test oracle lint types bench bench-tiny clean
 .SILENT:
 
 help:
 	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
 	echo "make serve    the demo application on http://127.0.0.1:$(PORT)/; PORT=9000 serves another port"
 	echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
+	echo "make oracle   Django's own tests: whatever they evaluate is exported and compared; ARGS=\"ordering queries\""
 	echo "make lint     ruff; make types: mypy --strict"
 	echo "make bench    the benchmarks, side by side with other packages"
 	echo "make clean    remove everything that the other targets made"
@@ -49,6 +50,9 @@ $(DEMO)/exports:
 test: $(VENV)/.services
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(if $(CI),,-m 'not heavy') $(ARGS)
 
+oracle: $(VENV)/.dev
+	$(BIN)/python -W ignore -m tests.django_suite $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,7 +67,7 @@ bench-tiny: $(VENV)/.services
 	$(BIN)/python -m benchmarks --rows 1000 --rounds 1
 
 clean:
-	rm -rf $(VENV) $(DEMO) .benchmarks
+	rm -rf $(VENV) $(DEMO) .benchmarks .django-suite
 
 $(BIN)/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -16,6 +16,7 @@ from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from benchmarks import servers
+from tests.django_suite import source
 
 DATABASE_KEYS = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
@@ -74,6 +75,12 @@ def nginx(server: int, version: str) -> Iterator[tuple[int | None, str]]:
     """Give the port of an nginx in front of a server, or None and the reason why there is none."""
     with ExitStack() as started:
         yield _found("nginx", lambda: started.enter_context(servers.nginx(server, version)))
+
+
+@cache
+def django_suite() -> tuple[Path | None, str]:
+    """Return the folder of the installed Django's own tests, or None and the reason why there is none."""
+    return _found("Django's test suite", source.tests_folder)
 
 
 @contextmanager

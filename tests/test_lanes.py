@@ -81,6 +81,7 @@ from hypothesis import strategies as st
 
 from tests import oracle
 from tests.fieldtypes.models import Disguised, Everything, Odd, Parent, Ticket
+from tests.forced_lanes import LANES, PythonCsv, in_lane
 from tests.strategies import (
     FLOATS,
     MARIADB,
@@ -105,41 +106,6 @@ RELATED = ["id", "parent_id", "parent__id", "parent__name", "ticket_id", "ticket
 ROME = ZoneInfo("Europe/Rome")
 
 
-class TextCsv(Csv):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = Csv.takes_texts, Csv.lane_options
-
-
-class TextJson(Json):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = Json.takes_texts, Json.lane_options
-
-
-class TextJsonLines(JsonLines):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = JsonLines.takes_texts, JsonLines.lane_options
-
-
-class PythonCsv(Csv):
-    """Declares no lane."""
-
-
-class PythonJson(Json):
-    """Declares no lane."""
-
-
-class PythonJsonLines(JsonLines):
-    """Declares no lane."""
-
-
-LANES = {
-    "copy": {},
-    "text": {Csv: TextCsv, Json: TextJson, JsonLines: TextJsonLines},
-    "python": {Csv: PythonCsv, Json: PythonJson, JsonLines: PythonJsonLines},
-}
 ENCODERS = [
     Csv(),
     Csv(delimiter="1", null_marker="-", quoting="nonnumeric"),
@@ -150,12 +116,6 @@ ENCODERS = [
     Json(),
     Json(indent=2, decimals="number", time_zone=UTC),
 ]
-
-
-def in_lane(encoder, lane):
-    """Return the encoder with the options it has, of the class that takes that lane."""
-    kind = LANES[lane].get(type(encoder), type(encoder))
-    return kind(**{option.name: getattr(encoder, option.name) for option in fields(encoder)})
 
 
 @dataclass

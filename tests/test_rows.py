@@ -7,7 +7,8 @@ import io
 import pytest
 from django.db import connections, models, transaction
 from django.db.models import Count, F, FilteredRelation, Prefetch, Q
-from django.db.models.functions import Lower
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Abs, Lower
 from django.db.models.query import FlatValuesListIterable, ModelIterable, ValuesIterable, ValuesListIterable
 from django.test.utils import isolate_apps
 
@@ -62,6 +63,29 @@ with isolate_apps("tests.fieldtypes"):
 
         def shout(self):
             return self.title.upper()
+
+    class NotZoe(models.Manager):
+        def get_queryset(self):
+            return super().get_queryset().exclude(name="zoe")
+
+    class Visible(models.Model):
+        """An author whom no relation shows if they are called zoe."""
+
+        name = models.CharField(max_length=20)
+        objects = NotZoe()
+
+        class Meta:
+            app_label = "fieldtypes"
+            db_table = "rows_author"
+            base_manager_name = "objects"
+
+    class Essay(models.Model):
+        title = models.CharField(max_length=20)
+        author = models.ForeignKey(Visible, models.CASCADE)
+
+        class Meta:
+            app_label = "fieldtypes"
+            db_table = "rows_book"
 
     class Line(models.Model):
         """Rows of a view, several of which share a key."""
@@ -168,6 +192,17 @@ BOOKS = {
     "distinct": lambda books: books.order_by("author", "id").distinct(),
     "only": lambda books: books.only("title").order_by("author", "id"),
     "grouped": lambda books: books.annotate(n=Count("author__name")).order_by("author", "id"),
+    "grouped, selecting the relation": lambda books: (
+        books.select_related("author").annotate(n=Count("pages")).order_by("id")
+    ),
+    "grouped, selecting both": lambda books: (
+        books.select_related("author", "critic").annotate(n=Count("pages")).order_by("id")
+    ),
+    "locked": lambda books: books.select_for_update().order_by("id"),
+    "a condition in SQL": lambda books: books.extra(where=["id > 1"]).order_by("id"),
+    "a column in SQL": lambda books: books.extra(select={"twice": "id * 2"}).order_by("-twice"),
+    "an expression in SQL": lambda books: books.annotate(twice=Abs(RawSQL("id * 2", ()))).order_by("-twice"),
+    "an order in SQL": lambda books: books.order_by(RawSQL("id", ()).desc()),
 }
 
 
@@ -185,15 +220,37 @@ def test_windows_too(alias, columns):
     assert keys(books, columns, windows=True, chunk_size=1) == [book.id for book in books]
 
 
+def test_windows_of_an_annotated_condition(alias):
+    books = Book.objects.using(alias).annotate(is_long=Q(pages__gt=5)).order_by("id")
+    assert text(books, ["id", "title"], windows=True, chunk_size=1) == text(books, ["id", "title"])
+
+
+@pytest.mark.parametrize(
+    "column", ["id", Column(lambda essay: essay.id, header="id")], ids=["a field", "computed"]
+)
+def test_a_base_manager_hides_rows_from_columns_through_relations(alias, column):
+    essays = Essay.objects.using(alias).order_by("id")
+    assert [row[1] for row in cells(essays, [column, "author__name"])[1:]] == ["", "ann", "ann", "bob"]
+    joined = essays.select_related("author")  # which reads past the manager, as Django does
+    expected = [essay.author.name for essay in joined]
+    assert (
+        [row[1] for row in cells(joined, [column, "author__name"])[1:]] == expected == ["zoe", "ann", "ann", "bob"]
+    )
+
+
 def test_a_missing_row_is_an_empty_cell(alias):
     books = Book.objects.using(alias).order_by("id")
     assert text(books, ["id", "critic__name"]) == "id,critic__name\r\n1,ann\r\n2,\r\n3,zoe\r\n4,\r\n"
     assert "LEFT OUTER" in plan(books, ["critic__name"]).sql
+    called = Column(lambda book: book.id, header="id")
+    assert text(books, ["id", "critic__id"]) == text(books, [called, "critic__id"])
+    assert text(books, ["id", "critic__id"]) == "id,critic__id\r\n1,2\r\n2,\r\n3,1\r\n4,\r\n"
     assert "INNER" in plan(books, ["author__name"]).sql  # a constraint guarantees its row
 
 
 def test_joins_that_change_no_rows_are_not_made(alias):
-    assert "JOIN" not in plan(Book.objects.using(alias).select_related("author").order_by("id"), ["title"]).sql
+    books = Book.objects.using(alias).select_related("author").order_by("id")
+    assert "JOIN" not in plan(books, ["title", "author__id"]).sql
 
 
 @pytest.mark.parametrize("columns", [["id"], ["id", "name"], ["id", "shout"], ["id", lambda author: 1]])

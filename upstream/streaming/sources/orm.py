@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, Protocol
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import connections, models
 from django.db.models import ForeignKey, ForeignObjectRel, ManyToManyField, OneToOneRel, Prefetch, QuerySet
-from django.db.models.expressions import BaseExpression, Col, ColPairs, OrderBy, Ref
+from django.db.models.expressions import BaseExpression, Col, ColPairs, OrderBy, RawSQL, Ref
 from django.db.models.fields.json import KeyTransform
 from django.db.models.fields.related import ForeignObject
+from django.db.models.manager import BaseManager
 from django.db.models.query import (
     FlatValuesListIterable,
     ModelIterable,
@@ -217,6 +218,31 @@ def locks_by_name(query: Any) -> bool:
     return bool(query.select_for_update_of)
 
 
+def takes_joins(query: Any) -> bool:
+    """Return whether joins may be added: FOR UPDATE would lock their rows, raw SQL may name a column of both."""
+    locks_all = query.select_for_update and not query.select_for_update_of
+    has_extra = query.extra or query.extra_tables or query.extra_order_by
+    expressions = (query.where, *query.annotations.values(), *query.order_by)
+    return not (locks_all or has_extra or any(map(_has_raw_sql, expressions)))
+
+
+def hides_related(model: Any) -> bool:
+    """Return whether the attributes that lead to a model may hide rows: its base manager is none of Django's."""
+    return type(model._base_manager).get_queryset is not BaseManager.get_queryset
+
+
+def _has_raw_sql(expression: Any) -> bool:
+    return any(isinstance(node, RawSQL | ExtraWhere) for node in _nodes(expression))
+
+
+def _nodes(expression: Any) -> Iterator[Any]:
+    """Yield an expression or condition, and all its parts; conditions have no `flatten()`."""
+    yield expression
+    if hasattr(expression, "get_source_expressions"):
+        for part in expression.get_source_expressions():
+            yield from _nodes(part)
+
+
 def follows_all_relations(query: Any) -> bool:
     """Return whether select_related() was called without names: it follows all non-null relations."""
     return query.select_related is True
@@ -383,12 +409,29 @@ def selecting(queryset: Any, names: Sequence[str]) -> Any:
     query.default_cols, query.selected = False, None
     fields = [name for name in names if name not in defined]
     with _outer_joins(query, clone.db):
-        query.add_fields(fields, allow_m2m=False)
+        _select(query, fields, connections[clone.db])
     query.select = (*query.select, *kept)
     query.values_select = (*fields, *(f"upstream_kept_{position}" for position in range(len(kept))))
     clone._iterable_class = ValuesIterable
     clone._fields = tuple(names)
     return clone
+
+
+def _select(query: Any, names: Iterable[str], connection: Any) -> None:
+    """Select fields as `Query.add_fields()` does, but a key of a related row only if there is that row.
+
+    Django reads the key from this side of the relation, also where no constraint guarantees the row.
+    """
+    columns: list[Any] = []
+    for name in names:
+        info = query.setup_joins(name.split("__"), query.get_meta(), query.get_initial_alias(), allow_many=False)
+        targets, alias = info.targets, info.joins[-1]
+        exists = (_is_constrained(query.alias_map[join], connection) for join in info.joins[1:])
+        if info.final_field.is_relation or all(exists):
+            targets, alias, _ = query.trim_joins(info.targets, info.joins, info.path)
+        columns += [info.transform_function(target, alias) for target in targets]
+    if columns:
+        query.set_select(columns)
 
 
 def loading(
@@ -444,10 +487,11 @@ def _join_as_iterated(query: Any, using: str) -> Any:
         compiler.pre_sql_setup()
         if query.distinct_fields:
             compiler.get_distinct()
+    needed = set()
     if query.group_by is True:
         grouped = (expression.get_group_by_cols() for expression, *_ in compiler.select)
         query.group_by = tuple(chain.from_iterable(grouped))
-    needed = set()
+        needed = {column_of(column)[0] for column in query.group_by}
     for alias, join in reversed(query.alias_map.items()):
         if not query.alias_refcount[alias] or not join.parent_alias:
             continue
@@ -478,11 +522,15 @@ def _changes_rows(join: Any, connection: Any) -> bool:
 
 def _is_guaranteed(join: Any, connection: Any) -> bool:
     """Return whether a constraint of the database guarantees that each row finds another one."""
+    return _is_constrained(join, connection) and not join.join_field.null
+
+
+def _is_constrained(join: Any, connection: Any) -> bool:
+    """Return whether a constraint of the database guarantees that each row with a key finds another one."""
     field = join.join_field
     return bool(
         isinstance(field, ForeignKey)
         and join.join_field.db_constraint
-        and not field.null
         and not join.filtered_relation
         and connection.features.supports_foreign_keys
         and has_unique_key(field.model)
@@ -797,7 +845,7 @@ def returns_sets(query: Any) -> bool:
 
 
 def _returns_sets(annotation: Any) -> bool:
-    return any(getattr(node, "set_returning", False) for node in annotation.flatten())
+    return any(getattr(node, "set_returning", False) for node in _nodes(annotation))
 
 
 def window_statement(

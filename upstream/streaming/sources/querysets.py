@@ -42,6 +42,7 @@ from upstream.streaming.sources.orm import (
     gives_single_values,
     gives_values,
     has_unique_key,
+    hides_related,
     loaded_names,
     loading,
     locks_by_name,
@@ -55,6 +56,7 @@ from upstream.streaming.sources.orm import (
     replaces_fetched,
     selected_names,
     selecting,
+    takes_joins,
     without_peers,
     without_prefetches,
 )
@@ -113,9 +115,9 @@ class QuerySetReader:
         found = find_all(columns, queryset.model, annotated)
         if not gives_instances(queryset) or query_features(queryset.query).combinator:
             return self._unchanged(queryset, found)
-        prepared = [column for column in found if _is_prepared(column, prepared_relations(queryset))]
-        if locks_by_name(queryset.query) or prepared or not all(column.selectable for column in found):
-            return self._instances(queryset, found, prepared)
+        prefetched = _prefetched(queryset, found)
+        if locks_by_name(queryset.query) or prefetched or not all(column.selectable for column in found):
+            return self._instances(queryset, found, prefetched)
         return self._selected(queryset, found)
 
     def _of_values(self, queryset: Any, columns: tuple[Column, ...] | None) -> Source:
@@ -209,10 +211,10 @@ class QuerySetReader:
             keyset=self._keyset(queryset),
         )
 
-    def _instances(self, queryset: Any, found: Sequence[ModelColumn], prepared: Sequence[ModelColumn]) -> Source:
+    def _instances(self, queryset: Any, found: Sequence[ModelColumn], prefetched: Sequence[ModelColumn]) -> Source:
         """Read instances: the database joins relations, and gives JSON text and transforms under private names.
 
-        Columns of `prepared` relations are read from the objects that the caller's prefetches find.
+        Columns of `prefetched` relations are read from the objects that prefetches find.
         """
         private = {
             f"upstream_{position}": JsonText(F(name)) if column.json_text else F(name)
@@ -220,7 +222,7 @@ class QuerySetReader:
             if (name := column.column.name)
             and column.field
             and column.selectable
-            and column not in prepared
+            and column not in prefetched
             and (column.json_text or column.keys)
         }
         readers = [
@@ -228,18 +230,18 @@ class QuerySetReader:
             for position, column in enumerate(found)
         ]
         follows_all = follows_all_relations(queryset.query)  # naming relations would override that
-        joined = [column for column in found if column.query_path and column not in prepared]
+        joined = [column for column in found if column.query_path and column not in prefetched]
         paths = () if follows_all else tuple({column.query_path: None for column in joined})
-        names = None if prepared else _narrowed(queryset, found)
+        names = None if prefetched else _narrowed(queryset, found)
         return self._records(
             without_peers(loading(queryset, names, paths, private)),
             found,
             row_reader(found, readers),
             prefetch=(
                 *prefetches(queryset),
-                *dict.fromkeys((*relations(found if follows_all else prepared), *prefetched_relations(found))),
+                *dict.fromkeys((*relations(found if follows_all else prefetched), *prefetched_relations(found))),
             ),
-            reason=_why_instances(found, prepared),
+            reason=_why_instances(found, prefetched),
             warnings=query_warnings(found, queryset),
         )
 
@@ -280,19 +282,33 @@ class QuerySetReader:
         return keyset_of(queryset) if self.windows else None
 
 
+def _prefetched(queryset: Any, found: Sequence[ModelColumn]) -> list[ModelColumn]:
+    """Return the columns whose relations the query cannot join, or in which a manager or Prefetch chooses rows."""
+    through = [column for column in found if column.query_path]
+    if not takes_joins(queryset.query):
+        return through
+    prepared, model = prepared_relations(queryset), queryset.model
+    return [column for column in through if _is_prepared(column, prepared) or _is_managed(column, model)]
+
+
 def _is_prepared(column: ModelColumn, prepared: frozenset[str]) -> bool:
     relations = column.relations
     return any("__".join(relations[:end]) in prepared for end in range(1, len(relations) + 1))
 
 
-def _why_instances(found: Sequence[ModelColumn], prepared: Sequence[ModelColumn]) -> str:
+def _is_managed(column: ModelColumn, model: type[Model]) -> bool:
+    names = column.query_path.split("__")
+    return any(hides_related(_model_at(model, "__".join(names[:end]))) for end in range(1, len(names) + 1))
+
+
+def _why_instances(found: Sequence[ModelColumn], prefetched: Sequence[ModelColumn]) -> str:
     computed = next((column for column in found if not column.selectable), None)
     if computed and computed.many:
         reason = f"the rows of column {computed.column.header!r} are prefetched"
     elif computed:
         reason = f"column {computed.column.header!r} is computed in Python"
-    elif prepared:
-        reason = f"a Prefetch chooses the rows of column {prepared[0].column.header!r}"
+    elif prefetched:
+        reason = f"column {prefetched[0].column.header!r} is prefetched"
     else:
         reason = "select_for_update(of=...) names relations"
     return f"{reason}: rows are read as instances"
