@@ -82,6 +82,21 @@ def as_columns(columns: Iterable[str | Column | Callable[[Any], Any]]) -> tuple[
     return resolved
 
 
+@dataclass(frozen=True)
+class Table:
+    """A source of rows with its columns, as a value of a mapping: the arguments of `stream` by the same names.
+
+    stream({"Drift": Table(events, ["id", "payer"]), "Customers": customers}, encoder=Xlsx())
+    """
+
+    source: Any
+    columns: Iterable[str | Column | Callable[[Any], Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.columns is not None:
+            object.__setattr__(self, "columns", as_columns(self.columns))
+
+
 def unknown_column(name: str, known: Collection[str], where: str) -> ColumnError:
     """Return the error for a name that does not exist on `where`, with close matches or the known names."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)

@@ -6,7 +6,8 @@ defaults here; `default.py` omits all that it can.
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from upstream.streaming.batches import BatchLimits
@@ -95,6 +96,47 @@ class JsonObjects:
 
     decimals: Literal["string", "number"] = "string"
 
+
+class CellStyle(IntEnum):
+    """The styles of cells, by their numbers in a workbook; see `SheetRows`."""
+
+    PLAIN = 0
+    HEADER = 1
+    QUOTED_HEADER = 2
+    DATE = 3
+    DATETIME = 4
+    TIME = 5
+    QUOTED = 6  # text that a spreadsheet would take for a formula or a number if it were typed
+    WRAPPED = 7  # text of several lines
+    QUOTED_WRAPPED = 8
+    DECIMAL = 9  # of one decimal place; up to MAX_PLACES, each further place adds 1
+    TOTAL = 19  # of no decimal place
+    CUSTOM = 30  # the first number format of the caller's, for cells; the next is for its total
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRows:
+    """A row format: the `<row>` elements of a sheet, as `Xlsx` writes them, without line breaks.
+
+    A text that is not plain (`TEXT_IN_PYTHON`) is left to Python: it stands between two ODD, as JSON, in place of
+    its cell. `local` means that moments are converted to another zone than UTC. `styles` are the styles of the
+    numbers, dates and times of columns with a number format of their own, by header.
+    """
+
+    local: bool = False
+    styles: Mapping[str, int] = field(default_factory=dict)
+
+
+# Larger numbers, and Decimals of more digits, are written as text: a spreadsheet keeps 15 digits.
+MAX_DIGITS = 15
+# Decimals of more places have no format of their own.
+MAX_PLACES = 10
+# The days of 1900 are counted as if it were a leap year: earlier days are text.
+FIRST_DAY = "1900-03-01"
+DAY_ZERO = "1899-12-30"
+# Bounds UTF-16 units from below: text of more bytes in UTF-8 may be too long for a cell.
+MAX_UNITS = 32_767
+ODD = b"\x03"
 
 RenderedRows = Generator[list[bytes]]
 
