@@ -118,25 +118,35 @@ class CellStyle(IntEnum):
 class SheetRows:
     """A row format: the `<row>` elements of a sheet, as `Xlsx` writes them, without line breaks.
 
-    A text that is not plain (`TEXT_IN_PYTHON`) is left to Python: it stands between two ODD, as JSON, in place of
-    its cell. `local` means that moments are converted to another zone than UTC. `styles` are the styles of the
-    numbers, dates and times of columns with a number format of their own, by header.
+    Texts are left as they are but for markup and line feeds: the encoder marks what XML cannot hold, and cuts or
+    refuses texts that are too long. `local` means that moments are converted to another zone than UTC. `styles`
+    are those of numbers, dates and times in columns with a number format of their own, by header.
     """
 
     local: bool = False
     styles: Mapping[str, int] = field(default_factory=dict)
 
 
-# Larger numbers, and Decimals of more digits, are written as text: a spreadsheet keeps 15 digits.
+# A spreadsheet keeps 15 digits: larger integers, and Decimals of more digits, are written as text.
 MAX_DIGITS = 15
-# Decimals of more places have no format of their own.
+# Decimals of more places may be smaller than any double.
+MAX_SCALE = 100
+# Decimals of more places have no style of their own.
 MAX_PLACES = 10
-# The days of 1900 are counted as if it were a leap year: earlier days are text.
+# Spreadsheets count the days of 1900 as if it were a leap year: earlier days are text.
 FIRST_DAY = "1900-03-01"
 DAY_ZERO = "1899-12-30"
-# Bounds UTF-16 units from below: text of more bytes in UTF-8 may be too long for a cell.
-MAX_UNITS = 32_767
-ODD = b"\x03"
+# A text that starts with one of them would be a formula if it were typed; the last four are full-width.
+FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def text_start(style: int = CellStyle.PLAIN) -> str:
+    """Return how the cell of a text starts. Its spaces are kept whether it has any: to look takes longer."""
+    attribute = f' s="{style:d}"' if style else ""
+    return f'<c t="inlineStr"{attribute}><is><t xml:space="preserve">'
+
+
+TEXT_START, TEXT_END = text_start(), "</t></is></c>"
 
 RenderedRows = Generator[list[bytes]]
 
