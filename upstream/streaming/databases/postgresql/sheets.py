@@ -65,10 +65,9 @@ def sheet_expression(
     if kind in STRINGS or kind in ("json", "jsonb"):
         text = VALUES["json"].sql if kind == "json" else "{x}::text"
         return TEXT.replace("{t}", f'({text.replace("{x}", sql)} COLLATE "C")')
-    text = CELLS.get(kind) or (VALUES[kind].sql if kind in VALUES else "")
-    if not text:
+    if kind not in VALUES:
         return None
-    made = text.replace("{to_json}", "to_json").replace("{x}", sql)
+    made = VALUES[kind].sql.replace("{to_json}", "to_json").replace("{x}", sql)
     return f'(SELECT {TEXT.replace("{t}", "t")} FROM (SELECT (({made})::text) COLLATE "C" AS t OFFSET 0) AS s)'  # noqa: S608
 
 

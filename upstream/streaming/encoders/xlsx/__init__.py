@@ -120,6 +120,8 @@ class Xlsx:
             yield table
 
     def _tables(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[RenderedTable]:
+        if not document:  # a workbook has at least one sheet
+            yield RenderedTable(self.sheet, (), (rows for rows in ()), {})
         for name, value in document.items():
             with open_rows(value) as (columns, batches):
                 yield self._table(parts.clean_name(str(name)), columns or (), batches)
