@@ -337,7 +337,7 @@ OPTIONS = {
     JsonLines: {"decimals": ("string", "number"), "time_zone": ZONES},
     Xlsx: {
         "header": (True, False),
-        "sheet": ("Sheet1", "Été & 'co'"),
+        "sheet": ("Sheet1", "Été & it's"),
         "sheet_rows": (1_048_576, 3),
         "time_zone": ZONES,
         "number_formats": ({}, {"decimal": "#,##0.00", "floating": "0", "datetime": 'd mmmm yyyy "<&>"'}),

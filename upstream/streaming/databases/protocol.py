@@ -111,7 +111,8 @@ class CellStyle(IntEnum):
     QUOTED_WRAPPED = 8
     DECIMAL = 9  # of one decimal place; up to MAX_PLACES, each further place adds 1
     TOTAL = 19  # of no decimal place
-    CUSTOM = 30  # the first number format of the caller's, for cells; the next is for its total
+    NUMBER_HEADER = 30  # of numbers, dates and times, which stand at the right
+    CUSTOM = 31  # the first number format of the caller's, for cells; the next is for its total
 
 
 @dataclass(frozen=True, slots=True)

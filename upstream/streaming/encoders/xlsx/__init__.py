@@ -121,7 +121,7 @@ class Xlsx:
 
     def _tables(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[RenderedTable]:
         if not document:  # a workbook has at least one sheet
-            yield RenderedTable(self.sheet, (), (rows for rows in ()), {})
+            yield RenderedTable(self.sheet, (), _nothing(), {})
         for name, value in document.items():
             with open_rows(value) as (columns, batches):
                 yield self._table(parts.clean_name(str(name)), columns or (), batches)
@@ -151,6 +151,10 @@ class Xlsx:
     def _styles(self) -> dict[str, int]:
         """Return the styles of columns with number formats, by header."""
         return {header: CellStyle.CUSTOM + 2 * at for at, header in enumerate(self.number_formats)}
+
+
+def _nothing() -> Generator[list[bytes]]:
+    yield from ()
 
 
 def _is_utc(zone: tzinfo | None) -> bool:

@@ -93,11 +93,12 @@ def styles(custom: Sequence[str]) -> bytes:
     formats = [*DATE_FORMATS.values(), *places, *custom]
     of_format = {code: FIRST_FORMAT + number for number, code in enumerate(formats)}
     dates = [_style(of_format[code]) for code in DATE_FORMATS.values()]
+    header = partial(_style, font=BOLD_FONT, border=HEADER_BORDER, fill=HEADER_FILL, vertical="center")
     total = partial(_style, font=BOLD_FONT, border=TOTAL_BORDER)
     made = [
         _style(),
-        _style(font=BOLD_FONT, border=HEADER_BORDER, fill=HEADER_FILL, vertical="center"),
-        _style(font=BOLD_FONT, border=HEADER_BORDER, fill=HEADER_FILL, vertical="center", quoted=True),
+        header(),
+        header(quoted=True),
         *dates,
         _style(quoted=True),
         _style(wrapped=True),
@@ -105,6 +106,7 @@ def styles(custom: Sequence[str]) -> bytes:
         *[_style(of_format[code]) for code in places],
         total(),
         *[total(of_format[code]) for code in places],
+        header(horizontal="right"),
         *[style for code in custom for style in (_style(of_format[code]), total(of_format[code]))],
     ]
     assert len(made) == CellStyle.CUSTOM + 2 * len(custom)
@@ -127,16 +129,18 @@ def _style(
     fill: int = 0,
     border: int = NO_BORDER,
     vertical: str = "top",
+    horizontal: str = "",
     quoted: bool = False,
     wrapped: bool = False,
 ) -> str:
     applied = ' applyNumberFormat="1"' if number_format else ""
     quote = ' quotePrefix="1"' if quoted else ""
+    aligned = f' horizontal="{horizontal}"' if horizontal else ""
     wrap = ' wrapText="1"' if wrapped else ""
     return (
         f'<xf numFmtId="{number_format}" fontId="{font}" fillId="{fill}" borderId="{border}" xfId="0"{quote}'
         f'{applied} applyFont="1" applyFill="1" applyBorder="1" applyAlignment="1">'
-        f'<alignment vertical="{vertical}"{wrap}/></xf>'
+        f'<alignment{aligned} vertical="{vertical}"{wrap}/></xf>'
     )
 
 

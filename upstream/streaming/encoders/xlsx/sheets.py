@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from html import unescape
 from itertools import accumulate
 from time import monotonic
+from typing import NamedTuple
 from unicodedata import east_asian_width
 
 from upstream.streaming.databases.protocol import CellStyle
@@ -23,7 +24,9 @@ MIN_WIDTH, MAX_WIDTH = 9, 60  # in digits of the default font
 FILTER_WIDTH = 3  # the button of a header
 PADDING = 1.5
 DATE_WIDTHS = {CellStyle.DATE: 10, CellStyle.DATETIME: 19, CellStyle.TIME: 8}
-CELL = re.compile(rb'<c(?: t="\w+")?(?: s="(\d+)")?(?:/>|><(v|is)>(?:<t[^>]*>)?([^<]*))')
+CELL = re.compile(
+    rb'<c(?P<type> t="\w+")?(?: s="(?P<style>\d+)")?(?:/>|><(?P<kind>v|is)>(?:<t[^>]*>)?(?P<text>[^<]*))'
+)
 
 ROW, ROW_END = "<row>", "</row>"
 NAMESPACE = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -78,6 +81,13 @@ class Rows:
         return [row for row, size in zip(self.pending[:SAMPLE_ROWS], before, strict=False) if size < SAMPLE_BYTES]
 
 
+class SheetColumn(NamedTuple):
+    """The width of a column, and whether it holds numbers, dates or times, which stand at the right."""
+
+    width: float
+    is_number: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """How the sheets of one source look."""
@@ -93,44 +103,59 @@ class Layout:
     def area(self, rows: int) -> str:
         return f"A1:{self.last_column}{max(1, rows)}"
 
-    def widths(self, sample: Sequence[bytes]) -> list[float]:
-        """Return the width of each column, from its header and the first rows."""
+    def columns(self, sample: Sequence[bytes]) -> list["SheetColumn"]:
+        """Return how each column looks, from its header and the first rows."""
         widths = [float(MIN_WIDTH)] * len(self.headers)
         if self.header:
             widths = [max(MIN_WIDTH, display_width(header) + FILTER_WIDTH) for header in self.headers]
+        numbers: set[int] = set()
+        others: set[int] = set()
         for row in sample:
             for at, cell in enumerate(CELL.finditer(row)):
                 widths[at] = max(widths[at], _cell_width(cell))
-        return [min(width, MAX_WIDTH) + PADDING for width in widths]
+                if cell["text"] is not None:
+                    (numbers if cell["kind"] == b"v" and not cell["type"] else others).add(at)
+        return [
+            SheetColumn(min(width, MAX_WIDTH) + PADDING, at in numbers - others) for at, width in enumerate(widths)
+        ]
 
-    def start(self, widths: Sequence[float], *, is_first: bool) -> bytes:
+    def start(self, columns: Sequence[SheetColumn], *, is_first: bool) -> bytes:
         """Return what comes before the rows."""
         view = ' rightToLeft="1"' if self.right_to_left else ""
         view += ' tabSelected="1"' if is_first else ""
         frozen = FROZEN if self.header else ""
-        columns = "".join(
-            f'<col min="{at}" max="{at}" width="{width:g}" customWidth="1"/>' for at, width in enumerate(widths, 1)
+        widths = "".join(
+            f'<col min="{at}" max="{at}" width="{column.width:g}" customWidth="1"/>'
+            for at, column in enumerate(columns, 1)
         )
         return (
             f'{START}<worksheet xmlns="{NAMESPACE}"><sheetPr><pageSetUpPr fitToPage="1"/></sheetPr>'
             f'<sheetViews><sheetView{view} workbookViewId="0">{frozen}</sheetView></sheetViews>'
-            f'<sheetFormatPr defaultRowHeight="15"/>{f"<cols>{columns}</cols>" if columns else ""}<sheetData>'
-            f"{self._header_row()}"
+            f'<sheetFormatPr defaultRowHeight="15"/>{f"<cols>{widths}</cols>" if columns else ""}<sheetData>'
+            f"{self._header_row(columns)}"
         ).encode()
 
     def end(self, rows: int, total_row: str) -> bytes:
         """Return what comes after so many rows, the header's included."""
-        filters = f'<autoFilter ref="{self.area(rows)}"/>' if self.header and self.headers else ""
+        filters = f'<autoFilter ref="{self.area(rows)}"/>' if self.header else ""
         area = self.area(rows + bool(total_row))
         ignored = f'<ignoredErrors><ignoredError sqref="{area}" numberStoredAsText="1"/></ignoredErrors>'
         return f"{total_row}</sheetData>{filters}{PAGE}{ignored}</worksheet>".encode()
 
-    def _header_row(self) -> str:
-        if not (self.header and self.headers):
+    def _header_row(self, columns: Sequence[SheetColumn]) -> str:
+        if not self.header:
             return ""
-        styles = (CellStyle.HEADER, CellStyle.QUOTED_HEADER)
-        cells = "".join(text_cell(text, styles[text[:1] in STARTS]) for text in self.headers)
+        cells = "".join(
+            text_cell(text, _header_style(text, column))
+            for text, column in zip(self.headers, columns, strict=True)
+        )
         return f'<row ht="21" customHeight="1">{cells}{ROW_END}'
+
+
+def _header_style(text: str, column: SheetColumn) -> CellStyle:
+    if text[:1] in STARTS:
+        return CellStyle.QUOTED_HEADER
+    return CellStyle.NUMBER_HEADER if column.is_number else CellStyle.HEADER
 
 
 def column_name(number: int) -> str:
@@ -148,7 +173,7 @@ def display_width(text: str) -> int:
 
 
 def _cell_width(cell: re.Match[bytes]) -> int:
-    style, kind, text = int(cell[1] or 0), cell[2], cell[3]
+    style, kind, text = int(cell["style"] or 0), cell["kind"], cell["text"]
     if text is None:
         return 0
     if kind == b"v" and style in DATE_WIDTHS:

@@ -10,7 +10,14 @@ from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.encoders.xlsx import parts
 from upstream.streaming.encoders.xlsx.archive import Archive
 from upstream.streaming.encoders.xlsx.cells import text_cell
-from upstream.streaming.encoders.xlsx.sheets import ROW, ROW_END, SHEET_BYTES, Layout, Rows, column_name
+from upstream.streaming.encoders.xlsx.sheets import (
+    ROW,
+    ROW_END,
+    SHEET_BYTES,
+    Layout,
+    Rows,
+    column_name,
+)
 from upstream.streaming.encoders.xlsx.totals import Total
 
 TOTAL = "Total"
@@ -69,9 +76,9 @@ class _Workbook:
         rows.has_more()  # a query that fails does so before the first byte
         if not self.sheets:
             yield self._start()
-        widths = layout.widths(rows.sample())
+        columns = layout.columns(rows.sample())
         while len(self.sheets) == first or rows.has_more():
-            xml = self._sheet(table, layout, rows, widths, self.sheets[first:])
+            xml = self._sheet(table, layout, rows, columns, self.sheets[first:])
             path = parts.sheet_path(len(self.sheets) + 1)
             with closing(self.archive.streamed(path, xml)) as chunks:
                 yield from chunks
@@ -81,10 +88,10 @@ class _Workbook:
         table: RenderedTable,
         layout: Layout,
         rows: Rows,
-        widths: Sequence[float],
+        columns: Sequence[SheetColumn],
         before: Sequence[parts.Sheet],
     ) -> Generator[bytes]:
-        start = layout.start(widths, is_first=not self.sheets)
+        start = layout.start(columns, is_first=not self.sheets)
         yield start
         count, size = int(layout.header), len(start)
         most = self.look.most_rows - bool(table.totals)
