@@ -48,7 +48,8 @@ class ExportAdminMixin:
     so memory does not grow with the rows.
 
     `export_columns` are the columns to choose from: entries as in `list_display`, which is the default, or
-    Columns. `export_formats` are names or Formats. Each export is recorded in the admin log.
+    Columns. `export_formats` are names or Formats; the first, by default Excel, is chosen until the user chooses
+    another. Each export is recorded in the admin log.
 
     A column that shows another model, by a path, a key, an annotation or the text of a row, needs the permission
     to view that model. Functions show what their author lets them show.
@@ -58,7 +59,7 @@ class ExportAdminMixin:
     """
 
     export_columns: Sequence[Any] | None = None
-    export_formats: Iterable[str | Format] = tuple(FORMATS)
+    export_formats: Iterable[str | Format] = tuple(sorted(FORMATS, key=lambda name: name != "xlsx"))
     export_limits: Limits | None = None
     export_spool: bool | None = None
 
