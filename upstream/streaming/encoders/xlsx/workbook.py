@@ -16,6 +16,7 @@ from upstream.streaming.encoders.xlsx.sheets import (
     SHEET_BYTES,
     Layout,
     Rows,
+    SheetColumn,
     column_name,
 )
 from upstream.streaming.encoders.xlsx.totals import Total
