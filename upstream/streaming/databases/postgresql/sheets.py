@@ -62,9 +62,8 @@ def sheet_expression(
     kind, sql = kind_and_sql(field, kind, sql, session, converted=converted)
     if kind in CELL_MAKERS:
         return CELL_MAKERS[kind](kind, style).replace("{x}", sql)
-    if kind in STRINGS or kind in ("json", "jsonb"):
-        text = VALUES["json"].sql if kind == "json" else "{x}::text"
-        return TEXT.replace("{t}", f'({text.replace("{x}", sql)} COLLATE "C")')
+    if kind in STRINGS:
+        return TEXT.replace("{t}", f'({sql}::text COLLATE "C")')
     if kind not in VALUES:
         return None
     made = VALUES[kind].sql.replace("{to_json}", "to_json").replace("{x}", sql)
