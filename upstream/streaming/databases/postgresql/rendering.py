@@ -69,7 +69,7 @@ def _why_not(column: SelectedColumn, timestamptz: Timestamptz) -> str:
     if has_expression(column.field, timestamptz):
         return ""
     is_local = timestamptz is None and has_expression(column.field, "utc")
-    return "is in a time zone other than UTC" if is_local else "has no form in SQL"
+    return "is read in a time zone other than UTC" if is_local else "has no form in SQL"
 
 
 def _why_not_delimited(row_format: object, selection: Selection) -> str:
