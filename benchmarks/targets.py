@@ -57,6 +57,7 @@ def _beaten(case: str, least: float, *databases: str) -> Target:
 
 # Each lane, as far as a database has it.
 STREAMS = tuple(f"{kind}{lane}" for kind in ("csv", "ndjson") for lane in ("", "-text-lane", "-instances"))
+WHOLE = ("json", "xlsx", "csv-file", "ndjson-file")
 SERVED = ("csv-gunicorn", "csv-uvicorn", "csv-granian")  # whose speed is divided by that of a file
 HARD = tuple(
     name
@@ -64,6 +65,11 @@ HARD = tuple(
     if name.startswith(tuple(f"{kind}-{table}" for kind in ("csv", "ndjson") for table in OTHER_TABLES))
     and case.speed_of
 )
+# How many times the time of ours the peers take.
+WORKBOOKS = {
+    "postgresql": {"xlsxwriter": 12, "openpyxl": 14, "pyexcelerate": 8},
+    "sqlite": {"xlsxwriter": 6, "openpyxl": 7, "pyexcelerate": 4},
+}
 TARGETS = (
     Target(figure="time", case="csv-file", against="psql-csv", most=1.25, aim=1.05, databases=("postgresql",)),
     Target(figure="time", case="ndjson-file", against="psql-ndjson", most=1.25, aim=1, databases=("postgresql",)),
@@ -76,7 +82,13 @@ TARGETS = (
     _beaten("csv", 3, "sqlite"),
     _beaten("ndjson", 5, "sqlite"),
     _beaten("csv", 2.5, "mariadb"),
-    *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, "json", "csv-file", "ndjson-file")],
+    *[
+        Target(figure="time", case=f"xlsx-{name}", against="xlsx", least=least, databases=(database,))
+        for database, asked in WORKBOOKS.items()
+        for name, least in asked.items()
+    ],
+    Target(figure="time", case="xlsx", against="csv", most=2.5, databases=("postgresql",)),
+    *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, *WHOLE)],
     *[Target(figure="first byte", case=case, most=1.5) for case in STREAMS],
     *[_beaten(case, 1) for case in HARD],
     *[_beaten(case, 0.7) for case in SERVED],

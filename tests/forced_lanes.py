@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from upstream.streaming import Csv, Json, JsonLines
+from upstream.streaming import Csv, Json, JsonLines, Xlsx
 
 
 class TextCsv(Csv):
@@ -23,6 +23,12 @@ class TextJsonLines(JsonLines):
     takes_texts, lane_options = JsonLines.takes_texts, JsonLines.lane_options
 
 
+class TextXlsx(Xlsx):
+    """Declares the text lane, and not COPY."""
+
+    takes_texts, lane_options = Xlsx.takes_texts, Xlsx.lane_options
+
+
 class PythonCsv(Csv):
     """Declares no lane."""
 
@@ -35,10 +41,14 @@ class PythonJsonLines(JsonLines):
     """Declares no lane."""
 
 
+class PythonXlsx(Xlsx):
+    """Declares no lane."""
+
+
 LANES = {
     "copy": {},
-    "text": {Csv: TextCsv, Json: TextJson, JsonLines: TextJsonLines},
-    "python": {Csv: PythonCsv, Json: PythonJson, JsonLines: PythonJsonLines},
+    "text": {Csv: TextCsv, Json: TextJson, JsonLines: TextJsonLines, Xlsx: TextXlsx},
+    "python": {Csv: PythonCsv, Json: PythonJson, JsonLines: PythonJsonLines, Xlsx: PythonXlsx},
 }
 
 

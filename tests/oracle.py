@@ -5,10 +5,13 @@ It imports nothing of the package: agreement between the two is what the tests p
 
 import base64
 import datetime as dt
+import io
 import json
 import re
+import zipfile
 from decimal import Decimal
 from enum import Enum
+from xml.etree import ElementTree as ET
 
 from django.db.models.fields.files import FieldFile
 
@@ -170,3 +173,29 @@ def named(value) -> str:
     if isinstance(value, (set, frozenset)):
         return f"{type(value).__name__}({sorted(value)})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+def sheets_of(data):
+    """Return the rows of each sheet of a workbook: texts, numbers as the text of their digits, None."""
+    return list(map(_rows_of, parts_of(data, "xl/worksheets/")))
+
+
+def parts_of(data, folder):
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return [archive.read(name) for name in archive.namelist() if name.startswith(folder)]
+
+
+def _rows_of(xml):
+    rows = ET.fromstring(xml).iterfind(f"{SHEET}sheetData/{SHEET}row")
+    return [[_cell_of(cell) for cell in row] for row in rows]
+
+
+def _cell_of(cell):
+    if cell.get("t") == "inlineStr":
+        [text] = cell.iterfind(f"{SHEET}is/{SHEET}t")
+        return re.sub("_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), text.text)
+    value = cell.find(f"{SHEET}v")
+    return None if value is None else value.text

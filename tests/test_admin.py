@@ -414,7 +414,7 @@ class TestPage:
         groups = re.findall(r"<fieldset[^>]*>\s*<legend[^>]*>([^<]+)</legend>", form)
         assert groups == ["Format", "Profile", "Columns"]
         inputs = re.findall(r'<input type="(?:radio|checkbox)"[^>]*id="([^"]+)"', form)
-        assert len(inputs) == len(set(inputs)) == 4 + 2 + 8
+        assert len(inputs) == len(set(inputs)) == 5 + 2 + 8
         assert set(re.findall(r'<label for="([^"]+)"', form)) == set(inputs)
 
     def test_an_error_is_tied_to_its_group(self, root):

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from tests import processes
 from tests.fieldtypes.models import Parent, Secretive
+from tests.oracle import sheets_of
 from tests.test_files import BrokenSourceError, names
+from upstream.models import Customer
 from upstream.services import DataExportService, data_export
 from upstream.streaming import ColumnError, SourceError
 
@@ -462,3 +464,28 @@ def test_path_line_of_the_issue_runs_as_it_stands(tmp_path):
     printed = processes.printed(line, cwd=tmp_path)
     assert re.fullmatch(f"(.*/)?reports/test_export_{STAMP}\\.csv\n", printed)
     assert (tmp_path / printed.strip()).parent.is_dir()
+
+
+class TestExcel:
+    ROWS = [{"name": "Alice", "age": 30}, {"name": "Bob"}]
+
+    def test_dicts_to_a_buffer_and_a_file(self, tmp_path):
+        expected = [[["name", "age"], ["Alice", "30"], ["Bob", None]]]
+        buffer = DataExportService.export_to_excel(self.ROWS, ["name", "age"])
+        assert buffer.tell() == 0
+        assert sheets_of(buffer.read()) == expected
+        path = str(tmp_path / "rows.xlsx")
+        assert DataExportService.export_to_excel(self.ROWS, ["name", "age"], path) == path
+        assert sheets_of(Path(path).read_bytes()) == expected
+
+    def test_a_mapping_is_several_sheets(self):
+        buffer = DataExportService.export_to_excel({"one": self.ROWS, "two": self.ROWS[:1]}, ["age"])
+        assert sheets_of(buffer.read()) == [[["age"], ["30"], [None]], [["age"], ["30"]]]
+
+    @pytest.mark.django_db
+    def test_querysets(self):
+        Customer.objects.create(name="Aetna")
+        buffer = DataExportService.queryset_to_excel(Customer.objects.all(), ["name"], ["Name"])
+        assert sheets_of(buffer.read()) == [[["Name"], ["Aetna"]]]
+        with pytest.raises(ValueError, match="one header per field"):
+            DataExportService.queryset_to_excel(Customer.objects.all(), ["name"], [])

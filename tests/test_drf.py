@@ -54,7 +54,7 @@ from upstream.integrations.drf import (
 )
 from upstream.integrations.limits import Limits
 from upstream.models import AlertRule, Customer, DriftEvent, ReportRun
-from upstream.streaming import ColumnError, JsonLines, MissingDependencyError, plan, stream
+from upstream.streaming import ColumnError, JsonLines, MissingDependencyError, Xlsx, plan, stream
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -1313,10 +1313,11 @@ class TestSchema:
             "text/csv": file,
             "text/tab-separated-values": file,
             "application/x-ndjson": file,
+            Xlsx.content_type: file,
         }
         names = {one["name"]: one.get("schema", {}).get("enum") for one in described["parameters"]}
         assert names == {
-            "format": ["json", "csv", "tsv", "json-array", "ndjson"],
+            "format": ["json", "csv", "tsv", "json-array", "ndjson", "xlsx"],
             "page": None,
             "columns": None,
         }

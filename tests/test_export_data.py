@@ -24,6 +24,7 @@ from django.db import connections
 
 from tests import processes
 from tests.fieldtypes.models import Parent, Secretive
+from tests.oracle import sheets_of
 from tests.test_files import names
 from upstream.integrations.stored_models import stored_models
 
@@ -136,6 +137,7 @@ FORMATS = {
     "x.ndjson": lambda data: FORMATS["x.json"](b"[" + b",".join(data.splitlines()) + b"]"),
     "x.jsonl": lambda data: FORMATS["x.ndjson"](data.strip()),
     "x.csv.gz": lambda data: rows(gzip.decompress(data)),
+    "x.xlsx": lambda data: [tuple(row) for row in sheets_of(data)[0]],
     "x.ndjson.zst": lambda data: FORMATS["x.ndjson"](zstandard.ZstdDecompressor().stream_reader(data).read()),
 }
 
@@ -147,7 +149,7 @@ def test_name_of_the_file_tells_its_format_and_compression(export, events, name,
     assert names(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("name", ["csv", "tsv", "json", "ndjson"])
+@pytest.mark.parametrize("name", ["csv", "tsv", "json", "ndjson", "xlsx"])
 def test_format_can_be_told(export, events, name, tmp_path):
     exported(export("--columns", FIELDS, "--order-by=id", "--format", name, "--output", tmp_path / "x.dat"))
     data = (tmp_path / "x.dat").read_bytes()

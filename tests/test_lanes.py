@@ -2,7 +2,7 @@
 
 import json
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -93,7 +93,7 @@ from tests.strategies import (
     store,
 )
 from upstream import streaming
-from upstream.streaming import Column, Csv, Json, JsonLines, plan, stream
+from upstream.streaming import Column, Csv, Json, JsonLines, Xlsx, plan, stream
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.databases import mysql, postgresql, sqlite
 from upstream.streaming.databases.postgresql import expressions, rendering
@@ -115,6 +115,8 @@ ENCODERS = [
     JsonLines(),
     Json(),
     Json(indent=2, decimals="number", time_zone=UTC),
+    Xlsx(),
+    Xlsx(time_zone=ROME, sheet_rows=7, right_to_left=True),
 ]
 
 
@@ -226,6 +228,9 @@ class Export:
     def _difference(self, lane, expected, got, encoder):
         text = f"lane {lane}, {encoder}, {self.queryset.query.annotations}"
         if isinstance(expected, bytes) and isinstance(got, bytes):
+            if isinstance(encoder, Xlsx):
+                pair = [b"".join(oracle.parts_of(data, "xl/worksheets/")) for data in (expected, got)]
+                expected, got = (xml.partition(b"<sheetData>")[2] for xml in pair)
             at = next((at for at, pair in enumerate(zip(expected, got, strict=False)) if len({*pair}) > 1), -1)
             expected, got = expected[max(0, at - 80) : at + 80], got[max(0, at - 80) : at + 80]
         return f"{text}\nDjango: {expected!r}\nlane:   {got!r}"
@@ -280,6 +285,18 @@ OPTIONS = {
         "time_zone": ZONES,
     },
     JsonLines: {"decimals": ("string", "number"), "time_zone": ZONES},
+    Xlsx: {
+        "header": (True, False),
+        "sheet": ("Sheet1", "Été & it's"),
+        "sheet_rows": (1_048_576, 3),
+        "time_zone": ZONES,
+        "number_formats": ({}, {"decimal": "#,##0.00", "floating": "0", "datetime": 'd mmmm yyyy "<&>"'}),
+        "totals": ((), ("decimal", "integer", "floating")),
+        "long_texts": ("error", "cut"),
+        "right_to_left": (False, True),
+        "title": ("", "Zürich & <co>"),
+        "creator": ("", "Ada"),
+    },
 }
 
 
@@ -308,6 +325,10 @@ def fitting(options, names):
         options.pop("encoding", None)
     if len(names) == 1:
         options.pop("quote_empty", None)
+    for name, kind in {"number_formats": dict, "totals": tuple}.items():
+        if given := options.get(name):
+            known = [header for header in given if header in names]
+            options[name] = kind((header, given[header]) for header in known) if kind is dict else tuple(known)
     return options
 
 
@@ -315,10 +336,14 @@ def single_options():
     """Yield every encoder that differs from its default in one option."""
     for kind, options in OPTIONS.items():
         for option in fields(kind):
-            for value in dict.fromkeys(options[option.name]):
+            for value in options[option.name]:
                 chosen = {"profile": "excel"} if option.name in Csv.lane_options["text"][-3:] else {}
-                if value != option.default:
+                if value != default_of(option):
                     yield kind(**chosen, **{option.name: value})
+
+
+def default_of(option):
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 def _alike(expected, got):
@@ -332,6 +357,8 @@ def _parsed(data, encoder, positions):
         return json.loads(data)
     if isinstance(encoder, JsonLines):
         return [json.loads(line) for line in data.splitlines()]
+    if isinstance(encoder, Xlsx):
+        return _sheets(data, encoder, positions)
     rows = _records(
         data.decode(encoder.encoding).removeprefix("\ufeff"), encoder.delimiter, encoder.lineterminator
     )
@@ -341,6 +368,17 @@ def _parsed(data, encoder, positions):
             text = text[1:-1].replace('""', '"') if text[:1] == '"' else text
             row[position] = {"null": True} if text in ("", encoder.null_marker) else [json.loads(text)]
     return rows
+
+
+def _sheets(data, encoder, positions):
+    """Return the cells of each sheet, with those of JSON read, for which lanes may find other widths."""
+    sheets = []
+    for rows in oracle.sheets_of(data):
+        for row in rows[encoder.header :]:
+            for position in positions:
+                row[position] = {"null": True} if row[position] is None else [json.loads(row[position])]
+        sheets.append(rows)
+    return sheets
 
 
 def _records(text, delimiter, end):
@@ -832,7 +870,7 @@ def check_shapes(using):
     """Hold every shape to Django, over rows that have the edges of every field; PostgreSQL renders what it can."""
     with stored(edge_rows(connections[using].vendor), using) as rows:
         for name, export in exports(rows).items():
-            for encoder in (Csv(), JsonLines()):
+            for encoder in (Csv(), JsonLines(), Xlsx()):
                 is_copied = connections[using].vendor == POSTGRESQL and name not in NOT_COPIED
                 is_copied = is_copied and not (isinstance(encoder, Csv) and len(export.names) == 1)
                 assert ("copy" in export.lanes(encoder)) == is_copied, name
@@ -904,7 +942,8 @@ class TestOptions:
         for kind, options in OPTIONS.items():
             assert options.keys() == {option.name for option in fields(kind)}
             for option in fields(kind):
-                assert {option.default} < set(options[option.name])
+                assert default_of(option) in options[option.name]
+                assert any(value != default_of(option) for value in options[option.name])
 
     def test_one_at_a_time(self, database):
         with stored(edge_rows(connections[database].vendor, 4), database) as rows:

@@ -32,10 +32,10 @@ APPLICATION = {
 ENGINE_LAYERS = [
     ("errors",),
     ("_optional", "turns"),
-    ("columns", "values", "batches"),
+    ("columns", "values", "batches", "compression"),
     ("databases",),
     ("encoders", "sources"),
-    ("lanes", "compression", "pdf"),
+    ("lanes", "pdf"),
     ("plans",),
     ("pipeline",),
     ("targets",),
@@ -183,7 +183,9 @@ def test_a_row_passes_few_modules_once_its_way_is_planned(transactional_database
 
 def test_the_engine_knows_no_vendor_and_no_encoder_by_name():
     vendors = re.compile(r"\bvendor\b|\b(sqlite|mysql|mariadb|postgres(ql)?|oracle)\b")
-    encoders = re.compile(r"(isinstance|getattr|hasattr|type)\((self\.)?encoder\b|import (Csv|Json|JsonLines)\b")
+    encoders = re.compile(
+        r"(isinstance|getattr|hasattr|type)\((self\.)?encoder\b|import (Csv|Json|JsonLines|Xlsx)\b"
+    )
     found = []
     for path in sorted(ENGINE.rglob("*.py")):
         inner = path.relative_to(ENGINE)

@@ -123,7 +123,7 @@ def test_formats_of_another_library_are_not_ours():
         export_formats = property(lambda self: [int, str])
 
     with registered(Theirs, ExportModelAdmin) as found:
-        assert [one.name for one in found.get_export_formats()] == list(FORMATS)
+        assert {one.name for one in found.get_export_formats()} == FORMATS.keys()
     with registered(Theirs, ExportModelAdmin, export_formats=("json",)) as found:
         assert [one.name for one in found.get_export_formats()] == ["json"]
     with registered(type("Ours", (), {"export_formats": ["csv"]}), ExportModelAdmin) as found:

@@ -169,7 +169,7 @@ def test_only_reading_is_allowed(client: Client, url: str) -> None:
 def test_unknown_format_is_an_error_that_lists_the_known(client: Client) -> None:
     response = client.get("/drift-events/?format=exe")
     assert response.status_code == 400
-    assert b"csv, tsv, json, ndjson" in response.content
+    assert b"csv, tsv, json, ndjson, xlsx" in response.content
 
 
 @pytest.mark.usefixtures("seeded")

@@ -163,7 +163,7 @@ class TestFormats:
         assert [json.loads(line) for line in lines] == expected
 
     def test_unknown_format_is_a_400_that_lists_the_known(self):
-        assert "choose from: csv, tsv, json, ndjson" in refused(ask(Customers, "?format=xls"))
+        assert "choose from: csv, tsv, json, ndjson, xlsx" in refused(ask(Customers, "?format=xls"))
 
     def test_format_that_accept_does_not_allow_is_a_406(self):
         assert "text/csv" in refused(ask(Customers, headers={"Accept": "image/png"}), 406)

@@ -50,6 +50,7 @@ class Case:
 
 WIDE_ROWS = 200
 FORMATS = {"csv": "CSV", "ndjson": "NDJSON"}
+WORKBOOKS = ("xlsxwriter", "openpyxl", "pyexcelerate")  # functions, and the packages that they are named after
 OTHER_TABLES = ("200-columns", "long-texts", "nulls")
 POSTGRESQL = ("postgresql", "pgbouncer")  # the others render no rows: their lane is "text" as it is
 
@@ -69,6 +70,10 @@ def _wide(function: str, kind: str, peak_of: str = "") -> Case:
 
 def _rival(module: str, kind: str, speed_of: str, package: str = "django", *, bounded: bool = False) -> Case:
     return _case(module, "write", kind, speed_of=speed_of, package=package, bounded=bounded, rival=True)
+
+
+def _workbook(name: str) -> Case:
+    return _case("workbooks", name, "Excel", speed_of="xlsx", package=name, bounded=False, rival=True)
 
 
 def _lanes(name: str, table: str) -> Iterator[tuple[str, Case]]:
@@ -112,6 +117,8 @@ CASES = {
     "ndjson-file": _case("ours", "ndjson_file", "NDJSON", speed_of="ndjson-recipe"),
     **dict(_lanes("ndjson", "payments")),
     **{name: case for table in OTHER_TABLES for kind in FORMATS for name, case in _other_table(kind, table)},
+    "xlsx": _case("ours", "xlsx", "Excel", speed_of="csv"),
+    **{f"xlsx-{name}": _workbook(name) for name in WORKBOOKS},
     "dumpdata": _rival("dumpdata", "JSON", "ndjson-recipe", bounded=True),
     "pandas": _rival("pandas_frame", "CSV", "csv-recipe", "pandas"),
     "queryset-csv": _rival("queryset_csv", "CSV", "csv-recipe", "djqscsv"),

@@ -13,7 +13,7 @@ from benchmarks.cases import WIDE_ROWS
 from benchmarks.output import Output
 from benchmarks.table.models import Letter, Payment, selection
 from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER, dozens
-from upstream.streaming import Column, Csv, Json, JsonLines, stream, to_file
+from upstream.streaming import Column, Csv, Json, JsonLines, Xlsx, stream, to_file
 
 # Whose value only the record has: so all columns are read from instances.
 KEY = Column(attrgetter("pk"), header="id")
@@ -63,6 +63,10 @@ def ndjson_in_utc(output: Output, table: str = "payments") -> None:
 
 def ndjson_instances(output: Output, table: str = "payments") -> None:
     _write_instances(output, JsonLines(), table)
+
+
+def xlsx(output: Output) -> None:
+    _write(output, Xlsx(), *selection("payments"))
 
 
 def csv_small_rows(output: Output) -> None:

@@ -1,6 +1,6 @@
 """Exports in Django's admin: a button on the changelist, an action for selected rows, a form, a log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -24,7 +24,7 @@ from upstream.integrations.admin_checks import check_model_admins
 from upstream.integrations.admin_log import logged
 from upstream.integrations.choices import Columns
 from upstream.integrations.downloads import download
-from upstream.integrations.formats import Format, Profile, by_name
+from upstream.integrations.formats import FORMATS, Format, Profile, by_name
 from upstream.integrations.forms import ExportForm
 from upstream.integrations.limits import Limits
 from upstream.integrations.list_display import ListColumn, ListReader
@@ -53,7 +53,8 @@ class ExportAdminMixin(ExportOptions):
 
     The options are those of ExportOptions. `export_columns` are entries as in `list_display`, which is the
     default, or Columns, or a mapping of names to these. `export_profile` is the one that the page proposes, and
-    the date is added to `export_filename`. Each export is recorded in the admin log.
+    the date is added to `export_filename`. The first of `export_formats`, by default Excel, is chosen until the
+    user chooses another. Each export is recorded in the admin log.
 
     A column that shows another model, by a path, a key, an annotation or the text of a row, needs the permission
     to view that model. Functions show what their author lets them show.
@@ -63,6 +64,7 @@ class ExportAdminMixin(ExportOptions):
     """
 
     export_columns: Columns | None = None
+    export_formats: Iterable[str | Format] = tuple(sorted(FORMATS, key=lambda name: name != "xlsx"))
     export_profile: Profile = "excel"
 
     model: Any

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
-from upstream.streaming import Column, Csv, Json, stream, to_buffer, to_file
+from upstream.streaming import Column, Csv, Json, Table, Xlsx, stream, to_buffer, to_file
 from upstream.streaming.columns import Names
 from upstream.streaming.pdf import render_pdf
 from upstream.streaming.targets.filenames import MAX_BYTES, clean_filename
@@ -58,10 +58,37 @@ class DataExportService:
             >>> buffer.getvalue()
             'name,age\\r\\nAlice,30\\r\\n'
         """
-        columns = None
-        if headers is not None:
-            columns = [Column(methodcaller("get", header), header=header) for header in headers]
-        return _as_csv(stream(data, columns, Csv()), file_path)
+        return _as_csv(stream(data, _keys(headers), Csv()), file_path)
+
+    @staticmethod
+    def export_to_excel(
+        data: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]],
+        headers: Sequence[str] | None = None,
+        file_path: StrPath | None = None,
+    ) -> BytesIO | StrPath:
+        """Export dicts as an Excel workbook, with the cells of `upstream.streaming.Xlsx`.
+
+        Args:
+            data: a list, or any iterable, of dicts; or a mapping from the names of sheets to such data.
+            headers: the keys to write, as in `export_to_csv`, on each sheet.
+            file_path: the file to write instead of a buffer.
+
+        Returns:
+            A BytesIO, rewound to 0, or `file_path` unchanged.
+
+        Raises:
+            ColumnError: as in `export_to_csv`; or a text is longer than a cell, 32,767 characters.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> buffer = DataExportService.export_to_excel([{"name": "Alice", "age": 30}])
+            >>> buffer.read(2)
+            b'PK'
+        """
+        if isinstance(data, Mapping):
+            sheets = {name: Table(rows, _keys(headers)) for name, rows in data.items()}
+            return _as_bytes(stream(sheets, encoder=Xlsx()), file_path)
+        return _as_bytes(stream(data, _keys(headers), Xlsx()), file_path)
 
     @staticmethod
     def export_to_json(data: Any, file_path: StrPath | None = None, indent: int | None = 2) -> str | StrPath:
@@ -157,12 +184,38 @@ class DataExportService:
             >>> buffer.getvalue()
             'Id,Name\\r\\n'
         """
-        if headers is not None and len(headers) != len(fields):
-            raise ValueError(f"{len(headers)} headers for {len(fields)} fields; give one header per field")
-        columns: Names = fields
-        if headers:
-            columns = [Column(name, header=header) for name, header in zip(fields, headers, strict=True)]
-        return _as_csv(stream(queryset, columns, Csv()), file_path)
+        return _as_csv(stream(queryset, _renamed(fields, headers), Csv()), file_path)
+
+    @staticmethod
+    def queryset_to_excel(
+        queryset: Any,
+        fields: Sequence[str] | Mapping[str, str],
+        headers: Sequence[str] | None = None,
+        file_path: StrPath | None = None,
+    ) -> BytesIO | StrPath:
+        """Export a queryset as an Excel workbook.
+
+        Args:
+            queryset: a queryset of any kind.
+            fields: the names to write, as in `queryset_to_csv`.
+            headers: the names of the columns, one per field; by default the field names.
+            file_path: the file to write instead of a buffer.
+
+        Returns:
+            A BytesIO, rewound to 0, or `file_path` unchanged.
+
+        Raises:
+            ValueError: the numbers of headers and fields differ.
+            ColumnError: a field is unknown, or a text is longer than a cell.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> from upstream.models import Customer
+            >>> buffer = DataExportService.queryset_to_excel(Customer.objects.none(), ["name"], ["Name"])
+            >>> buffer.read(2)
+            b'PK'
+        """
+        return _as_bytes(stream(queryset, _renamed(fields, headers), Xlsx()), file_path)
 
     @staticmethod
     def queryset_to_json(
@@ -226,12 +279,32 @@ class DataExportService:
         return str(folder / (clean_filename(base_name, MAX_BYTES - len(ending.encode())) + ending))
 
 
+def _keys(headers: Sequence[str] | None) -> list[Column] | None:
+    """Return the columns that read these keys of dicts; a missing key is None."""
+    if headers is None:
+        return None
+    return [Column(methodcaller("get", header), header=header) for header in headers]
+
+
+def _renamed(fields: Names, headers: Sequence[str] | None) -> Names:
+    if headers is None:
+        return fields
+    names = list(fields)
+    if len(headers) != len(names):
+        raise ValueError(f"{len(headers)} headers for {len(names)} fields; give one header per field")
+    return [Column(name, header=header) for name, header in zip(names, headers, strict=True)]
+
+
 def _json(indent: int | None) -> Json:
     return Json(indent=indent, separators=(", ", ": ") if indent is None else (",", ": "))
 
 
 def _as_csv(chunks: Iterator[bytes], file_path: StrPath | None) -> StringIO | StrPath:
     return StringIO(_text(chunks), newline="") if file_path is None else _written(chunks, file_path)
+
+
+def _as_bytes(chunks: Iterator[bytes], file_path: StrPath | None) -> BytesIO | StrPath:
+    return to_buffer(chunks) if file_path is None else _written(chunks, file_path)
 
 
 def _as_json(chunks: Iterator[bytes], file_path: StrPath | None) -> str | StrPath:

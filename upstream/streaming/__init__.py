@@ -1,8 +1,9 @@
 """The export engine: rows in, bytes out, in bounded memory."""
 
-from upstream.streaming.columns import Column
+from upstream.streaming.columns import Column, Table
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import Json, JsonLines
+from upstream.streaming.encoders.xlsx import Xlsx
 from upstream.streaming.errors import (
     BlockedURLError,
     ColumnError,
@@ -35,7 +36,9 @@ __all__ = [
     "Plan",
     "SourceError",
     "StreamOverError",
+    "Table",
     "TextError",
+    "Xlsx",
     "ato_response",
     "plan",
     "read_csv",

@@ -123,6 +123,23 @@ def _with_header(pair: tuple[Any, ...]) -> Column:
     return Column(pair[0], header=pair[1])  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Table:
+    """A source of rows with its columns, as a value of a mapping: the arguments of `stream` by the same names.
+
+    >>> table = Table([{"id": 1, "name": "Ada"}], ["name"])
+    >>> to_buffer(stream({"Buyers": table, "Days": [{"day": 5}]}, encoder=Json())).getvalue()
+    b'{"Buyers":[{"name":"Ada"}],"Days":[{"day":5}]}'
+    """
+
+    source: Any
+    columns: Names | None = None
+
+    def __post_init__(self) -> None:
+        if self.columns is not None:
+            object.__setattr__(self, "columns", as_columns(self.columns))
+
+
 def unknown_column(name: str, known: Collection[str], where: str) -> ColumnError:
     """Return the error for a name that does not exist on `where`, with close matches or the known names."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)

@@ -1,8 +1,8 @@
-"""gzip and zstd compression, as one more stage of the stream."""
+"""gzip and zstd compression, as one more stage of the stream, and deflate for formats that are ZIP archives."""
 
 import sys
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from importlib.util import find_spec
 from math import inf
@@ -26,6 +26,7 @@ FLUSH_SECONDS = 1.0
 GZIP_LEVEL = 1
 ZSTD_LEVEL = 3
 GZIP_WINDOW = 31  # 15, the largest window, + 16: with gzip's header (time stamp 0) and trailer
+RAW_WINDOW = -15  # the largest window, without header and trailer
 
 
 class Compressor(Protocol):
@@ -52,6 +53,17 @@ def compressed(chunks: Generator[bytes], name: Compression) -> Generator[bytes]:
     The same input gives the same bytes, unless it is slower than a block in FLUSH_SECONDS: then it is flushed.
     """
     return _compressed(chunks, *_codec(name))
+
+
+def deflated(chunks: Generator[bytes]) -> Generator[bytes]:
+    """Yield `chunks` as raw deflate, for an entry of a ZIP archive; otherwise like `compressed`."""
+    return _compressed(chunks, *_deflate(RAW_WINDOW))
+
+
+def checksum() -> Callable[[bytes, int], int]:
+    """Return the fastest CRC-32 there is."""
+    crc32: Callable[[bytes, int], int] = _library().crc32
+    return crc32
 
 
 def _compressed(chunks: Generator[bytes], compressor: Compressor, flush_block: int) -> Generator[bytes]:
@@ -82,15 +94,19 @@ def _blocks(chunks: Generator[bytes]) -> Generator[bytes]:
 
 def _codec(name: str) -> Codec:
     if name == "gzip":
-        return _gzip()
+        return _deflate(GZIP_WINDOW)
     if name == "zstd":
         return _zstd()
     raise ValueError(f'compression must be "gzip", "zstd" or None, not {name!r}')
 
 
-def _gzip() -> Codec:
-    library: Any = optional("isal.isal_zlib", "compression") if find_spec("isal") else zlib
-    return Codec(library.compressobj(level=GZIP_LEVEL, wbits=GZIP_WINDOW), library.Z_SYNC_FLUSH)
+def _deflate(window: int) -> Codec:
+    library = _library()
+    return Codec(library.compressobj(level=GZIP_LEVEL, wbits=window), library.Z_SYNC_FLUSH)
+
+
+def _library() -> Any:
+    return optional("isal.isal_zlib", "compression") if find_spec("isal") else zlib
 
 
 def _zstd() -> Codec:

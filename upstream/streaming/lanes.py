@@ -120,7 +120,7 @@ class DocumentLane:
     write: WriteDocument
     check: Callable[[Columns], None]
     name: LaneName = "python"
-    reason: str = "the source is a mapping, written as one object; each queryset in it is read separately"
+    reason: str = "the source is a mapping, written as one; each queryset in it is read separately"
 
     @contextmanager
     def open(self, limits: BatchLimits, count: CountRows) -> Iterator[OpenLane]:

@@ -12,11 +12,12 @@ from upstream.streaming.columns import Names, as_columns
 from upstream.streaming.databases import holds, reading
 from upstream.streaming.databases.protocol import Consistency, Hold
 from upstream.streaming.encoders.delimited import Csv
-from upstream.streaming.encoders.protocol import Encoder, capabilities_of
+from upstream.streaming.encoders.protocol import Capabilities, Encoder, capabilities_of
 from upstream.streaming.errors import SourceError
 from upstream.streaming.lanes import DocumentLane, Lane, LaneName, choose
 from upstream.streaming.sources import as_source, left_out_of
 from upstream.streaming.sources.documents import Document
+from upstream.streaming.sources.protocol import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +162,25 @@ def _of_document(
         raise SourceError("a mapping cannot be read in windows: pass the queryset itself to stream()")
     if capabilities.encode_document is None or columns is not None:
         raise SourceError(
-            "a mapping is written as one JSON object: use stream(mapping, encoder=Json()) without columns"
+            "a mapping is written as one JSON object: use stream(mapping, encoder=Json()) without columns, "
+            "or Xlsx() for a workbook; Table(source, columns) gives columns to one of its values"
         )
-    as_rows = partial(as_source, wanted=None, takes_records=True, texts=capabilities.takes_texts)
-    document = Document(source, as_rows)
+    document = Document(source, partial(_source_of_document, capabilities))
+    for rows in document.checked(whole=not capabilities.takes_records):
+        if rows.columns is not None:
+            capabilities.check(rows.columns)
     return _Decision(
         DocumentLane(document, capabilities.encode_document, capabilities.check), document.databases, "", None
+    )
+
+
+def _source_of_document(capabilities: Capabilities, source: Any, columns: Any) -> Source:
+    return as_source(
+        source,
+        columns,
+        takes_records=capabilities.takes_records and columns is None,
+        takes_positions=capabilities.takes_positions,
+        texts=capabilities.takes_texts,
     )
 
 

@@ -6,7 +6,8 @@ defaults here; `default.py` omits all that it can.
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from upstream.streaming.batches import BatchLimits
@@ -95,6 +96,58 @@ class JsonObjects:
 
     decimals: Literal["string", "number"] = "string"
 
+
+class CellStyle(IntEnum):
+    """The styles of cells, by their numbers in a workbook; see `SheetRows`."""
+
+    PLAIN = 0
+    HEADER = 1
+    QUOTED_HEADER = 2
+    DATE = 3
+    DATETIME = 4
+    TIME = 5
+    QUOTED = 6  # text that a spreadsheet would take for a formula or a number if it were typed
+    WRAPPED = 7  # text of several lines
+    QUOTED_WRAPPED = 8
+    DECIMAL = 9  # of one decimal place; up to MAX_PLACES, each further place adds 1
+    TOTAL = 19  # of no decimal place
+    NUMBER_HEADER = 30  # of numbers, dates and times, which stand at the right
+    CUSTOM = 31  # the first number format of the caller's, for cells; the next is for its total
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRows:
+    """A row format: the `<row>` elements of a sheet, as `Xlsx` writes them, without line breaks.
+
+    Texts are left as they are but for markup and line feeds: the encoder marks what XML cannot hold, and cuts or
+    refuses texts that are too long. `local` means that moments are converted to another zone than UTC. `styles`
+    are those of numbers, dates and times in columns with a number format of their own, by header.
+    """
+
+    local: bool = False
+    styles: Mapping[str, int] = field(default_factory=dict)
+
+
+# A spreadsheet keeps 15 digits: larger integers, and Decimals of more digits, are written as text.
+MAX_DIGITS = 15
+# Decimals of more places may be smaller than any double.
+MAX_SCALE = 100
+# Decimals of more places have no style of their own.
+MAX_PLACES = 10
+# Spreadsheets count the days of 1900 as if it were a leap year: earlier days are text.
+FIRST_DAY = "1900-03-01"
+DAY_ZERO = "1899-12-30"
+# A text that starts with one of them would be a formula if it were typed; the last four are full-width.
+FORMULA_STARTS = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def text_start(style: int = CellStyle.PLAIN) -> str:
+    """Return how the cell of a text starts. Its spaces are kept whether it has any: to look takes longer."""
+    attribute = f' s="{style:d}"' if style else ""
+    return f'<c t="inlineStr"{attribute}><is><t xml:space="preserve">'
+
+
+TEXT_START, TEXT_END = text_start(), "</t></is></c>"
 
 RenderedRows = Generator[list[bytes]]
 

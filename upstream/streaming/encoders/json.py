@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
+from upstream.streaming.columns import Table
 from upstream.streaming.databases.protocol import JsonObjects
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
 from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
@@ -33,7 +34,8 @@ class Json:
     are the strings "NaN", "Infinity" and "-Infinity", since JSON has no such numbers. `time_zone` converts
     aware datetimes. The closing bracket is written only after the last row, so a broken export does not parse.
 
-    A mapping as the source is written as one object; its values may be querysets and iterables of any length.
+    A mapping as the source is written as one object; its values may be querysets and iterables of any length, or a
+    `Table` of one of these with columns.
 
         >>> to_buffer(stream([{"id": 1, "tags": ["new"]}], encoder=Json())).getvalue()
         b'[{"id":1,"tags":["new"]}]'
@@ -196,7 +198,9 @@ class _DocumentWriter:
     def _value(self, value: Any, level: int) -> Generator[bytes]:
         if isinstance(value, Mapping):
             yield from self.object(value, level)
-        elif isinstance(value, Iterable) and not isinstance(value, SCALARS) and not _is_small(value):
+        elif isinstance(value, Table) or (
+            isinstance(value, Iterable) and not isinstance(value, SCALARS) and not _is_small(value)
+        ):
             with self.open_rows(value) as (columns, batches):
                 for chunk in self.json._array(columns, batches, level):  # noqa: SLF001
                     yield self.flush() + chunk

@@ -5,14 +5,18 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
+from enum import Enum
 from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
+
+from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn, stopped
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.errors import ColumnError, ExportError, unencodable
+from upstream.streaming.values import MISSING
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
@@ -69,8 +73,8 @@ class CellWriter(Protocol):
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]: ...
 
 
-def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode = str.encode) -> bytes:
-    """Return a batch as bytes; each row is `frames[0] cell frames[1] cell ... frames[-1]`.
+def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode = str.encode) -> list[bytes]:
+    """Return the rows of a batch; each is `frames[0] cell frames[1] cell ... frames[-1]`.
 
     Encodes row by row, in 0.54 us per row: one Chinese character would make a string of the whole batch slow to
     encode (0.99 us).
@@ -78,7 +82,7 @@ def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode
     parts: list[Iterable[str]] = [repeat(frames[0])]
     for frame, column in zip(frames[1:], cells, strict=True):
         parts += (column, repeat(frame))
-    return b"".join(map(encode, map("".join, zip(*parts, strict=False))))
+    return list(map(encode, map("".join, zip(*parts, strict=False))))
 
 
 def encode_text(
@@ -88,7 +92,20 @@ def encode_text(
     frames: Sequence[str],
     encoding: Encoding = UTF_8,
 ) -> Generator[bytes]:
-    """Yield each batch as text, by default in UTF-8: `writers` write its columns, `frames` frame its rows.
+    """Yield each batch as text, by default in UTF-8; see `encode_rows`."""
+    with closing(encode_rows(columns, batches, writers, frames, encoding)) as encoded:
+        for rows in encoded:
+            yield b"".join(rows)
+
+
+def encode_rows(
+    columns: Columns,
+    batches: Generator[Batch],
+    writers: Sequence[CellWriter],
+    frames: Sequence[str],
+    encoding: Encoding = UTF_8,
+) -> Generator[list[bytes]]:
+    """Yield the rows of each batch as text: `writers` write its columns, `frames` frame its rows.
 
     Closes `batches`. An error names its row, counted from 1, and the header of its column.
     """
@@ -104,6 +121,23 @@ def encode_text(
             except UnicodeEncodeError as error:
                 raise encoding.located(error, _places(columns, cells, row)) from error
             row += len(batch)
+
+
+def is_wrapped(kind: type) -> bool:
+    """Return whether values of a type are written as what they hold."""
+    return issubclass(kind, Enum | FieldFile) or kind.__name__ in MISSING
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the value of an Enum member, the name of a FieldFile, or None for a missing value of pandas.
+
+    The type of the result decides how it is written.
+    """
+    if type(value).__name__ in MISSING:
+        return None
+    if isinstance(value, Enum):
+        return unwrapped(value.value)
+    return value.name if isinstance(value, FieldFile) else value
 
 
 def check_unique(columns: Columns) -> None:

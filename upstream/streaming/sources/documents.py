@@ -1,4 +1,4 @@
-"""Documents: mappings written as one object; their values may be querysets and iterables of any length."""
+"""Documents: mappings written as one object or workbook; their values may be sources of rows of any length."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.query import RawQuerySet
 
 from upstream.streaming.batches import BatchLimits
+from upstream.streaming.columns import Table
 from upstream.streaming.databases import holds
 from upstream.streaming.sources.orm import prefetches
 from upstream.streaming.sources.protocol import OpenSource, Source
@@ -17,10 +18,21 @@ from upstream.streaming.sources.protocol import OpenSource, Source
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping; `as_rows` turns one of its values into a source."""
+    """A mapping; `make_source` turns rows and their columns, if these are given, into a source."""
 
     mapping: Mapping[Any, Any]
-    as_rows: Callable[[Any], Source]
+    make_source: Callable[[Any, Any], Source]
+
+    def checked(self, *, whole: bool) -> Iterator[Source]:
+        """Yield the sources of its tables, or if it is rows as a `whole` of all its values, before any is read."""
+        for value in self.mapping.values() if whole else _values(self.mapping):
+            if whole or isinstance(value, Table):
+                yield self.as_rows(value)
+
+    def as_rows(self, value: Any) -> Source:
+        """Return one of its values as a source."""
+        table = value if isinstance(value, Table) else Table(value)
+        return self.make_source(table.source, table.columns)
 
     @property
     def databases(self) -> Mapping[str, bool]:
@@ -41,8 +53,15 @@ class Document:
 
 
 def _querysets(mapping: Mapping[Any, Any]) -> Iterator[Any]:
+    for value in _values(mapping):
+        source = value.source if isinstance(value, Table) else value
+        if isinstance(source, QuerySet | RawQuerySet):
+            yield source
+
+
+def _values(mapping: Mapping[Any, Any]) -> Iterator[Any]:
     for value in mapping.values():
         if isinstance(value, Mapping):
-            yield from _querysets(value)
-        elif isinstance(value, QuerySet | RawQuerySet):
+            yield from _values(value)
+        else:
             yield value

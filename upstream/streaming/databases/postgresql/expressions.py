@@ -124,7 +124,7 @@ def csv_expression(
     `kind` is the column's type, as an OID or a name, and `sql` a cheap reference to it. `converted` says that
     Django passes the values to `Expression.convert_value`, as for all but plain columns.
     """
-    kind, sql = _read(field, kind, sql, session, converted=converted)
+    kind, sql = kind_and_sql(field, kind, sql, session, converted=converted)
     if kind in CELLS:
         return CELLS[kind].replace("{x}", sql)
     return VALUES[kind].sql.replace("{x}", sql) if kind in VALUES else None
@@ -141,7 +141,7 @@ def json_expression(
     converted: bool = False,
 ) -> JsonExpression | None:
     """Return SQL for the JSON value of `field`, null for NULL if `nullable`; otherwise like `csv_expression`."""
-    kind, sql = _read(field, kind, sql, session, converted=converted)
+    kind, sql = kind_and_sql(field, kind, sql, session, converted=converted)
     value = (NUMBER_VALUES if decimals == "number" else VALUES).get(kind)
     if value is None:
         return None
@@ -169,7 +169,7 @@ def json_row(headers: Sequence[str], values: Sequence[JsonExpression]) -> str:
     return parts[0]
 
 
-def _read(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool) -> tuple[str, str]:
+def kind_and_sql(field: Any, kind: int | str, sql: str, session: Session, *, converted: bool) -> tuple[str, str]:
     """Return the key of a field and column type in the tables ("" for none), and the SQL to insert."""
     if isinstance(kind, int):
         kind = NAMES.get(kind, "")
@@ -290,7 +290,7 @@ TIMESTAMP_ARRAY = (
     r" '([.][0-9]{6})[0-9]*', E'\\1', 'g')"
 )
 
-# CSV cells that differ from the text in `VALUES`.
+# Cells of text that differ from those in `VALUES`.
 CELLS = {
     **dict.fromkeys((*INTEGERS, "numeric", "uuid", "inet", "jsonb", "json"), "{x}"),
     # The column's own collation may treat other strings as empty.

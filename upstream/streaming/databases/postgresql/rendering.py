@@ -10,6 +10,7 @@ from upstream.streaming.batches import BatchLimits
 from upstream.streaming.databases.postgresql.copy import CopyReader
 from upstream.streaming.databases.postgresql.expressions import (
     Session,
+    Timestamptz,
     csv_expression,
     has_expression,
     is_safe,
@@ -18,6 +19,7 @@ from upstream.streaming.databases.postgresql.expressions import (
     may_be_infinite,
     timestamptz_of,
 )
+from upstream.streaming.databases.postgresql.sheets import sheet_expression, sheet_row
 from upstream.streaming.databases.protocol import (
     DelimitedRows,
     JsonObjects,
@@ -25,13 +27,15 @@ from upstream.streaming.databases.protocol import (
     Rendering,
     SelectedColumn,
     Selection,
+    SheetRows,
 )
 from upstream.streaming.databases.sharing import guard_of
 
 logger = logging.getLogger(__name__)
 
-# JSON escapes control characters, so COPY finds nothing to quote or to double.
-JSON_COPY = r"DELIMITER E'\x02', QUOTE E'\x01'"
+# JSON escapes control characters, so COPY finds nothing to quote or to double; in a sheet it may.
+QUOTE = b"\x01"
+WHOLE_ROWS = r"DELIMITER E'\x02', QUOTE E'\x01'"
 
 
 class Cell(NamedTuple):
@@ -48,18 +52,20 @@ def find_copy(connection: Any, selection: Selection, row_format: object) -> Rend
         return f"PostgreSQL does not render {type(row_format).__name__}"
     if connection.execute_wrappers:
         return "execute wrappers do not see COPY"
+    timestamptz = timestamptz_of(connection)
+    if isinstance(row_format, SheetRows) and row_format.local and timestamptz == "utc":
+        timestamptz = None
     reasons = (
-        f"column {column.header!r} {why}" for column in selection.columns if (why := _why_not(column, connection))
+        f"column {column.header!r} {why}" for column in selection.columns if (why := _why_not(column, timestamptz))
     )
     return (
         _why_not_delimited(row_format, selection) or next(reasons, "") or Copy(connection, selection, row_format)
     )
 
 
-def _why_not(column: SelectedColumn, connection: Any) -> str:
+def _why_not(column: SelectedColumn, timestamptz: Timestamptz) -> str:
     if column.python_only:
         return column.python_only
-    timestamptz = timestamptz_of(connection)
     if has_expression(column.field, timestamptz):
         return ""
     is_local = timestamptz is None and has_expression(column.field, "utc")
@@ -95,7 +101,10 @@ class Copy:
             yield None
             return
         reader = CopyReader(self.connection, sql, rows=limits.rows, size=limits.bytes)
-        with closing(reader), closing(_batches(reader, limits)) as batches:
+        batches = _batches(reader, limits)
+        if isinstance(self.row_format, SheetRows):
+            batches = _unquoted(batches)
+        with closing(reader), closing(batches):
             yield batches
 
     def _statement(self, limits: BatchLimits) -> str | None:
@@ -147,6 +156,16 @@ def _batches(reader: CopyReader, limits: BatchLimits) -> Generator[list[bytes]]:
         yield batch
 
 
+def _unquoted(batches: Generator[list[bytes]]) -> Generator[list[bytes]]:
+    """Yield rows without the quotes that COPY sets around those with a line break or one of its own marks."""
+    with closing(batches):
+        for rows in batches:
+            if QUOTE in b"".join(rows):
+                yield [row[1:-1].replace(2 * QUOTE, QUOTE) if row.startswith(QUOTE) else row for row in rows]
+            else:
+                yield rows
+
+
 def _delimited(row_format: DelimitedRows, cells: Sequence[Cell], session: Session) -> Row | None:
     written = [_delimited_cell(row_format, cell, session) for cell in cells]
     if None in written:
@@ -176,11 +195,29 @@ def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Sessio
     ]
     if None in values:
         return None
-    return Row(json_row([cell.column.header for cell in cells], [value for value in values if value]), JSON_COPY)
+    return Row(json_row([cell.column.header for cell in cells], [value for value in values if value]), WHOLE_ROWS)
+
+
+def _sheet_row(row_format: SheetRows, cells: Sequence[Cell], session: Session) -> Row | None:
+    written = [
+        sheet_expression(
+            cell.column.field,
+            cell.kind,
+            cell.name,
+            session,
+            style=row_format.styles.get(cell.column.header),
+            converted=not cell.column.is_column,
+        )
+        for cell in cells
+    ]
+    if None in written:
+        return None
+    return Row(sheet_row(list(filter(None, written))), WHOLE_ROWS)
 
 
 # Writes the row of each row format, from its cells.
 ROWS: dict[type, Callable[[Any, Sequence[Cell], Session], Row | None]] = {
     DelimitedRows: _delimited,
     JsonObjects: _json_object,
+    SheetRows: _sheet_row,
 }
