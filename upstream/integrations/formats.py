@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext_lazy as _
 
-from upstream.streaming import Csv, Json, JsonLines
+from upstream.streaming import Csv, Json, JsonLines, Pdf
 from upstream.streaming.encoders.protocol import Encoder
 
 Profile = Literal["data", "excel"]
@@ -58,6 +58,7 @@ FORMATS: Mapping[str, Format] = {
         Format("tsv", _("TSV, separated by tabs"), Csv(delimiter="\t"), Csv(delimiter="\t", profile="excel")),
         Format("json", "JSON", Json()),
         Format("ndjson", _("NDJSON, one object per line"), JsonLines(), other_suffixes=(".jsonl",)),
+        Format("pdf", "PDF", Pdf(), Pdf()),
     )
 }
 

@@ -1,14 +1,15 @@
 """Pdf: tables of any length as PDF, page by page."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
 from enum import Enum
 from numbers import Number
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from upstream.streaming._optional import optional
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
@@ -18,8 +19,8 @@ from upstream.streaming.encoders.pdf_table.layout import PAGE_SIZES, Orientation
 from upstream.streaming.encoders.pdf_table.objects import ObjectWriter, ref, text_string
 from upstream.streaming.encoders.pdf_table.pages import Pages, Style
 from upstream.streaming.encoders.pdf_table.typeset import Typesetter
-from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.encoders.text import CellWriter, write_column
+from upstream.streaming.encoders.protocol import Columns, FastLane
+from upstream.streaming.encoders.text import TEXTS, write_column
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MISSING, Forms, text_forms
 
@@ -39,15 +40,15 @@ class Pdf:
     `orientation="auto"` and no `font_size` also orientation and size, are chosen from the first 100 rows, whatever
     batches they come in.
 
-    `title` stands on the first page and in the document's properties, with `author`, `subject`, `language` (such as
-    "de") and `created`; without `created` the file contains no time, and equal rows give equal bytes.
-    `page_size` is "A3", "A4", "A5", "Letter", or width and height in points of a portrait page.
-    `page_label` is the text at the foot of each page: `{page}` is its number, `{pages}` after it the total. An empty
-    table shows `empty_text`. `right_to_left` puts the first column at the right.
+    `title` stands on the first page and in the document's properties, with `author`, `subject`, `language` (such
+    as "de") and `created`; without `created` the file contains no time, and equal rows give equal bytes.
+    `page_size` is "A3", "A4", "A5", "Letter", or width and height in points of a portrait page. `page_label` is
+    the text at the foot of each page: `{page}` is its number, `{pages}` after it the total. An empty table shows
+    `empty_text`. `right_to_left` puts the first column at the right.
 
     Fonts are embedded as subsets. That of the text has Latin, Greek, Cyrillic, Arabic, Hebrew, Thai, Georgian and
-    Devanagari; other characters come from the fonts of the system. `fonts` are paths of font files that come before
-    both; a bold one is used for headers. A character that no font has is a box, and logs a warning.
+    Devanagari; other characters come from the fonts of the system. `fonts` are paths of font files that come
+    before both; a bold one is used for headers. A character that no font has is a box, and logs a warning.
 
     `time_zone`, `decimal_separator`, `date_format` and `datetime_format` are those of Csv. Needs the extra `pdf`.
     """
@@ -69,19 +70,38 @@ class Pdf:
     date_format: str = ""
     datetime_format: str = ""
 
-    content_type = "application/pdf"
-    suffix = ".pdf"
+    content_type: ClassVar[str] = "application/pdf"
+    suffix: ClassVar[str] = ".pdf"
+    lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
+        "text": (
+            *(
+                "title",
+                "author",
+                "subject",
+                "language",
+                "created",
+                "page_size",
+                "orientation",
+                "font_size",
+                "fonts",
+            ),
+            *("page_label", "empty_text", "right_to_left"),
+            *("time_zone", "decimal_separator", "date_format", "datetime_format"),
+        ),
+    }
 
     def __post_init__(self) -> None:
         if isinstance(self.page_size, str) and self.page_size not in PAGE_SIZES:
             raise ValueError(f"page_size must be one of {', '.join(PAGE_SIZES)}, or (width, height) in points")
         if min(self._points) < SMALLEST_PAGE:
-            raise ValueError(f"a page must be at least {SMALLEST_PAGE} points wide and high, not {self.page_size!r}")
+            raise ValueError(
+                f"a page must be at least {SMALLEST_PAGE} points wide and high, not {self.page_size!r}"
+            )
         if self.orientation not in ("auto", "portrait", "landscape"):
             raise ValueError(f'orientation must be "auto", "portrait" or "landscape", not {self.orientation!r}')
         if self.font_size is not None and not 3 <= self.font_size <= 40:
             raise ValueError(f"font_size must be between 3 and 40 points, not {self.font_size!r}")
-        before, _, after = self.page_label.partition("{pages}")
+        after = self.page_label.partition("{pages}")[2]
         if "{pages}" in after or "{page}" in after:
             raise ValueError(f"page_label must have {{pages}} once, after {{page}}: {self.page_label!r}")
         if isinstance(self.fonts, str):
@@ -89,6 +109,10 @@ class Pdf:
         object.__setattr__(self, "fonts", tuple(map(fspath, self.fonts)))
         if missing := [path for path in self.fonts if not Path(path).is_file()]:
             raise ValueError(f"the font {missing[0]!r} is no file")
+
+    @property
+    def takes_texts(self) -> frozenset[type]:
+        return TEXTS if self.decimal_separator == "." else TEXTS - {Decimal}
 
     @property
     def _points(self) -> tuple[float, float]:
@@ -111,7 +135,7 @@ class Pdf:
             yield document.writer.take()
 
     def _open_fonts(self) -> list[FontFile]:
-        return [font for path in self.fonts for font in open_fonts(path)]
+        return [font for path in self.fonts for font in open_fonts(Path(path))]
 
     def _style(self) -> Style:
         before, total, after = self.page_label.partition("{pages}")
@@ -164,9 +188,7 @@ class _Document:
         language = f"/Lang{text_string(options.language)}" if options.language else ""
         shows_title = "/ViewerPreferences<</DisplayDocTitle true>>" if options.title else ""
         information = writer.add(f"<<{_properties(options)}>>")
-        catalog = writer.add(
-            f"<</Type/Catalog/Pages {ref(tree)}/Outlines {ref(outline)}{language}{shows_title}>>"
-        )
+        catalog = writer.add(f"<</Type/Catalog/Pages {ref(tree)}/Outlines {ref(outline)}{language}{shows_title}>>")
         writer.finish(catalog, information)
 
     def _texts(self, write: "_Cells", values: Sequence[Any], column: Any, first: int) -> Sequence[str]:
@@ -206,7 +228,7 @@ class _Document:
             right_to_left=options.right_to_left,
         )
         self.body.size = self.head.size = layout.size
-        pages = Pages(self.writer, self.fonts, layout, options._style(), self.body, self.head, headers)  # noqa: SLF001
+        pages = Pages(self.writer, self.fonts, layout, options._style(), (self.body, self.head), headers)  # noqa: SLF001
         self._draw(pages, iter(self.sample))
         self.sample = []
         for cells in self.cells:

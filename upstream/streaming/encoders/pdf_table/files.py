@@ -33,7 +33,7 @@ class FontFile:
         self.face = self.hb.Face(blob, index)
         self.font = self.hb.Font(self.face)
         self.tables = frozenset(self.face.table_tags)
-        self.per_em = 1000 / self.face.upem
+        self.per_em: float = 1000 / self.face.upem
         self._glyphs: dict[str, int] = {}
 
     @property
@@ -59,17 +59,25 @@ class FontFile:
     def may_be_embedded(self) -> bool:
         if "OS/2" not in self.tables:
             return True
-        return not int.from_bytes(self.face.reference_table("OS/2").data[8:10], "big") & NO_EMBEDDING
+        permissions: bytes = self.face.reference_table("OS/2").data[8:10]
+        return not int.from_bytes(permissions, "big") & NO_EMBEDDING
 
     def glyph(self, character: str) -> int:
         """Return the glyph of a character, 0 if there is none."""
         if character not in self._glyphs:
-            self._glyphs[character] = self.font.get_nominal_glyph(ord(character)) or 0
+            glyph: int | None = self.font.get_nominal_glyph(ord(character))
+            self._glyphs[character] = glyph or 0
         return self._glyphs[character]
+
+    def neighbours(self, character: str) -> int:
+        """Return how many characters near this one the font has: a font for its script has most of them."""
+        start = ord(character) & -128
+        return sum(bool(self.font.get_nominal_glyph(code)) for code in range(start, start + 128))
 
     def advance(self, glyph: int) -> int:
         """Return the width of a glyph in thousandths of the font size."""
-        return round(self.font.get_glyph_h_advance(glyph) * self.per_em)
+        units: int = self.font.get_glyph_h_advance(glyph)
+        return round(units * self.per_em)
 
     def shape(self, text: str, *, right_to_left: bool) -> list[tuple[int, int, int, int, int]]:
         """Return (glyph, index in the text, advance, x, y) of each glyph, from left to right."""
@@ -79,13 +87,14 @@ class FontFile:
         buffer.guess_segment_properties()
         self.hb.shape(self.font, buffer)
         scale = self.per_em
+        places = ((at.x_advance, at.x_offset, at.y_offset) for at in buffer.glyph_positions)
         return [
-            (info.codepoint, info.cluster, round(at.x_advance * scale), round(at.x_offset * scale), round(at.y_offset * scale))
-            for info, at in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True)
-        ]  # fmt: skip
+            (info.codepoint, info.cluster, round(advance * scale), round(x * scale), round(y * scale))
+            for info, (advance, x, y) in zip(buffer.glyph_infos, places, strict=True)
+        ]
 
 
-def open_fonts(path: str | Path) -> list[FontFile]:
+def open_fonts(path: Path) -> list[FontFile]:
     """Open the fonts of a file: one, or those of a collection."""
     hb = optional("uharfbuzz", "pdf")
     blob = hb.Blob.from_file_path(os.fspath(path))
@@ -102,26 +111,26 @@ def packaged_font(name: str) -> FontFile:
     return FontFile(buffers[name]())
 
 
-@lru_cache
-def system_font(character: str, language: str) -> FontFile | None:
+@lru_cache(maxsize=8192)
+def system_font(character: str, language: str, as_picture: bool) -> FontFile | None:
     """Return the best font of this system that has a character, or None.
 
-    The files are looked up in the system's folders, and opened once per process. The best has regular upright sans
-    serif letters, for emoji it has colours.
+    The files are looked up in the system's folders, and opened once per process. The best has colours for a
+    picture, and regular upright sans serif letters for anything else.
     """
     region = REGIONS.get(language.lower(), REGIONS.get(language.lower().partition("-")[0], "jp"))
     able = [font for font in _system_fonts() if font.glyph(character) and font.may_be_embedded]
-    return min(able, key=lambda font: _rank(font, character, region), default=None)
+    return min(able, key=lambda font: _rank(font, character, region, as_picture=as_picture), default=None)
 
 
-def _rank(font: FontFile, character: str, region: str) -> tuple[Any, ...]:
+def _rank(font: FontFile, character: str, region: str, *, as_picture: bool) -> tuple[Any, ...]:
     name = font.name.lower()
-    wants_picture = ord(character) >= 0x1F000
     return (
-        font.has_pictures != wants_picture,
+        font.has_pictures != as_picture,
         sum(word in name for word in UNLIKE_TEXT),
         "sans" not in name,
         region not in name.partition("-")[0][-3:],
+        -font.neighbours(character),
         font.name,
     )
 
@@ -154,7 +163,7 @@ def _folders() -> list[Path]:
 
 
 def is_mark(character: str) -> bool:
-    """Return whether a character belongs to the one before it: accents, joiners, variation selectors, skin tones."""
+    """Return whether a character belongs to the one before it: accents, joiners, skin tones."""
     return (
         unicodedata.category(character) in ("Mn", "Me", "Mc")
         or character in "\u200c\u200d"

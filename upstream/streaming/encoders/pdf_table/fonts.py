@@ -1,14 +1,16 @@
-"""The fonts of one document: which font has a character, and the fonts as objects, written when all glyphs are known.
+"""The fonts of one document: which one has a character, and their objects, written when all glyphs are known.
 
 Outlines are embedded once per font, as a subset that keeps its numbers of glyphs. A glyph that stands for several
-texts (a space for U+0020 and U+00A0) is in several fonts of the document, which share the outlines and differ in the
-text that readers find. Pictures (emoji) and the boxes of missing characters are glyphs of Type 3 fonts.
+texts (a space for U+0020 and U+00A0) is in several fonts of the document, which share the outlines and differ in
+the text that readers find. Pictures (emoji) and the boxes of missing characters are glyphs of Type 3 fonts.
 """
 
 import logging
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -17,7 +19,6 @@ from upstream.streaming.encoders.pdf_table.files import (
     SYMBOL_FONTS,
     TEXT_FONTS,
     FontFile,
-    is_mark,
     packaged_font,
     system_font,
 )
@@ -30,6 +31,7 @@ MOST_CODES = 255  # of a Type 3 font, whose codes are single bytes
 MOST_MAPPINGS = 100  # in one block of a CMap
 PICTURE_PIXELS = 128
 BOX_WIDTH = 700
+FIRST_PICTURE = "\U0001f000"  # from here on, Unicode has emoji, which a system may have in colours
 # Tables that a font needs in a PDF file; layout was done before.
 NEEDED_TABLES = ("glyf", "loca", "head", "hhea", "hmtx", "maxp", "cvt ", "fpgm", "prep", "CFF ")
 
@@ -52,17 +54,17 @@ class DocumentFonts:
         self._embedded: dict[int, EmbeddedFont] = {}
         self._pictures = PictureFonts(writer)
         self._names = 0
-        self._chosen: dict[tuple[str, bool], FontFile | None] = {}
+        self._chosen: dict[tuple[str, bool, bool], FontFile | None] = {}
 
     def text_font(self, *, bold: bool) -> FontFile:
         """Return the font for text that has all its characters."""
         return self._chain(bold=bold)[0]
 
-    def font_of(self, character: str, *, bold: bool) -> FontFile | None:
-        """Return the font that shows a character, or None if no font has it."""
-        key = (character, bold)
+    def font_of(self, character: str, *, bold: bool, as_picture: bool = False) -> FontFile | None:
+        """Return the font that shows a character, as a picture if it can, or None if no font has it."""
+        key = (character, bold, as_picture)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(character, bold=bold)
+            self._chosen[key] = self._choose(character, bold=bold, as_picture=as_picture)
         return self._chosen[key]
 
     def show(self, font: FontFile, glyph: int, text: str) -> Shown:
@@ -96,15 +98,14 @@ class DocumentFonts:
         own = sorted((font for font in self._own if font.outlines), key=lambda font: font.is_bold != bold)
         return [*own, packaged_font(TEXT_FONTS[bold])]
 
-    def _choose(self, character: str, *, bold: bool) -> FontFile | None:
-        pictures = [font for font in self._own if not font.outlines]
-        near = [font for font in (*self._chain(bold=bold), *pictures) if font.glyph(character)]
-        if near:
-            return near[0]
-        packaged = next((font for font in self._packaged if font.glyph(character)), None)
-        if packaged and character < "\U0001f000":  # later ones are emoji, which the system may have in colours
-            return packaged
-        return system_font(character, self._language) or packaged
+    def _choose(self, character: str, *, bold: bool, as_picture: bool) -> FontFile | None:
+        as_picture = as_picture or character >= FIRST_PICTURE
+        own = [*self._chain(bold=bold), *(font for font in self._own if not font.outlines)]
+        able = [font for font in (*own, *self._packaged) if font.glyph(character)]
+        if able and (able[0].has_pictures or not as_picture):
+            return able[0]
+        found = system_font(character, self._language, as_picture)
+        return found if found and (not able or found.has_pictures) else next(iter(able), None)
 
 
 @dataclass
@@ -164,7 +165,9 @@ class EmbeddedFont:
     def _write_descriptor(self, writer: ObjectWriter) -> int:
         font, scale = self.font, self.font.per_em
         extents = font.font.get_font_extents("ltr")
-        box = [round(int.from_bytes(font.face.reference_table("head").data[at : at + 2], "big", signed=True) * scale) for at in (36, 38, 40, 42)]  # fmt: skip
+        head = font.face.reference_table("head").data
+        corners = struct.unpack(">4h", head[36:44])
+        box = " ".join(str(round(corner * scale)) for corner in corners)
         subset = self._subset()
         if font.outlines == "glyf":
             data = subset.blob.data
@@ -173,7 +176,7 @@ class EmbeddedFont:
             data = subset.reference_table("CFF ").data
             file = f"/FontFile3 {ref(writer.add_stream(data, '/Subtype/CIDFontType0C'))}"
         return writer.add(
-            f"<</Type/FontDescriptor/FontName/{self._base_name}/Flags 4/FontBBox[{' '.join(map(str, box))}]"
+            f"<</Type/FontDescriptor/FontName/{self._base_name}/Flags 4/FontBBox[{box}]"
             f"/ItalicAngle 0/Ascent {round(extents.ascender * scale)}/Descent {round(extents.descender * scale)}"
             f"/CapHeight {round(extents.ascender * scale)}/StemV {120 if font.is_bold else 80}{file}>>"
         )
@@ -220,7 +223,7 @@ class PictureFonts:
         if self._missing:
             shown = ", ".join(f"U+{ord(character):04X}" for character in self._missing[:10])
             logger.warning(
-                "no font has %d characters (%s), which are boxes in the PDF: name fonts that have them with fonts=[...]",
+                "no font has %d characters (%s): they are boxes in the PDF; name fonts for them with fonts=[...]",
                 len(self._missing),
                 shown,
             )
@@ -233,12 +236,13 @@ class PictureFonts:
         drawings = [self._write_drawing(shown, key, images) for shown, key in members]
         texts = {int(shown.code, 16): text for shown, (_, _, text) in members}
         names = [f"/g{code}" for code in texts]
-        widths = " ".join(str(shown.width) for shown, _ in members)
+        procedures = "".join(f"{name} {ref(one)}" for name, one in zip(names, drawings, strict=True))
+        to_unicode = self._writer.add_stream(_to_unicode(texts, 2))
         return self._writer.add(
             "<</Type/Font/Subtype/Type3/FontBBox[0 -300 1400 1100]/FontMatrix[.001 0 0 .001 0 0]"
             f"/Encoding<</Type/Encoding/Differences[1{''.join(names)}]>>/FirstChar 1/LastChar {len(names)}"
-            f"/Widths[{widths}]/CharProcs<<{''.join(f'{name} {ref(one)}' for name, one in zip(names, drawings, strict=True))}>>"
-            f"/Resources<</XObject<<{''.join(images)}>>>>/ToUnicode {ref(self._writer.add_stream(_to_unicode(texts, 2)))}>>"
+            f"/Widths[{' '.join(str(shown.width) for shown, _ in members)}]/CharProcs<<{procedures}>>"
+            f"/Resources<</XObject<<{''.join(images)}>>>>/ToUnicode {ref(to_unicode)}>>"
         )
 
     def _write_drawing(self, shown: Shown, key: tuple[FontFile | None, int, str], images: list[str]) -> int:
@@ -266,7 +270,7 @@ def _picture(font: FontFile, glyph: int) -> tuple[Any, tuple[int, int, int, int]
     """Return a colour glyph as an image of Pillow, and its left, bottom, width and height in thousandths."""
     pillow = optional("PIL.Image", "pdf")
     if font.face.has_color_png and (png := font.font.get_glyph_color_png(glyph).data):
-        with pillow.open(_Bytes(png)) as image:
+        with pillow.open(BytesIO(png)) as image:
             pixels = image.convert("RGBA")
     else:
         pixels = _painted(font, glyph, pillow)
@@ -304,9 +308,7 @@ def _to_unicode(texts: Mapping[int, str], digits: int) -> bytes:
         f"<{code:0{digits}x}><{text.encode('utf-16-be').hex()}>" for code, text in sorted(texts.items()) if text
     ]
     blocks = [lines[start : start + MOST_MAPPINGS] for start in range(0, len(lines), MOST_MAPPINGS)]
-    mappings = "\n".join(
-        f"{len(block)} beginbfchar\n{chr(10).join(block)}\nendbfchar" for block in blocks
-    )
+    mappings = "\n".join(f"{len(block)} beginbfchar\n{chr(10).join(block)}\nendbfchar" for block in blocks)
     return (
         "/CIDInit/ProcSet findresource begin 12 dict begin begincmap\n"
         "/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def\n"

@@ -11,11 +11,11 @@ Orientation = Literal["auto", "portrait", "landscape"]
 # Width and height in points.
 PAGE_SIZES = {"A3": (841.89, 1190.55), "A4": (595.28, 841.89), "A5": (419.53, 595.28), "Letter": (612.0, 792.0)}
 MARGIN = 36.0
-# First without wrapped cells, then with them: a large size that wraps is read better than a small one that does not.
+# First without wrapped cells, then with them: a large size that wraps reads better than a small one that does not.
 NATURAL_SIZES = (9.0, 8.0)
-WRAPPED_SIZES = (8.0, 7.0, 6.0, 5.0)
+WRAPPED_SIZES = (8.0, 7.5, 7.0, 6.5, 6.0, 5.5, 5.0)
 # In thousandths of the font size.
-PADDING = 500
+PADDING = 650
 LONG = 24_000  # how wide a column of text wants to be at least
 LONGEST = 60_000
 MOST_UNBROKEN = 9_000  # the part of a word that fits a narrow column
@@ -59,14 +59,16 @@ class Wishes:
     least: int
 
     @classmethod
-    def of(cls, header: str, texts: Sequence[str], body: Typesetter, head: Typesetter, *, is_number: bool) -> "Wishes":
+    def of(
+        cls, header: str, texts: Sequence[str], body: Typesetter, head: Typesetter, *, is_number: bool
+    ) -> "Wishes":
+        more = DIGITS_MORE if is_number else 0
         lines = [line for text in set(texts) for line in BREAKS.split(text)]
-        whole = max([head.width(header), *map(body.width, lines)]) + is_number * DIGITS_MORE
+        whole = max([LEAST, head.width(header), *(body.width(line) + more for line in lines)])
         words = [head.width(piece) for piece in PIECES.findall(header)]
-        words += [body.width(piece) for line in lines for piece in PIECES.findall(line)]
-        longest = max([LEAST, *words]) + is_number * DIGITS_MORE
+        words += [body.width(piece) + more for line in lines for piece in PIECES.findall(line)]
         natural = whole if is_number else min(whole, LONG)
-        return cls(min(whole, LONGEST), max(natural, LEAST), min(longest, MOST_UNBROKEN, max(natural, LEAST)))
+        return cls(min(whole, LONGEST), natural, min(max([LEAST, *words]), MOST_UNBROKEN, natural))
 
 
 def plan_layout(

@@ -1,8 +1,8 @@
 """The objects of a PDF file, appended one by one (ISO 32000-1, with a cross-reference stream).
 
-Nothing is written twice and nothing is kept but the offset of each object, 8 bytes: a file of any length can go to a
-target that cannot seek. What is known only at the end, such as the fonts and the number of pages, gets a number at
-once (`reserve`) and is written last.
+Nothing is written twice and nothing is kept but the offset of each object, 8 bytes: a file of any length can go to
+a target that cannot seek. What is known only at the end, such as the fonts and the number of pages, gets a number
+at once (`reserve`) and is written last.
 """
 
 import hashlib

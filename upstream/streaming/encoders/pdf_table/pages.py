@@ -9,14 +9,14 @@ from upstream.streaming.encoders.pdf_table.objects import ObjectWriter, Outline,
 from upstream.streaming.encoders.pdf_table.typeset import Line, Typesetter
 
 LINE_HEIGHT = 1.35  # of the font size
-ROW_GAP = 0.28  # above and below a row, of the font size
+ROW_GAP = 0.24  # above and below a row, of the font size
 ASCENT = 1.0  # from the top of a line to its baseline, of the font size
 TITLE_SIZE = 15.0
 TITLE_LINES = 3
 FOOTER_SIZE = 7.5
 FOOTER_BASELINE = 22.0
 BOTTOM = 38.0  # where the rows of a page end
-# A row that does not fit the rest of a page moves to the next one, unless more than this part of it would be empty.
+# A row that does not fit the rest of a page moves to the next one, unless more than this part would stay empty.
 MOST_EMPTY = 0.25
 HEADER_PART = 0.3  # of a page, at most
 PAGES_PER_BOOKMARK = 10
@@ -42,18 +42,17 @@ class Style(NamedTuple):
 class Pages:
     """Draws rows on pages, and writes each page when it is full."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (made in one place)
         self,
         writer: ObjectWriter,
         fonts: DocumentFonts,
         layout: Layout,
         style: Style,
-        body: Typesetter,
-        head: Typesetter,
+        setters: tuple[Typesetter, Typesetter],
         headers: Sequence[str],
     ) -> None:
         self._writer, self._layout, self._style = writer, layout, style
-        self._body, self._head = body, head
+        self._body, self._head = setters
         self._title = Typesetter(fonts, size=TITLE_SIZE, bold=True)
         self._small = Typesetter(fonts, size=FOOTER_SIZE)
         self._tree, self._outline = PageTree(writer), Outline(writer)
@@ -63,8 +62,9 @@ class Pages:
         self._headers = self._header_lines(headers)
         self._most = self._lines_in(self._space - self._height(self._headers))
         self._rows = 0
+        self._bookmark = self._label = ""
+        self._total_is_left = False
         self._fresh = True
-        self._bookmark = ""
         self._start()
 
     @property
@@ -93,11 +93,17 @@ class Pages:
     def finish(self) -> tuple[int, int]:
         """Write the last page and the total; return the numbers of the page tree and of the outline."""
         if not self._rows:
-            self._top -= self._line
-            self._text(GREY, self._body, self._layout.left + self._padding, self._top, self._style.empty_text)
+            self._say_empty()
         self._finish_page()
         self._write_total()
         return self._tree.finish(), self._outline.finish()
+
+    def _say_empty(self) -> None:
+        line, x = self._body.line(self._style.empty_text), self._layout.left + self._padding
+        if self._style.right_to_left:
+            x = self._layout.right - self._padding - line.width * self._layout.size / 1000
+        place = f"1 0 0 1 {x:.2f} {self._top - self._line:.2f} Tm {line.operators}"
+        self._below.append(_shown(GREY, self._body, [place]))
 
     @property
     def _padding(self) -> float:
@@ -134,26 +140,25 @@ class Pages:
                 if number:
                     y_below = f"{baseline - number * self._line:.2f}"
                 if line.width:
-                    at_end = column.is_number or line.right_to_left
+                    at_end = column.is_number or line.right_to_left or self._style.right_to_left
                     x = column.right - padding - line.width * size if at_end else column.left + padding
                     shown.append(f"1 0 0 1 {x:.2f} {y_below if number else y} Tm {line.operators}")
         return shown
 
     def _fill(self, colour: str, height: float) -> None:
         left, right = self._layout.left, self._layout.right
-        self._shapes.append(f"{colour} {left:.2f} {self._top - height:.2f} {right - left:.2f} {height:.2f} re f")
+        self._fills.append(f"{colour} {left:.2f} {self._top - height:.2f} {right - left:.2f} {height:.2f} re f")
 
     def _rule(self, stroke: str) -> None:
         y = f"{self._top:.2f}"
-        self._shapes.append(f"{stroke} {self._layout.left:.2f} {y} m {self._layout.right:.2f} {y} l S")
-
-    def _text(self, colour: str, setter: Typesetter, x: float, y: float, text: str) -> None:
-        self._shapes.append(_shown(colour, setter, [f"1 0 0 1 {x:.2f} {y:.2f} Tm {setter.line(text).operators}"]))
+        self._below.append(f"{stroke} {self._layout.left:.2f} {y} m {self._layout.right:.2f} {y} l S")
 
     def _start(self) -> None:
         """Begin a page: on the first one the title, on each the headers."""
-        self._shapes: list[str] = []
+        self._fills: list[str] = []
+        self._above: list[str] = []
         self._texts: list[str] = []
+        self._below: list[str] = []
         self._top = self._layout.page_height - MARGIN
         self._fresh = True
         if self._style.title and not self._tree.pages:
@@ -172,7 +177,7 @@ class Pages:
             if self._style.right_to_left or line.right_to_left:
                 x = self._layout.page_width - MARGIN - line.width * TITLE_SIZE / 1000
             place = f"1 0 0 1 {x:.2f} {self._top:.2f} Tm {line.operators}"
-            self._shapes.append(_shown(HEADER_INK, self._title, [place]))
+            self._above.append(_shown(HEADER_INK, self._title, [place]))
             self._top -= TITLE_SIZE * (LINE_HEIGHT - 1)
         self._top -= TITLE_SIZE / 2
 
@@ -181,16 +186,14 @@ class Pages:
         most = max(1, self._lines_in(self._space * HEADER_PART))
         columns = self._layout.columns
         cells = [self._head.lines(text, one.text_width) for text, one in zip(headers, columns, strict=True)]
-        return [
-            lines if len(lines) <= most else [*lines[: most - 1], self._head.line("…")] for lines in cells
-        ]
+        return [lines if len(lines) <= most else [*lines[: most - 1], self._head.line("…")] for lines in cells]
 
     def _draw_headers(self) -> None:
         height = max(map(len, self._headers))
         baseline = self._top - self._gap - ASCENT * self._layout.size
         blank = Line(0, "")
         standing = [[*[blank] * (height - len(lines)), *lines] for lines in self._headers]
-        self._shapes.append(_shown(HEADER_INK, self._head, self._cells(standing, baseline)))
+        self._above.append(_shown(HEADER_INK, self._head, self._cells(standing, baseline)))
 
     def _note_bookmark(self) -> None:
         if self._tree.pages % PAGES_PER_BOOKMARK == 0:
@@ -200,7 +203,7 @@ class Pages:
         if not self._fresh:
             self._rule(END_RULE)
         self._draw_footer()
-        content = "\n".join([*self._shapes, _shown(INK, self._body, self._texts)])
+        content = "\n".join([*self._fills, *self._above, _shown(INK, self._body, self._texts), *self._below])
         stream = self._writer.add_stream(content.encode("ascii"))
         box = f"[0 0 {self._layout.page_width:g} {self._layout.page_height:g}]"
         page = self._tree.add(f"/MediaBox{box}/Resources {ref(self.resources)}/Contents {ref(stream)}")
@@ -217,26 +220,28 @@ class Pages:
             [first, *_] = small.lines(style.title, room)
             x = layout.page_width - MARGIN - first.width * FOOTER_SIZE / 1000 if style.right_to_left else MARGIN
             place = f"1 0 0 1 {x:.2f} {FOOTER_BASELINE:.2f} Tm {first.operators}"
-            self._shapes.append(_shown(GREY, small, [place]))
+            self._below.append(_shown(GREY, small, [place]))
         label = small.line(style.page_label.replace("{page}", str(number)))
         total = small.width("000" if style.total_label is not None else "")
-        x = layout.page_width / 2 - (label.width + total) * FOOTER_SIZE / 2000
+        space = label.width + total
+        x = layout.page_width / 2 - (space if not label.right_to_left else space - 2 * total) * FOOTER_SIZE / 2000
         place = f"1 0 0 1 {x:.2f} {FOOTER_BASELINE:.2f} Tm {label.operators}"
-        self._shapes.append(_shown(GREY, small, [place]))
+        self._below.append(_shown(GREY, small, [place]))
         if style.total_label is not None:
-            x += label.width * FOOTER_SIZE / 1000
-            self._shapes.append(f"q 1 0 0 1 {x:.2f} {FOOTER_BASELINE:.2f} cm /N Do Q")
+            self._total_is_left = label.right_to_left
+            x += 0 if label.right_to_left else label.width * FOOTER_SIZE / 1000
+            self._below.append(f"q 1 0 0 1 {x:.2f} {FOOTER_BASELINE:.2f} cm /N Do Q")
 
     def _write_total(self) -> None:
+        """Write the total, which stands behind the page number: left of it in a label from right to left."""
         text = (self._style.total_label or "").replace("{pages}", str(self._tree.pages))
         line = self._small.line(text)
-        content = _shown(GREY, self._small, [line.operators])
-        width = line.width * FOOTER_SIZE / 1000 + 1
-        self._writer.write_stream(
-            self._total,
-            content.encode("ascii"),
-            f"/Type/XObject/Subtype/Form/BBox[0 -4 {width:.2f} 10]/Resources {ref(self.resources)}",
-        )
+        width = line.width * FOOTER_SIZE / 1000
+        x = -width if self._total_is_left else 0
+        content = _shown(GREY, self._small, [f"1 0 0 1 {x:.2f} 0 Tm {line.operators}"])
+        box = f"[{x - 1:.2f} -4 {x + width + 1:.2f} 10]"
+        entries = f"/Type/XObject/Subtype/Form/BBox{box}/Resources {ref(self.resources)}"
+        self._writer.write_stream(self._total, content.encode("ascii"), entries)
 
     def write_resources(self, fonts: str) -> None:
         self._writer.write(self.resources, f"<</Font{fonts}/XObject<</N {ref(self._total)}>>>>")

@@ -14,23 +14,38 @@ from upstream.streaming._optional import optional
 from upstream.streaming.encoders.pdf_table.files import FontFile, is_mark
 from upstream.streaming.encoders.pdf_table.fonts import DocumentFonts, Shown
 
-# Scripts whose characters stand side by side: Latin, Greek, Cyrillic, punctuation, currencies, arrows, mathematics.
+# Characters that stand side by side: Latin, Greek, Cyrillic, punctuation, currencies, arrows, mathematics.
 SIMPLE = re.compile(
-    "[ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff\u2010-\u2027\u2030-\u205e\u20a0-\u20cf\u2100-\u22ff]"
+    "[ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff"
+    "\u2010-\u2027\u2030-\u205e\u20a0-\u20cf\u2100-\u22ff]"
 )
-RTL_LETTERS = "\u0590-\u065f\u066a-\u06ef\u06fa-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+RTL_LETTERS = (
+    "\u0590-\u065f\u066a-\u06ef\u06fa-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff"
+)
 RIGHT_TO_LEFT = re.compile(f"[{RTL_LETTERS}\u0660-\u0669\u06f0-\u06f9\u200f\u202a-\u202e\u2066-\u2069]")
 FIRST_STRONG = re.compile(f"(?P<rtl>[{RTL_LETTERS}\u200f])|[^\\W\\d_]")
-RTL_RUN = re.compile(f"[{RTL_LETTERS}\u200c\u200d]+|[^{RTL_LETTERS}\u200c\u200d]+")
-INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]")
-WIDE = "\u2e80-\u2fff\u3005-\u3007\u3021-\u30ff\u3400-\u4dbf\u4e00-\ua4cf\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+# Signs that face the other way in text from right to left. The mark is ordered with the sign that it follows, so
+# it tells afterwards which way the sign is read: it stands before the sign if that is from right to left.
+MIRRORED = re.compile(
+    "[()<>\\[\\]{}\u00ab\u00bb\u2039\u203a\u2264\u2265\u226a\u226b\u27e8\u27e9\u300c-\u300f\uff08\uff09]"
+)
+MARK = "\u1df9"
+RTL_RUN = re.compile(f"(?:{MARK}{MIRRORED.pattern}|[{RTL_LETTERS}\u200c\u200d])+")
+INVISIBLE = re.compile(
+    "[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
+)
+WIDE = (
+    "\u2e80-\u2fff\u3005-\u3007\u3021-\u30ff\u3400-\u4dbf\u4e00-\ua4cf\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
 CLOSING = "\u3001\u3002\uff0c\uff0e\uff09\uff01\uff1f\uff1a\uff1b\u300d\u300f\u3011\u30fc"
 # Where a line may end: after blanks, after a hyphen or a slash within a word, beside a wide character.
 PIECES = re.compile(
-    f"[^\\S\u00a0\u202f]+|[{WIDE}][{CLOSING}]*|[^\\s{WIDE}]+?[-/,;_&=?](?=[^\\s\\d])|(?:[^\\s{WIDE}]|[\u00a0\u202f])+"
+    f"[^\\S\u00a0\u202f]+|[{WIDE}][{CLOSING}]*|[^\\s{WIDE}]+?(?:[/_](?=\\S)|[-,;&=?](?=[^\\s\\d]))|(?:[^\\s{WIDE}]|[\u00a0\u202f])+"
 )
 BREAKS = re.compile("\r\n|[\n\r\v\f\u0085\u2028\u2029]")
 TAB = "    "
+AS_PICTURE = "\ufe0f"  # after a character that is a sign or a picture
 MOST_CACHED = 4096
 LONGEST_CACHED = 64
 
@@ -43,7 +58,7 @@ class Line(NamedTuple):
     right_to_left: bool = False
 
 
-class NotSimple(Exception):
+class NotSimpleError(Exception):
     """A character needs another font than that of the text, or shaping."""
 
 
@@ -79,14 +94,16 @@ class Typesetter:
         """Return the width of a text without breaks, in thousandths of the font size."""
         try:
             return sum(map(self._simple.__getitem__, text))
-        except NotSimple:
+        except NotSimpleError:
             return sum(advance for _, advance, _, _ in self._glyphs(text, _base(text)))
 
     def lines(self, text: str, width: int) -> list[Line]:
         """Return a text as lines of at most `width` thousandths; a word that is too long is broken."""
         key = (text, width)
         if key not in self._cache:
-            lines = [line for part in BREAKS.split(text) for line in self._paragraph(part.replace("\t", TAB), width)]
+            lines = [
+                line for part in BREAKS.split(text) for line in self._paragraph(part.replace("\t", TAB), width)
+            ]
             if len(text) > LONGEST_CACHED:
                 return lines
             if len(self._cache) >= MOST_CACHED:
@@ -98,19 +115,19 @@ class Typesetter:
         """Return a text as one line; `base` is the direction of its paragraph, "L" or "R"."""
         try:
             width = sum(map(self._simple.__getitem__, text))
-        except NotSimple:
+        except NotSimpleError:
             return self._shaped(text, base or _base(text))
         codes = text.translate(self._simple.glyphs).encode("utf-16-be", "surrogatepass").hex()
         return Line(width, f"<{codes}>Tj")
 
     def show_simple(self, character: str) -> Shown:
-        """Return how the text font shows a simple character; raise NotSimple for any other."""
+        """Return how the text font shows a simple character; raise NotSimpleError for any other."""
         glyph = self._figures.get(character) or self.font.glyph(character)
         if glyph and SIMPLE.match(character):
             shown = self._fonts.show(self.font, glyph, character)
             if shown.font == self.resource:
                 return shown
-        raise NotSimple
+        raise NotSimpleError
 
     def _paragraph(self, text: str, width: int) -> Iterator[Line]:
         line = self.line(text)
@@ -150,12 +167,16 @@ class Typesetter:
 
     def _show(self, font: str, rise: int, glyphs: list[tuple[Shown, int, int, int]]) -> str:
         """Return the operators for glyphs of one font at one height; numbers in TJ move to the left."""
-        shown: list[str] = []
+        parts: list[str] = []
+        shift = 0
         for (_, code, nominal), advance, x, _ in glyphs:
-            before, after = -x, nominal - advance + x
-            shown.append(f"{before or ''}<{code}>{after or ''}")
+            if shift - x:
+                parts.append(f">{shift - x}<")
+            parts.append(code)
+            shift = nominal - advance + x
         lifted, down = (f"{rise * self.size / 1000:.2f} Ts ", " 0 Ts") if rise else ("", "")
-        return f"/{font} {self.size:g} Tf {lifted}[{''.join(shown).replace('><', '')}]TJ{down} "
+        end = f"{shift}" if shift else ""
+        return f"/{font} {self.size:g} Tf {lifted}[<{''.join(parts)}>{end}]TJ{down} "
 
     def _glyphs(self, text: str, base: str) -> Iterator[tuple[Shown, int, int, int]]:
         """Yield (how it is shown, advance, x, y) of each glyph of a line, from left to right."""
@@ -171,8 +192,8 @@ class Typesetter:
     def _by_font(self, run: str, *, right_to_left: bool) -> Sequence[tuple[FontFile | None, str]]:
         """Cut a run into parts of one font, in the order in which they are shown."""
         parts: list[tuple[FontFile | None, str]] = []
-        for character in run:
-            font = self._fonts.font_of(character, bold=self._bold)
+        for character, following in zip(run, [*run[1:], ""], strict=True):
+            font = self._fonts.font_of(character, bold=self._bold, as_picture=following == AS_PICTURE)
             if parts and _continues(parts[-1], character, font):
                 parts[-1] = (parts[-1][0], parts[-1][1] + character)
             elif INVISIBLE.match(character):
@@ -209,7 +230,11 @@ def _texts_of_glyphs(text: str, clusters: Sequence[int]) -> list[str]:
     texts: list[str] = []
     for start, members in groupby(clusters):
         count, piece = len(list(members)), text[start : ends[start]]
-        texts += [*piece[: count - 1], piece[count - 1 :]] if len(piece) >= count else [*piece, *[""] * (count - len(piece))]
+        texts += (
+            [*piece[: count - 1], piece[count - 1 :]]
+            if len(piece) >= count
+            else [*piece, *[""] * (count - len(piece))]
+        )
     return texts
 
 
@@ -220,14 +245,20 @@ def _base(text: str) -> str:
 
 
 def _directed(text: str, base: str) -> Iterator[tuple[str, bool]]:
-    """Yield (run, whether it reads from right to left) from left to right; the letters of a run in reading order."""
+    """Yield runs from left to right, each in its reading order, and whether that is from right to left."""
     if not RIGHT_TO_LEFT.search(text):
         yield text, False
         return
-    shown = optional("bidi", "pdf").get_display(text, base_dir=base)
-    for run in RTL_RUN.findall(shown):
-        is_rtl = bool(re.match(f"[{RTL_LETTERS}\u200c\u200d]", run))
-        yield (run[::-1], True) if is_rtl else (run, False)
+    marked = text if MARK in text else MIRRORED.sub(rf"\g<0>{MARK}", text)
+    shown = optional("bidi", "pdf").get_display(marked, base_dir=base)
+    start = 0
+    for run in RTL_RUN.finditer(shown):
+        if left_to_right := shown[start : run.start()].replace(MARK, ""):
+            yield left_to_right, False
+        yield run[0].replace(MARK, "")[::-1], True
+        start = run.end()
+    if rest := shown[start:].replace(MARK, ""):
+        yield rest, False
 
 
 def _clusters(word: str) -> Iterator[str]:
