@@ -151,6 +151,16 @@ class TestStreaming:
         assert written(rows(50), encoder=Pdf(title="T")) == written(rows(50), encoder=Pdf(title="T"))
         assert written(rows(50)) != written(rows(51))
 
+    def test_every_process_gives_the_same_bytes(self):
+        code = """
+from hashlib import sha256
+from upstream.streaming import Pdf, stream
+rows = [{"id": n, "text": text * (n %% 3 + 1)} for n, text in enumerate(%r)]
+print(sha256(b"".join(stream(rows, encoder=Pdf(title="T")))).hexdigest())
+"""
+        made = {processes.printed(code % (MIXED * 9), variables={"PYTHONHASHSEED": seed}) for seed in "123"}
+        assert len(made) == 1
+
     def test_wide_rows_end_the_sample_early(self):
         source = ({"text": LOREM * 400, "id": number} for number in range(40))
         chunks = stream(source, encoder=Pdf(), chunk_size=1)

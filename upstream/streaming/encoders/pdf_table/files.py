@@ -35,6 +35,7 @@ class FontFile:
         self.tables = frozenset(self.face.table_tags)
         self.per_em: float = 1000 / self.face.upem
         self._glyphs: dict[str, int] = {}
+        self._neighbours: dict[int, int] = {}
 
     @property
     def outlines(self) -> str:
@@ -55,7 +56,7 @@ class FontFile:
     def is_bold(self) -> bool:
         return "bold" in self.name.lower()
 
-    @property
+    @cached_property
     def may_be_embedded(self) -> bool:
         if "OS/2" not in self.tables:
             return True
@@ -72,7 +73,10 @@ class FontFile:
     def neighbours(self, character: str) -> int:
         """Return how many characters near this one the font has: a font for its script has most of them."""
         start = ord(character) & -128
-        return sum(bool(self.font.get_nominal_glyph(code)) for code in range(start, start + 128))
+        if start not in self._neighbours:
+            codes = range(start, start + 128)
+            self._neighbours[start] = sum(self.font.get_nominal_glyph(code) is not None for code in codes)
+        return self._neighbours[start]
 
     def advance(self, glyph: int) -> int:
         """Return the width of a glyph in thousandths of the font size."""
@@ -119,7 +123,8 @@ def system_font(character: str, language: str, as_picture: bool) -> FontFile | N
     picture, and regular upright sans serif letters for anything else.
     """
     region = REGIONS.get(language.lower(), REGIONS.get(language.lower().partition("-")[0], "jp"))
-    able = [font for font in _system_fonts() if font.glyph(character) and font.may_be_embedded]
+    code = ord(character)
+    able = [font for font in _system_fonts() if font.font.get_nominal_glyph(code) and font.may_be_embedded]
     return min(able, key=lambda font: _rank(font, character, region, as_picture=as_picture), default=None)
 
 

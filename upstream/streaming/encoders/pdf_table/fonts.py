@@ -200,6 +200,7 @@ class PictureFonts:
         self._writer = writer
         self._codes: dict[tuple[FontFile | None, int, str], Shown | None] = {}
         self._missing: list[str] = []
+        self._shown = 0
 
     def show(self, font: FontFile, glyph: int, text: str) -> Shown | None:
         """Return how a picture is shown, or None if the glyph is none."""
@@ -216,7 +217,8 @@ class PictureFonts:
         return shown
 
     def _new(self, width: int) -> Shown:
-        font, code = divmod(sum(shown is not None for shown in self._codes.values()), MOST_CODES)
+        font, code = divmod(self._shown, MOST_CODES)
+        self._shown += 1
         return Shown(f"P{font + 1}", f"{code + 1:02x}", width)
 
     def finish(self) -> Iterator[tuple[str, int]]:

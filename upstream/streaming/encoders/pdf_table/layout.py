@@ -63,10 +63,11 @@ class Wishes:
         cls, header: str, texts: Sequence[str], body: Typesetter, head: Typesetter, *, is_number: bool
     ) -> "Wishes":
         more = DIGITS_MORE if is_number else 0
-        lines = [line for text in set(texts) for line in BREAKS.split(text)]
+        # A set has another order in each process, and the order in which glyphs are first used is in the file.
+        lines = [line for text in dict.fromkeys(texts) for line in BREAKS.split(text)]
         whole = max([LEAST, head.width(header), *(body.width(line) + more for line in lines)])
         words = [head.width(piece) for piece in PIECES.findall(header)]
-        words += [body.width(piece) + more for line in lines for piece in PIECES.findall(line)]
+        words += [body.width(piece) for line in lines for piece in PIECES.findall(line)]
         natural = whole if is_number else min(whole, LONG)
         return cls(min(whole, LONGEST), natural, min(max([LEAST, *words]), MOST_UNBROKEN, natural))
 
