@@ -18,7 +18,7 @@ WRAPPED_SIZES = (8.0, 7.5, 7.0, 6.5, 6.0, 5.5, 5.0)
 PADDING = 650
 LONG = 24_000  # how wide a column of text wants to be at least
 LONGEST = 60_000
-MOST_UNBROKEN = 9_000  # the part of a word that fits a narrow column
+MOST_UNBROKEN = 12_000  # the part of a word that fits a narrow column; of a number, twice as much
 LEAST = 1_500
 STRETCH = 1.5
 DIGITS_MORE = 1_120  # later numbers may have two digits more than those of the first rows
@@ -69,7 +69,8 @@ class Wishes:
         words = [head.width(piece) for piece in PIECES.findall(header)]
         words += [body.width(piece) for line in lines for piece in PIECES.findall(line)]
         natural = whole if is_number else min(whole, LONG)
-        return cls(min(whole, LONGEST), natural, min(max([LEAST, *words]), MOST_UNBROKEN, natural))
+        most = MOST_UNBROKEN * 2 if is_number else MOST_UNBROKEN
+        return cls(min(whole, LONGEST), natural, min(max([LEAST, *words]), most, natural))
 
 
 def plan_layout(

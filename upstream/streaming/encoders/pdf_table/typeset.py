@@ -141,8 +141,7 @@ class Typesetter:
     def _wrapped(self, text: str, width: int) -> Iterator[str]:
         parts: list[str] = []
         used = 0
-        for piece in self._pieces(text, width):
-            needed = self.width(piece)
+        for piece, needed in self._pieces(text, width):
             if parts and used + needed > width and not piece.isspace():
                 yield "".join(parts).rstrip(" ")
                 parts, used = [], 0
@@ -150,13 +149,14 @@ class Typesetter:
             used += needed
         yield "".join(parts).rstrip(" ")
 
-    def _pieces(self, text: str, width: int) -> Iterator[str]:
-        """Yield pieces of a text between which lines may end, each no wider than a line if it can be."""
+    def _pieces(self, text: str, width: int) -> Iterator[tuple[str, int]]:
+        """Yield (piece, width); lines may end between pieces, and none is wider than a line if it can be."""
         for piece in PIECES.findall(text):
-            if piece.isspace() or self.width(piece) <= width:
-                yield piece
+            needed = self.width(piece)
+            if needed <= width or piece.isspace():
+                yield piece, needed
             else:
-                yield from _clusters(piece)
+                yield from ((cluster, self.width(cluster)) for cluster in _clusters(piece))
 
     def _shaped(self, text: str, base: str) -> Line:
         glyphs = list(self._glyphs(text, base))
