@@ -20,6 +20,7 @@ LONG = 24_000  # how wide a column of text wants to be at least
 LONGEST = 60_000
 MOST_UNBROKEN = 12_000  # the part of a word that fits a narrow column; of a number, twice as much
 LEAST = 1_500
+NARROWEST = 3_000  # if a page has not even this for each column, it becomes wider
 STRETCH = 1.5
 DIGITS_MORE = 1_120  # later numbers may have two digits more than those of the first rows
 
@@ -84,6 +85,7 @@ def plan_layout(
 ) -> Layout:
     """Choose the page and the font size, and give each column its width."""
     width, height, chosen = _page(wishes, page_size, orientation, size)
+    width = max(width, len(wishes) * (NARROWEST + 2 * PADDING) * chosen / 1000 + 2 * MARGIN)
     room = (width - 2 * MARGIN) * 1000 / chosen - 2 * PADDING * len(wishes)
     widths = _widths(wishes, room)
     columns, left = [], MARGIN
@@ -114,7 +116,8 @@ def _widths(wishes: Sequence[Wishes], room: float) -> list[float]:
     natural = sum(wish.natural for wish in wishes)
     least = sum(wish.least for wish in wishes)
     if least >= room:  # not even the longest words fit
-        return [max(wish.least * room / least, 1.0) for wish in wishes]
+        room_above = room - NARROWEST * len(wishes)
+        return [NARROWEST + wish.least * room_above / least for wish in wishes]
     if natural >= room:
         share = (room - least) / (natural - least)
         return [wish.least + (wish.natural - wish.least) * share for wish in wishes]
