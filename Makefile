@@ -1,4 +1,4 @@
-# make demo: watch 200,000 drift events stream to CSV, JSON and NDJSON. make test: the whole suite.
+# make demo: watch 200,000 drift events stream to CSV, JSON, NDJSON and PDF. make test: the whole suite.
 PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= Django
@@ -12,7 +12,7 @@ DEMO = .demo
 .PHONY: help demo serve test lint types bench bench-tiny clean
 
 help:
-	@echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
+	@echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON, NDJSON and PDF"
 	@echo "make serve    the demo application on http://127.0.0.1:8000/"
 	@echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
 	@echo "make lint     ruff; make types: mypy --strict"
@@ -29,6 +29,10 @@ demo: $(VENV)/.demo
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \
 	done
+	@echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/severe_drift.pdf, of the severe ones for people"
+	@$(EXPORT) --verbosity 2 --profile excel --filter severity__gte=0.8 \
+		--columns id,customer__name,payer,drift_type,severity,estimated_revenue_impact,current_start,current_end \
+		-o $(DEMO)/exports/severe_drift.pdf
 	@echo; ls -l $(DEMO)/exports
 	@echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
 
