@@ -17,8 +17,8 @@ class Target:
     """A figure of `case`, which is at most `most` or at least `least`; where there is one, `aim` is better still.
 
     "time" and "cpu" are those of `case` divided by those of `against`, "speed" is the inverse of "time". "growth"
-    is that of the peak in MiB, "peak" the peak itself, "slowdown" the time for a row divided by that on the
-    smallest table, "first byte" its time divided by that on the smallest table, "wait" its seconds.
+    is that of the peak in MiB, "peak" the peak itself, "slowdown" the processor time for a row divided by that
+    on the smallest table, "first byte" its time divided by that on the smallest table, "wait" its seconds.
     """
 
     figure: Literal["time", "speed", "cpu", "growth", "peak", "slowdown", "first byte", "wait"]
@@ -137,7 +137,7 @@ def _measured(target: Target, sizes: Sequence[int], rounds: Rounds) -> float | N
 
 
 def _per_row(case: str, rows: int, rounds: Rounds) -> float:
-    return median(one["seconds"] for one in rounds[case, rows]) / CASES[case].rows(rows)
+    return median(one["cpu_seconds"] for one in rounds[case, rows]) / CASES[case].rows(rows)
 
 
 def _first_byte(measured: Sequence[dict[str, Any]]) -> float:
