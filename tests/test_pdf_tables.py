@@ -18,6 +18,7 @@ import pymupdf_fonts
 import pypdf
 import pypdfium2
 import pytest
+from fontTools.ttLib import TTFont
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -426,6 +427,13 @@ class TestFonts:
         path.write_text("this is no font")
         with pytest.raises(ValueError, match="no TrueType or OpenType font"):
             stream(rows(1), ["id"], Pdf(fonts=[path]))
+
+    def test_a_font_that_may_not_be_embedded_is_refused_early(self, tmp_path):
+        font = TTFont(io.BytesIO(pymupdf_fonts.fontbuffers["ubuntu"]()))
+        font["OS/2"].fsType = 2
+        font.save(tmp_path / "closed.ttf")
+        with pytest.raises(ValueError, match="Ubuntu-Regular may not be embedded"):
+            stream(rows(1), ["id"], Pdf(fonts=[tmp_path / "closed.ttf"]))
 
     def test_a_character_that_no_font_has_is_a_box_and_a_warning(self, caplog):
         with caplog.at_level(logging.WARNING):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from upstream.streaming._optional import optional
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
-from upstream.streaming.encoders.pdf_table.files import FontFile, open_fonts
+from upstream.streaming.encoders.pdf_table.files import open_own_fonts
 from upstream.streaming.encoders.pdf_table.fonts import DocumentFonts
 from upstream.streaming.encoders.pdf_table.layout import PAGE_SIZES, Orientation, Wishes, plan_layout
 from upstream.streaming.encoders.pdf_table.objects import ObjectWriter, ref, text_string
@@ -122,7 +122,7 @@ class Pdf:
         """Raise MissingDependencyError without the extra `pdf`, and ValueError for a file that is no font."""
         for package in PACKAGES:
             optional(package, "pdf")
-        self._open_fonts()
+        open_own_fonts(self.fonts)
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         with closing(batches):
@@ -133,9 +133,6 @@ class Pdf:
                     yield chunk
             document.finish()
             yield document.writer.take()
-
-    def _open_fonts(self) -> list[FontFile]:
-        return [font for path in self.fonts for font in open_fonts(Path(path))]
 
     def _style(self) -> Style:
         before, total, after = self.page_label.partition("{pages}")
@@ -149,7 +146,7 @@ class _Document:
         self.options = options
         self.columns = columns
         self.writer = ObjectWriter()
-        self.fonts = DocumentFonts(self.writer, options._open_fonts(), options.language)  # noqa: SLF001
+        self.fonts = DocumentFonts(self.writer, open_own_fonts(options.fonts), options.language)
         self.body, self.head = Typesetter(self.fonts), Typesetter(self.fonts, bold=True)
         forms = text_forms(
             time_zone=options.time_zone,

@@ -3,8 +3,9 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,14 @@ def open_fonts(path: Path) -> list[FontFile]:
     fonts = [FontFile(path, index) for index in range(hb.Face(blob).count)]
     if not fonts or not any(font.tables for font in fonts):
         raise ValueError(f"{path} is no TrueType or OpenType font")
+    return fonts
+
+
+def open_own_fonts(paths: Iterable[str | PathLike[str]]) -> list[FontFile]:
+    """Open the caller's font files; raise ValueError for one whose maker does not allow it in documents."""
+    fonts = [font for path in paths for font in open_fonts(Path(path))]
+    if forbidden := next((font.name for font in fonts if not font.may_be_embedded), ""):
+        raise ValueError(f"the font {forbidden} may not be embedded in documents (fsType): choose another one")
     return fonts
 
 
