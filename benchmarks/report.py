@@ -58,7 +58,7 @@ def _figures(name: str, rows: int, rounds: Rounds) -> dict[str, Any]:
         "ratio": paired(rounds.get((CASES[name].speed_of, rows), []), measured, "seconds"),
         "first_byte_ms": _median(measured, "first_byte_seconds", 1, 1000),
         "first_row_ms": _median(measured, "first_row_seconds", 1, 1000),
-        "peak_mib": _mib(_peak(measured)),
+        "peak_mib": peak_mib(measured),
         "growth_mib": growth(name, rows, rounds),
         "cpu_seconds": _median(measured, "cpu_seconds", 2),
         "megabytes": round(measured[0]["bytes"] / MB, 1),
@@ -87,6 +87,10 @@ def growth(name: str, rows: int, rounds: Rounds) -> float | None:
         smaller = rounds[name, smallest] if smallest < rows else None
     peak, other = _peak(rounds[name, rows]), _peak(smaller or [])
     return None if peak is None or other is None else _mib(peak - other)
+
+
+def peak_mib(measured: Iterable[dict[str, Any]]) -> float | None:
+    return _mib(_peak(measured))
 
 
 def _peak(measured: Iterable[dict[str, Any]]) -> int | None:

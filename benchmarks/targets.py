@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any, Literal
 
 from benchmarks.cases import CASES, OTHER_TABLES
-from benchmarks.report import Rounds, growth, paired
+from benchmarks.report import Rounds, growth, paired, peak_mib
 
 # Below it, what is measured is how processes start.
 SMALLEST_ROWS = 10_000
@@ -17,10 +17,11 @@ class Target:
     """A figure of `case`, which is at most `most` or at least `least`; where there is one, `aim` is better still.
 
     "time" and "cpu" are those of `case` divided by those of `against`, "speed" is the inverse of "time". "growth"
-    is that of the peak in MiB, "first byte" its time divided by that on the smallest table, "wait" its seconds.
+    is that of the peak in MiB, "peak" the peak itself, "slowdown" the processor time for a row divided by that
+    on the smallest table, "first byte" its time divided by that on the smallest table, "wait" its seconds.
     """
 
-    figure: Literal["time", "speed", "cpu", "growth", "first byte", "wait"]
+    figure: Literal["time", "speed", "cpu", "growth", "peak", "slowdown", "first byte", "wait"]
     case: str
     against: str = ""
     most: float | None = None
@@ -90,6 +91,10 @@ TARGETS = (
     Target(figure="time", case="xlsx", against="csv", most=2.5, databases=("postgresql",)),
     *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, *WHOLE)],
     *[Target(figure="first byte", case=case, most=1.5) for case in STREAMS],
+    _beaten("pdf-report", 10),
+    Target(figure="peak", case="pdf-report", most=120),
+    Target(figure="growth", case="pdf", most=8),
+    Target(figure="slowdown", case="pdf", most=1.05),
     *[_beaten(case, 1) for case in HARD],
     *[_beaten(case, 0.7) for case in SERVED],
     *[Target(figure="wait", case=case, most=0.05) for case in SERVED],
@@ -130,6 +135,10 @@ def _measured(target: Target, sizes: Sequence[int], rounds: Rounds) -> float | N
     ours, theirs = rounds[target.case, sizes[-1]], rounds.get((target.against, sizes[-1]), [])
     if target.figure == "growth":
         return growth(target.case, sizes[-1], rounds)
+    if target.figure == "peak":
+        return peak_mib(ours)
+    if target.figure == "slowdown":
+        return _per_row(target.case, sizes[-1], rounds) / _per_row(target.case, sizes[0], rounds)
     if target.figure == "first byte":
         return _first_byte(ours) / _first_byte(rounds[target.case, sizes[0]]) if len(sizes) > 1 else None
     if target.figure == "wait":
@@ -137,6 +146,10 @@ def _measured(target: Target, sizes: Sequence[int], rounds: Rounds) -> float | N
     if target.figure == "speed":
         return paired(theirs, ours, "seconds")
     return paired(ours, theirs, "cpu_seconds" if target.figure == "cpu" else "seconds")
+
+
+def _per_row(case: str, rows: int, rounds: Rounds) -> float:
+    return median(one["cpu_seconds"] for one in rounds[case, rows]) / CASES[case].rows(rows)
 
 
 def _first_byte(measured: Sequence[dict[str, Any]]) -> float:

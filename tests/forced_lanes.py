@@ -2,53 +2,22 @@
 
 from dataclasses import fields
 
-from upstream.streaming import Csv, Json, JsonLines, Xlsx
+from upstream import streaming
+
+ENCODERS = [getattr(streaming, name) for name in ("Csv", "Json", "JsonLines", "Pdf", "Xlsx")]
 
 
-class TextCsv(Csv):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = Csv.takes_texts, Csv.lane_options
-
-
-class TextJson(Json):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = Json.takes_texts, Json.lane_options
-
-
-class TextJsonLines(JsonLines):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = JsonLines.takes_texts, JsonLines.lane_options
-
-
-class TextXlsx(Xlsx):
-    """Declares the text lane, and not COPY."""
-
-    takes_texts, lane_options = Xlsx.takes_texts, Xlsx.lane_options
-
-
-class PythonCsv(Csv):
-    """Declares no lane."""
-
-
-class PythonJson(Json):
-    """Declares no lane."""
-
-
-class PythonJsonLines(JsonLines):
-    """Declares no lane."""
-
-
-class PythonXlsx(Xlsx):
-    """Declares no lane."""
+def _declaring(kind, word, **declared):
+    return type(word + kind.__name__, (kind,), {"__module__": __name__, **declared})
 
 
 LANES = {
     "copy": {},
-    "text": {Csv: TextCsv, Json: TextJson, JsonLines: TextJsonLines, Xlsx: TextXlsx},
-    "python": {Csv: PythonCsv, Json: PythonJson, JsonLines: PythonJsonLines, Xlsx: PythonXlsx},
+    "text": {
+        kind: _declaring(kind, "Text", takes_texts=kind.takes_texts, lane_options=kind.lane_options)
+        for kind in ENCODERS
+    },
+    "python": {kind: _declaring(kind, "Python") for kind in ENCODERS},
 }
 
 

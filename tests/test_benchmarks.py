@@ -14,6 +14,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 import python_calamine
 
@@ -45,7 +46,8 @@ OURS = [
     if case not in WIDE and ".cases.ours." in CASES[case].adapter and CASES[case].format != "Excel"
 ]
 SERVED = [case for case in CASES if ".cases.servers." in CASES[case].adapter]
-OTHERS = [case for case in CASES if case not in (*WIDE, *OURS, *SERVED)]
+PDFS = [case for case in CASES if CASES[case].format == "PDF"]
+OTHERS = [case for case in CASES if case not in (*WIDE, *OURS, *SERVED, *PDFS)]
 TABLES = {"payments": payments, "200-columns": surveys, "long-texts": reports, "nulls": drafts}
 
 Record = dict[str, Any]
@@ -175,6 +177,15 @@ def test_ours_are_the_values_of_the_table(case: str, written: Callable[[str], by
             record[name] = json.loads(text) if text and name.startswith("details") else text
         assert record == {name: write(name, fields[name]) for name in record}
         assert CASES[case].table != "payments" or set(record) == set(COLUMNS)
+
+
+@pytest.mark.parametrize("case", PDFS)
+def test_pdfs_have_a_line_for_every_row(case: str, written: Callable[[str], bytes]) -> None:
+    pages = pypdf.PdfReader(BytesIO(written(case))).pages
+    text = "".join("".join(page.extract_text().split()) for page in pages)
+    for fields in expected(case):
+        assert f"{fields['reference']}"[:8] in text
+        assert f"{fields['due']:%Y-%m-%d}" in text
 
 
 @pytest.mark.parametrize("case", WIDE)

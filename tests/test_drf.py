@@ -1314,10 +1314,11 @@ class TestSchema:
             "text/tab-separated-values": file,
             "application/x-ndjson": file,
             Xlsx.content_type: file,
+            "application/pdf": file,
         }
         names = {one["name"]: one.get("schema", {}).get("enum") for one in described["parameters"]}
         assert names == {
-            "format": ["json", "csv", "tsv", "json-array", "ndjson", "xlsx"],
+            "format": ["json", "csv", "tsv", "json-array", "ndjson", "xlsx", "pdf"],
             "page": None,
             "columns": None,
         }

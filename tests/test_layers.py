@@ -133,7 +133,7 @@ def test_it_is_importable_without_settings_and_without_optional_packages(module)
     code = f"""
 import sys
 optional = ("weasyprint", "pikepdf", "pyarrow", "psycopg", "isal", "zstandard", "celery", "rest_framework", "tqdm")
-for name in optional:
+for name in (*optional, "uharfbuzz", "bidi", "pymupdf_fonts", "PIL"):
     sys.modules[name] = None  # whoever imports it gets ModuleNotFoundError
 import {module}
 from django.apps import apps
@@ -184,7 +184,7 @@ def test_a_row_passes_few_modules_once_its_way_is_planned(transactional_database
 def test_the_engine_knows_no_vendor_and_no_encoder_by_name():
     vendors = re.compile(r"\bvendor\b|\b(sqlite|mysql|mariadb|postgres(ql)?|oracle)\b")
     encoders = re.compile(
-        r"(isinstance|getattr|hasattr|type)\((self\.)?encoder\b|import (Csv|Json|JsonLines|Xlsx)\b"
+        r"(isinstance|getattr|hasattr|type)\((self\.)?encoder\b|import (Csv|Json|JsonLines|Xlsx|Pdf|Parquet)\b"
     )
     found = []
     for path in sorted(ENGINE.rglob("*.py")):

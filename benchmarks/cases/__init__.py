@@ -16,8 +16,9 @@ class Case:
     """`speed_of` is the case that its speed is divided by, `peak_of` the one whose peak is taken off its own.
 
     Without `peak_of`, growth is from the smallest table to the largest. A case of `own_rows` makes that number
-    of rows whatever the size of the table. `bounded` says that memory does not grow with the rows; `databases`
-    are the only ones it is for, where it is not for all; `options` are the adapter's.
+    of rows whatever the size of the table, one of `most_rows` at most that. `bounded` says that memory does not
+    grow with the rows; `databases` are the only ones it is for, where it is not for all; `options` are the
+    adapter's.
     """
 
     adapter: str
@@ -32,6 +33,7 @@ class Case:
     bounded: bool = True
     rival: bool = False
     own_rows: int | None = None
+    most_rows: int | None = None
 
     @property
     def missing(self) -> str:
@@ -45,10 +47,12 @@ class Case:
 
     def rows(self, size: int) -> int:
         """Return how many rows it writes of a database of that size."""
-        return self.own_rows or rows_of(self.table, size)
+        rows = self.own_rows or rows_of(self.table, size)
+        return min(rows, self.most_rows or rows)
 
 
 WIDE_ROWS = 200
+REPORT_ROWS = 16_000
 FORMATS = {"csv": "CSV", "ndjson": "NDJSON"}
 WORKBOOKS = ("xlsxwriter", "openpyxl", "pyexcelerate")  # functions, and the packages that they are named after
 OTHER_TABLES = ("200-columns", "long-texts", "nulls")
@@ -74,6 +78,11 @@ def _rival(module: str, kind: str, speed_of: str, package: str = "django", *, bo
 
 def _workbook(name: str) -> Case:
     return _case("workbooks", name, "Excel", speed_of="xlsx", package=name, bounded=False, rival=True)
+
+
+def _rival_report(function: str) -> Case:
+    more = {"package": "weasyprint", "bounded": False, "rival": True, "most_rows": REPORT_ROWS}
+    return _case("pdf", function, "PDF", **more)
 
 
 def _lanes(name: str, table: str) -> Iterator[tuple[str, Case]]:
@@ -124,6 +133,9 @@ CASES = {
     "queryset-csv": _rival("queryset_csv", "CSV", "csv-recipe", "djqscsv"),
     "rest-framework-csv": _rival("rest_framework_csv", "CSV", "csv-recipe", "rest_framework_csv"),
     "import-export": _rival("import_export", "CSV", "csv-recipe", "import_export"),
+    "weasyprint": _rival_report("weasyprint"),
+    "pdf-report": _case("pdf", "report", "PDF", speed_of="weasyprint", most_rows=REPORT_ROWS),
+    "pdf": _case("pdf", "table", "PDF"),
     "csv-small-rows": _wide("csv_small_rows", "CSV"),
     "csv-wide-rows": _wide("csv_wide_rows", "CSV", peak_of="csv-small-rows"),
     "ndjson-small-rows": _wide("ndjson_small_rows", "NDJSON"),

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext_lazy as _
 
-from upstream.streaming import Csv, Json, JsonLines, Xlsx
+from upstream.streaming import Csv, Json, JsonLines, Pdf, Xlsx
 from upstream.streaming.encoders.protocol import Encoder
 
 Profile = Literal["data", "excel"]
@@ -59,6 +59,7 @@ FORMATS: Mapping[str, Format] = {
         Format("json", "JSON", Json()),
         Format("ndjson", _("NDJSON, one object per line"), JsonLines(), other_suffixes=(".jsonl",)),
         Format("xlsx", "Excel", Xlsx(), Xlsx(long_texts="cut")),
+        Format("pdf", "PDF", Pdf(), Pdf()),
     )
 }
 

@@ -113,7 +113,7 @@ def encode_rows(
     with closing(batches):
         for batch in batches:
             cells = [
-                _written(writer, values, column, row)
+                write_column(writer, values, column, row)
                 for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
             ]
             try:
@@ -150,7 +150,7 @@ def check_unique(columns: Columns) -> None:
         )
 
 
-def _written(writer: CellWriter, values: Sequence[Any], column: OutputColumn, row: int) -> Sequence[str]:
+def write_column(writer: CellWriter, values: Sequence[Any], column: OutputColumn, row: int) -> Sequence[str]:
     try:
         return _loaded(writer, values, column)
     except Exception as error:
