@@ -5,21 +5,27 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import tzinfo
 from decimal import Decimal
-from enum import Enum
 from itertools import chain
 from numbers import Number
 from types import NoneType
 from typing import Any, ClassVar, Final, Literal
 
-from django.db.models.fields.files import FieldFile
-
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import DelimitedRows
 from upstream.streaming.encoders.formulas import Guard
 from upstream.streaming.encoders.protocol import Columns, FastLane
-from upstream.streaming.encoders.text import TEXTS, UTF_8, CellWriter, Encoding, codec_name, encode_text
+from upstream.streaming.encoders.text import (
+    TEXTS,
+    UTF_8,
+    CellWriter,
+    Encoding,
+    codec_name,
+    encode_text,
+    is_wrapped,
+    unwrapped,
+)
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.values import CONTAINERS, MISSING, PLAIN_TYPES, Forms, text_forms
+from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, text_forms
 
 BOM = "\ufeff"
 LINE_END: Final = "\r\n"
@@ -226,8 +232,8 @@ class _Cells:
         if texts_of is not None:
             return self._texts(values, texts_of)
         types = set(map(type, values))
-        if any(map(_is_wrapped, types)):
-            return self(list(map(_unwrapped, values)))
+        if any(map(is_wrapped, types)):
+            return self(list(map(unwrapped, values)))
         if NoneType not in types:
             return self._cells(values, types)
         present = [value for value in values if value is not None]
@@ -292,22 +298,6 @@ class _Cells:
             else cell
             for cell in cells
         ]
-
-
-def _is_wrapped(kind: type) -> bool:
-    return issubclass(kind, Enum | FieldFile) or kind.__name__ in MISSING
-
-
-def _unwrapped(value: Any) -> Any:
-    """Return the value of an Enum member, the name of a FieldFile, or None for a missing value of pandas.
-
-    The type of the result decides how it is written.
-    """
-    if type(value).__name__ in MISSING:
-        return None
-    if isinstance(value, Enum):
-        return _unwrapped(value.value)
-    return value.name if isinstance(value, FieldFile) else value
 
 
 def _has_words(numbers: Sequence[str]) -> bool:

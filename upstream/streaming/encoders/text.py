@@ -5,14 +5,18 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
+from enum import Enum
 from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
+
+from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn, stopped
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.errors import ColumnError, ExportError, unencodable
+from upstream.streaming.values import MISSING
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
@@ -104,6 +108,23 @@ def encode_text(
             except UnicodeEncodeError as error:
                 raise encoding.located(error, _places(columns, cells, row)) from error
             row += len(batch)
+
+
+def is_wrapped(kind: type) -> bool:
+    """Return whether values of a type are written as what they hold."""
+    return issubclass(kind, Enum | FieldFile) or kind.__name__ in MISSING
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the value of an Enum member, the name of a FieldFile, or None for a missing value of pandas.
+
+    The type of the result decides how it is written.
+    """
+    if type(value).__name__ in MISSING:
+        return None
+    if isinstance(value, Enum):
+        return unwrapped(value.value)
+    return value.name if isinstance(value, FieldFile) else value
 
 
 def check_unique(columns: Columns) -> None:
