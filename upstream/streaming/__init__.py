@@ -3,6 +3,7 @@
 from upstream.streaming.columns import Column
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import Json, JsonLines
+from upstream.streaming.encoders.parquet import Parquet
 from upstream.streaming.errors import (
     BlockedURLError,
     ColumnError,
@@ -32,6 +33,7 @@ __all__ = [
     "JsonLines",
     "LimitError",
     "MissingDependencyError",
+    "Parquet",
     "Plan",
     "SourceError",
     "StreamOverError",

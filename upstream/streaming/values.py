@@ -110,8 +110,8 @@ class Forms(dict[type, Text]):
 
     def _other(self, value: Any) -> str:
         """Return the text of a value of no type in the table: its amount if it is money, else its `str()`."""
-        amount = getattr(value, "amount", None)
-        if isinstance(amount, Decimal) and hasattr(value, "currency"):
+        amount = amount_of(value)
+        if amount is not None:
             return self.text(amount)
         if NO_TEXT.fullmatch(str(value)):
             return _refusing("write one of its attributes, or give its class a __str__()")(value)
@@ -236,6 +236,12 @@ def json_forms(
     preformatted = {UUID: _in_quotes, Decimal: _numbers_or_strings if decimals == "number" else _in_quotes}
     forms = Forms(table, columns, columns_take_none=True, preformatted=preformatted)
     return forms
+
+
+def amount_of(value: Any) -> Decimal | None:
+    """Return the amount of a value that is money, else None."""
+    amount = getattr(value, "amount", None)
+    return amount if isinstance(amount, Decimal) and hasattr(value, "currency") else None
 
 
 class RawJson(str):
