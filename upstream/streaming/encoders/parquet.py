@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from types import NoneType
 from typing import Any, ClassVar, Literal, get_args
 from uuid import UUID
@@ -40,6 +40,7 @@ BINARY = (bytes, bytearray, memoryview)
 KINDS = (bool, int, float, Decimal, datetime, date, time, timedelta, UUID, *BINARY)
 LISTS = (list, tuple, set, frozenset)
 OFFSET_BYTES = 4
+PARSED_BYTES = 1024 * 1024
 UNKNOWN_BYTES = 16  # of a cell of a type that only the caller declares
 
 
@@ -136,13 +137,16 @@ class Parquet:
     ) -> Generator[bytes]:
         file = _File(columns, types, self)
         try:
-            with closing(_row_groups(batches, self.row_group_rows, self.row_group_bytes)) as groups:
+            with closing(
+                _row_groups(batches, _Weight(types), self.row_group_rows, self.row_group_bytes)
+            ) as groups:
                 yield from map(file.write, groups)  # which keeps no group while the next one grows
             yield file.end()
         finally:
             file.abandon()
 
 
+@cache
 def _arrow(module: str = "pyarrow") -> Any:
     return optional(module, EXTRA)
 
@@ -198,7 +202,9 @@ class _Sink:
         return data
 
 
-def _row_groups(batches: Generator[list[Array]], rows: int, size: int) -> Generator[list[Array]]:
+def _row_groups(
+    batches: Generator[list[Array]], weigh_rows: "_Weight", rows: int, size: int
+) -> Generator[list[Array]]:
     """Yield the columns of each row group; how the rows are batched makes no difference. Closes `batches`."""
     group: list[list[Array]] = []
     count = weight = 0
@@ -206,12 +212,12 @@ def _row_groups(batches: Generator[list[Array]], rows: int, size: int) -> Genera
         for batch in batches:
             rest = batch
             while length := len(rest[0]):
-                taken = _until_full(length, rows - count, size - weight, partial(_weight_of_first, rest))
+                taken = _until_full(length, rows - count, size - weight, partial(weigh_rows, rest))
                 group = group or [[] for _ in rest]
                 for parts, array in zip(group, rest, strict=True):
                     parts.append(array.slice(0, taken))
                 count += taken
-                weight += _weight_of_first(rest, taken)
+                weight += weigh_rows(rest, taken)
                 rest = [array.slice(taken) for array in rest]
                 if count == rows or weight >= size:
                     yield _joined(group)
@@ -237,22 +243,38 @@ def _joined(group: list[list[Array]]) -> list[Array]:
     return arrays
 
 
-def _weight_of_first(arrays: Sequence[Array], rows: int) -> int:
-    return sum(_weight(array.slice(0, rows)) for array in arrays)
+class _Weight:
+    """Weighs the first rows of a batch, in about bytes: a sum over its rows, unlike `nbytes`."""
+
+    def __init__(self, types: Sequence[Any]) -> None:
+        self.fixed = sum(map(_fixed_bytes, types))
+        self.variable = [position for position, kind in enumerate(types) if _has_content(kind)]
+
+    def __call__(self, arrays: Sequence[Array], rows: int) -> int:
+        content = (_content_bytes(arrays[position].slice(0, rows)) for position in self.variable)
+        return self.fixed * rows + sum(content)
 
 
-def _weight(array: Array) -> int:
-    """Return about the bytes of an array: a sum over its rows, unlike `nbytes`."""
-    types, kind = _arrow().types, array.type
-    if isinstance(kind, _arrow().BaseExtensionType):
-        return _weight(array.storage)
-    if types.is_list(kind):
-        return OFFSET_BYTES * len(array) + _weight(array.flatten())
-    if types.is_string(kind) or types.is_binary(kind):
-        compute = _arrow("pyarrow.compute")
-        return OFFSET_BYTES * len(array) + int(compute.sum(compute.binary_length(array)).as_py() or 0)
+def _has_content(kind: Any) -> bool:
+    types = _arrow().types
+    return any(is_kind(kind) for is_kind in (types.is_string, types.is_binary, types.is_list))
+
+
+def _fixed_bytes(kind: Any) -> int:
+    """Return the bytes that each cell of a type takes, besides its content."""
+    types = _arrow().types
+    if _has_content(kind):
+        return OFFSET_BYTES
     bits = kind.bit_width if types.is_primitive(kind) or types.is_decimal(kind) else 8 * UNKNOWN_BYTES
-    return len(array) * max(1, bits // 8)
+    return max(1, int(bits) // 8)
+
+
+def _content_bytes(array: Array) -> int:
+    if _arrow().types.is_list(array.type):
+        items = array.flatten()
+        return _Weight([items.type])([items], len(items))
+    compute = _arrow("pyarrow.compute")
+    return int(compute.sum(compute.binary_length(array)).as_py() or 0)
 
 
 def _chained(read: list[Batch], batches: Generator[Batch]) -> Generator[Batch]:
@@ -363,11 +385,17 @@ def _uuid_array(values: Sequence[Any], texts_of: type | None) -> Array:
         plain = _checked(values, frozenset({UUID}))
         storage = arrow.array([value and value.bytes for value in plain], arrow.binary(UUID_BYTES))
     else:
-        are_present = arrow.array([text is not None for text in values], arrow.bool_())
-        digits = "".join([text or NIL for text in values]).replace("-", "")
-        buffers = [are_present.buffers()[1], arrow.py_buffer(bytes.fromhex(digits))]
-        storage = arrow.FixedSizeBinaryArray.from_buffers(arrow.binary(UUID_BYTES), len(values), buffers)
+        storage = _bytes_of_uuids(arrow.array(values, arrow.string()))
     return arrow.ExtensionArray.from_storage(arrow.uuid(), storage)
+
+
+def _bytes_of_uuids(texts: Array) -> Array:
+    """Decode the text of all UUIDs at once: in a sixth of the time of one by one."""
+    arrow = _arrow()
+    _, _, characters = texts.fill_null(NIL).buffers()
+    digits = characters.to_pybytes().replace(b"-", b"").decode()
+    buffers = [texts.is_valid().buffers()[1], arrow.py_buffer(bytes.fromhex(digits))]
+    return arrow.FixedSizeBinaryArray.from_buffers(arrow.binary(UUID_BYTES), len(texts), buffers)
 
 
 def _list_array(kind: Any, build: Build, values: Sequence[Any], _texts_of: type | None) -> Array:
@@ -498,8 +526,8 @@ def _parsed(columns: Columns, types: Sequence[Any], batches: Generator[list[byte
     arrow = _arrow()
     reader = _RowReader(types)
     row = 1
-    with closing(batches):
-        for rows in batches:
+    with closing(_gathered(batches)) as gathered:
+        for rows in gathered:
             try:
                 arrays = reader.read(rows)
             except arrow.ArrowInvalid as error:
@@ -510,6 +538,21 @@ def _parsed(columns: Columns, types: Sequence[Any], batches: Generator[list[byte
                 raise misfit from error
             yield arrays
             row += len(rows)
+
+
+def _gathered(batches: Generator[list[bytes]]) -> Generator[list[bytes]]:
+    """Yield larger batches: 8,000 rows are parsed in 0.6 of the time that they take in batches of 400."""
+    rows: list[bytes] = []
+    size = 0
+    with closing(batches):
+        for batch in batches:
+            rows += batch
+            size += sum(map(len, batch))
+            if size >= PARSED_BYTES:
+                yield rows
+                rows, size = [], 0
+    if rows:
+        yield rows
 
 
 class _RowReader:
@@ -574,7 +617,7 @@ def _finished(array: Array, kind: Any) -> Array:
     if array.type == kind:
         return array
     if kind == arrow.uuid():
-        return _uuid_array(array.to_pylist(), UUID)
+        return arrow.ExtensionArray.from_storage(kind, _bytes_of_uuids(array))
     if arrow.types.is_binary(kind):
         return arrow.array([text if text is None else bytes.fromhex(text) for text in array.to_pylist()], kind)
     return array.cast(kind)
