@@ -109,7 +109,8 @@ def _write(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any], 
 
 
 def _write_parquet(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any]) -> None:
-    for module in ("pyarrow.parquet", "pyarrow.csv", "pyarrow.compute"):  # as the rival does before its clock starts
+    # As the rival does before its clock starts.
+    for module in ("pyarrow.parquet", "pyarrow.csv", "pyarrow.compute"):
         import_module(module)
     output.restart()
     _write(output, encoder, queryset, columns)

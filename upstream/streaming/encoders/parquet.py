@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache, partial
@@ -26,6 +26,7 @@ Array = Any
 Build = Callable[[Sequence[Any], type | None], Array]
 
 EXTRA = "parquet"
+LEVELED: tuple[Codec, ...] = ("zstd", "gzip")
 ROW_GROUP_ROWS = 131_072  # DuckDB writes 122,880 and pyarrow a million
 ROW_GROUP_BYTES = 32 * 1024 * 1024
 # What a column without a type of its own may hold before its type is decided.
@@ -40,6 +41,7 @@ BINARY = (bytes, bytearray, memoryview)
 KINDS = (bool, int, float, Decimal, datetime, date, time, timedelta, UUID, *BINARY)
 LISTS = (list, tuple, set, frozenset)
 OFFSET_BYTES = 4
+MICROSECOND = timedelta(microseconds=1)
 PARSED_BYTES = 1024 * 1024
 UNKNOWN_BYTES = 16  # of a cell of a type that only the caller declares
 
@@ -57,7 +59,7 @@ class Parquet:
     "none", with a `compression_level` of the codec. The same rows give the same bytes in one version of pyarrow.
     """
 
-    types: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[str, Any] | None = None
     compression: Codec = "zstd"
     compression_level: int | None = None
     row_group_rows: int = ROW_GROUP_ROWS
@@ -80,13 +82,17 @@ class Parquet:
             size = getattr(self, name)
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name} must be a positive integer, not {size!r}")
-        if not isinstance(self.types, Mapping):
+        if self.compression_level is not None and self.compression not in LEVELED:
+            raise ValueError(
+                f"compression_level requires compression to be one of {', '.join(map(repr, LEVELED))}"
+            )
+        if self.types is not None and not isinstance(self.types, Mapping):
             raise ValueError(f"types must map headers to types of pyarrow, not {self.types!r}")
 
     def check(self, columns: Columns) -> None:
         check_unique(columns, "the columns of a Parquet file")
         headers = [column.header for column in columns]
-        for header in self.types:
+        for header in self.types or ():
             if header not in headers:
                 raise unknown_column(header, headers, "the export, which Parquet(types=...) names")
         for column in columns:
@@ -107,7 +113,7 @@ class Parquet:
 
     def _known_type(self, column: OutputColumn) -> Any:
         """Return the type of a column as far as it is declared, by the caller or by its field."""
-        if column.header in self.types:
+        if self.types and column.header in self.types:
             return _declared_type(column.header, self.types[column.header])
         return column.type and _type_of(column.type)
 
@@ -376,6 +382,8 @@ def _value_array(
         values = _checked(values, accepted)
     if datetime in kinds or time in kinds:
         _check_zones(values, has_zone=getattr(kind, "tz", None) is not None)
+    if timedelta in kinds and kind == arrow.duration("us"):  # pyarrow refuses the longest that 64 bits hold
+        values = [value if value is None else value // MICROSECOND for value in values]
     return arrow.array(values, kind)
 
 
