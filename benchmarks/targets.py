@@ -73,10 +73,16 @@ TARGETS = (
     _beaten("csv", 7, "postgresql"),
     _beaten("ndjson", 5, "postgresql"),
     _beaten("csv-function", 1.5, "postgresql"),
+    _beaten("parquet", 4, "postgresql"),
     _beaten("csv", 3, "sqlite"),
     _beaten("ndjson", 5, "sqlite"),
     _beaten("csv", 2.5, "mariadb"),
     *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, "json", "csv-file", "ndjson-file")],
+    # A row group of 16 MiB, and what it takes to write it.
+    *[
+        Target(figure="growth", case=case, most=64)
+        for case in ("parquet", "parquet-text-lane", "parquet-instances")
+    ],
     *[Target(figure="first byte", case=case, most=1.5) for case in STREAMS],
     *[_beaten(case, 1) for case in HARD],
     *[_beaten(case, 0.7) for case in SERVED],

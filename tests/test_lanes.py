@@ -345,7 +345,7 @@ OPTIONS = {
         "compression": ("zstd", "snappy", "gzip", "lz4", "none"),
         "compression_level": (None, 1, 9),
         "row_group_rows": (131_072, 1, 2),
-        "row_group_bytes": (32 * 1024 * 1024, 1, 500),
+        "row_group_bytes": (16 * 1024 * 1024, 1, 500),
     },
 }
 

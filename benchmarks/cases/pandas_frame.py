@@ -25,6 +25,7 @@ def write_parquet(output: Output) -> None:
     warnings.filterwarnings("ignore", "pandas only supports SQLAlchemy")
     with transaction.atomic():
         for frame in read_sql(sql, _Connection(), chunksize=FRAME_ROWS):
+            frame.columns = COLUMNS
             output.write(frame.to_parquet(compression="zstd", index=False))
 
 

@@ -28,7 +28,7 @@ Build = Callable[[Sequence[Any], type | None], Array]
 EXTRA = "parquet"
 LEVELED: tuple[Codec, ...] = ("zstd", "gzip")
 ROW_GROUP_ROWS = 131_072  # DuckDB writes 122,880 and pyarrow a million
-ROW_GROUP_BYTES = 32 * 1024 * 1024
+ROW_GROUP_BYTES = 16 * 1024 * 1024
 # What a column without a type of its own may hold before its type is decided.
 DECIDING_ROWS = 10_000
 DECIDING_BYTES = 4 * 1024 * 1024
@@ -55,8 +55,9 @@ class Parquet:
     the first 10,000 rows or 4 MiB. A value that does not fit its column's type raises ColumnError.
 
     A row group ends at `row_group_rows` rows or about `row_group_bytes` bytes before compression. Memory holds one
-    row group, which is also the first chunk. `compression` is inside the file: "zstd", "snappy", "gzip", "lz4" or
-    "none", with a `compression_level` of the codec. The same rows give the same bytes in one version of pyarrow.
+    row group and what it takes to write it; each is one chunk. `compression` is inside the file: "zstd", "snappy",
+    "gzip", "lz4" or "none", with a `compression_level` of the codec. The same rows give the same bytes in one version
+    of pyarrow.
     """
 
     types: Mapping[str, Any] | None = None
