@@ -24,6 +24,7 @@ from tests.asking import Told, create_user
 from tests.fieldtypes.models import Ticket
 from tests.test_querysets import row as everything
 from upstream.integrations.admin import ExportModelAdmin
+from upstream.integrations.formats import FORMATS
 from upstream.integrations.limits import Limits
 from upstream.models import AlertEvent, Customer, DriftEvent, ReportRun
 from upstream.streaming import Column, ColumnError
@@ -412,7 +413,7 @@ class TestPage:
         groups = re.findall(r"<fieldset[^>]*>\s*<legend[^>]*>([^<]+)</legend>", form)
         assert groups == ["Format", "Profile", "Columns"]
         inputs = re.findall(r'<input type="(?:radio|checkbox)"[^>]*id="([^"]+)"', form)
-        assert len(inputs) == len(set(inputs)) == 4 + 2 + 8
+        assert len(inputs) == len(set(inputs)) == len(FORMATS) + 2 + 8
         assert set(re.findall(r'<label for="([^"]+)"', form)) == set(inputs)
 
     def test_an_error_is_tied_to_its_group(self, root):

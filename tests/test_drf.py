@@ -1313,10 +1313,11 @@ class TestSchema:
             "text/csv": file,
             "text/tab-separated-values": file,
             "application/x-ndjson": file,
+            "application/vnd.apache.parquet": file,
         }
         names = {one["name"]: one.get("schema", {}).get("enum") for one in described["parameters"]}
         assert names == {
-            "format": ["json", "csv", "tsv", "json-array", "ndjson"],
+            "format": ["json", "csv", "tsv", "json-array", "ndjson", "parquet"],
             "page": None,
             "columns": None,
         }

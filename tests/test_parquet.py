@@ -82,6 +82,11 @@ def rows_of_polars(data):
     return pytest.importorskip("polars").read_parquet(io.BytesIO(data)).rows()
 
 
+def _microseconds(duration):
+    """Return a duration as DuckDB reads it, which knows no such type."""
+    return None if duration is None else duration // timedelta.resolution
+
+
 class TestReaders:
     """Programs of others give the values that went in."""
 
@@ -92,10 +97,8 @@ class TestReaders:
         expected = [tuple(row[name] for name in CELLS) for row in rows]
         assert table(data).to_pylist() == rows
         assert rows_of_pandas(data) == expected
-        assert [
-            (*row[:9], row[9] and row[9] // timedelta(microseconds=1), *row[10:]) for row in expected
-        ] == rows_of_duckdb(data)  # which knows no durations
-        assert [(*row[:10], row[10] and row[10].bytes, row[11]) for row in expected] == rows_of_polars(data)
+        assert rows_of_duckdb(data) == [(*row[:9], _microseconds(row[9]), *row[10:]) for row in expected]
+        assert rows_of_polars(data) == [(*row[:10], row[10] and row[10].bytes, row[11]) for row in expected]
 
     def test_types_are_those_of_the_readers(self):
         row = dict.fromkeys(CELLS)

@@ -56,8 +56,8 @@ class Parquet:
 
     A row group ends at `row_group_rows` rows or about `row_group_bytes` bytes before compression. Memory holds one
     row group and what it takes to write it; each is one chunk. `compression` is inside the file: "zstd", "snappy",
-    "gzip", "lz4" or "none", with a `compression_level` of the codec. The same rows give the same bytes in one version
-    of pyarrow.
+    "gzip", "lz4" or "none", with a `compression_level` of the codec. The same rows give the same bytes in one
+    version of pyarrow.
     """
 
     types: Mapping[str, Any] | None = None
