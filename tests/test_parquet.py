@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from tests import processes
 from tests.fieldtypes.models import Disguised, Everything, Level
 from tests.strategies import POSTGRESQL, decimals, durations, texts
 from tests.test_lanes import DOCUMENTS, NAMES, edge_rows, stored
@@ -507,6 +508,22 @@ class TestStreaming:
 
 
 class TestOptions:
+    def test_without_pyarrow_the_error_says_what_to_install_and_the_format_is_not_offered(self):
+        code = """
+import sys
+sys.modules["pyarrow"] = None
+import django
+django.setup()
+from upstream.integrations.formats import FORMATS
+from upstream.streaming import MissingDependencyError, Parquet, stream
+try:
+    stream([], ["a"], Parquet())
+except MissingDependencyError as error:
+    print(error, "parquet" in FORMATS)
+"""
+        printed = processes.printed(code, variables={"DJANGO_SETTINGS_MODULE": "tests.settings"})
+        assert "pip install 'upstream[parquet]' False" in printed
+
     def test_the_codec_is_inside_the_file(self):
         for codec, name in {"zstd": "ZSTD", "snappy": "SNAPPY", "gzip": "GZIP", "none": "UNCOMPRESSED"}.items():
             data = written([{"n": "x" * 100}], encoder=Parquet(compression=codec))

@@ -9,7 +9,7 @@ from upstream.streaming.batches import Batch, weigh
 from upstream.streaming.columns import OutputColumn, unknown_column
 from upstream.streaming.databases.protocol import TypedRows
 from upstream.streaming.encoders.parquet.arrays import built
-from upstream.streaming.encoders.parquet.arrow import Array
+from upstream.streaming.encoders.parquet.arrow import Array, arrow
 from upstream.streaming.encoders.parquet.rendered import parsed
 from upstream.streaming.encoders.parquet.row_groups import File, Weight, row_groups, until_full
 from upstream.streaming.encoders.parquet.schema import decided_type, declared_type, type_of
@@ -71,6 +71,7 @@ class Parquet:
             raise ValueError(f"types must map headers to types of pyarrow, not {self.types!r}")
 
     def check(self, columns: Columns) -> None:
+        arrow()  # raises MissingDependencyError
         check_unique(columns, "the columns of a Parquet file")
         headers = [column.header for column in columns]
         for header in self.types or ():
