@@ -80,6 +80,7 @@ TARGETS = (
     _beaten("csv", 7, "postgresql"),
     _beaten("ndjson", 5, "postgresql"),
     _beaten("csv-function", 1.5, "postgresql"),
+    _beaten("parquet", 4, "postgresql"),
     _beaten("csv", 3, "sqlite"),
     _beaten("ndjson", 5, "sqlite"),
     _beaten("csv", 2.5, "mariadb"),
@@ -90,6 +91,11 @@ TARGETS = (
     ],
     Target(figure="time", case="xlsx", against="csv", most=2.5, databases=("postgresql",)),
     *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, *WHOLE)],
+    # A row group of 16 MiB, and what it takes to write it.
+    *[
+        Target(figure="growth", case=case, most=64)
+        for case in ("parquet", "parquet-text-lane", "parquet-instances")
+    ],
     *[Target(figure="first byte", case=case, most=1.5) for case in STREAMS],
     _beaten("pdf-report", 10),
     Target(figure="peak", case="pdf-report", most=120),

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from upstream import streaming
 
-ENCODERS = [getattr(streaming, name) for name in ("Csv", "Json", "JsonLines", "Pdf", "Xlsx")]
+ENCODERS = [getattr(streaming, name) for name in ("Csv", "Json", "JsonLines", "Parquet", "Pdf", "Xlsx")]
 
 
 def _declaring(kind, word, **declared):

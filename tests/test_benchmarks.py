@@ -17,6 +17,7 @@ from typing import Any
 import pypdf
 import pytest
 import python_calamine
+from pyarrow import parquet
 
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
@@ -130,6 +131,8 @@ def read(case: str, data: bytes) -> list[Record]:
         data = data.replace(rb"\\", b"\\")  # COPY's text format doubles them
     if CASES[case].format == "CSV, gzip":
         data = gzip.decompress(data)
+    if CASES[case].format == "Parquet":
+        return sorted(parquet.read_table(BytesIO(data)).to_pylist(), key=lambda record: record["id"])
     readers = {"CSV": read_csv, "Excel": read_workbook}
     records = readers.get(CASES[case].format.split(",")[0], read_json)(data)
     return sorted(records, key=lambda record: int(record["id"]))
@@ -153,6 +156,10 @@ def in_csv(name: str, value: Any) -> Any:
     return value if name.startswith("details") else str(value)
 
 
+def in_parquet(_name: str, value: Any) -> Any:
+    return value
+
+
 def in_json(name: str, value: Any) -> Any:
     as_text = {"reference": str, "amount": str, "due": dt.date.isoformat}
     as_text |= dict.fromkeys(("created", "moment"), dt.datetime.isoformat)
@@ -170,10 +177,10 @@ def test_others_write_every_row(case: str, written: Callable[[str], bytes]) -> N
 
 @pytest.mark.parametrize("case", [*OURS, *SERVED])
 def test_ours_are_the_values_of_the_table(case: str, written: Callable[[str], bytes]) -> None:
-    is_csv = CASES[case].format.startswith("CSV")
-    write = in_csv if is_csv else in_json
+    kind = CASES[case].format.split(",")[0]
+    write = {"CSV": in_csv, "Parquet": in_parquet}.get(kind, in_json)
     for record, fields in zip(read(case, written(case)), expected(case), strict=True):
-        for name, text in record.items() if is_csv else ():
+        for name, text in record.items() if kind in ("CSV", "Parquet") else ():
             record[name] = json.loads(text) if text and name.startswith("details") else text
         assert record == {name: write(name, fields[name]) for name in record}
         assert CASES[case].table != "payments" or set(record) == set(COLUMNS)

@@ -1314,11 +1314,12 @@ class TestSchema:
             "text/tab-separated-values": file,
             "application/x-ndjson": file,
             Xlsx.content_type: file,
+            "application/vnd.apache.parquet": file,
             "application/pdf": file,
         }
         names = {one["name"]: one.get("schema", {}).get("enum") for one in described["parameters"]}
         assert names == {
-            "format": ["json", "csv", "tsv", "json-array", "ndjson", "xlsx", "pdf"],
+            "format": ["json", "csv", "tsv", "json-array", "ndjson", "xlsx", "parquet", "pdf"],
             "page": None,
             "columns": None,
         }

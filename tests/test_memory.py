@@ -75,6 +75,27 @@ def test_peak_does_not_grow_with_the_rows(peak, case):
     assert peak(MANY, **case) - peak(FEW, **case) < 8 * MEBIBYTE
 
 
+PARQUET = {
+    "parquet": {},
+    "in the text lane": {"columns": '["id", Column("text", value=str.upper)]'},
+    "instances": {"columns": '["id", "shout"]'},
+}
+
+
+@pytest.mark.parametrize("case", PARQUET.values(), ids=PARQUET)
+def test_peak_grows_by_a_row_group_and_by_what_writes_it(peak, case):
+    encoder = {"encoder": "Parquet(row_group_bytes=2 * 1024 * 1024)"}
+    few, more, many = (peak(rows, **case, **encoder) for rows in (FEW, MANY // 3, MANY))
+    assert more - few < 64 * MEBIBYTE  # pyarrow needs about 40 for a row group of any size
+    assert many - more < 16 * MEBIBYTE
+
+
+def test_peak_grows_by_a_row_group_where_each_row_has_5_mb(peak):
+    encoder = {"encoder": "Parquet()"}
+    rows = databases.WIDE_ROWS
+    assert peak(rows, model="Wide", **encoder) - peak(rows, **encoder) < 160 * MEBIBYTE
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_peak_grows_little_where_each_row_has_5_mb(peak, case):
     rows = databases.WIDE_ROWS

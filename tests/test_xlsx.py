@@ -275,7 +275,7 @@ class TestLook:
         assert openpyxl.load_workbook(io.BytesIO(data)).active.sheet_view.rightToLeft
 
     def test_properties_of_the_document(self):
-        data = written([(1,)], ["x"], Xlsx(title="Q1 <draft> & more", creator="Ada\x00"))
+        data = written([(1,)], ["x"], Xlsx(title="Q1 <draft> & more", author="Ada\x00"))
         properties = openpyxl.load_workbook(io.BytesIO(data)).properties
         assert properties.title == "Q1 <draft> & more"
         assert properties.creator.startswith("Ada")

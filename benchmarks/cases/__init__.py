@@ -128,6 +128,14 @@ CASES = {
     **{name: case for table in OTHER_TABLES for kind in FORMATS for name, case in _other_table(kind, table)},
     "xlsx": _case("ours", "xlsx", "Excel", speed_of="csv"),
     **{f"xlsx-{name}": _workbook(name) for name in WORKBOOKS},
+    "parquet-pandas": _case("pandas_frame", "write_parquet", "Parquet", package="pandas"),
+    "parquet": _case("ours", "parquet", "Parquet", speed_of="parquet-pandas", package="pyarrow"),
+    "parquet-text-lane": _case(
+        "ours", "parquet_in_text", "Parquet", speed_of="parquet-pandas", package="pyarrow", databases=POSTGRESQL
+    ),
+    "parquet-instances": _case(
+        "ours", "parquet_instances", "Parquet", speed_of="parquet-pandas", package="pyarrow"
+    ),
     "dumpdata": _rival("dumpdata", "JSON", "ndjson-recipe", bounded=True),
     "pandas": _rival("pandas_frame", "CSV", "csv-recipe", "pandas"),
     "queryset-csv": _rival("queryset_csv", "CSV", "csv-recipe", "djqscsv"),

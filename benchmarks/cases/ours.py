@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC
+from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +14,16 @@ from benchmarks.cases import WIDE_ROWS
 from benchmarks.output import Output
 from benchmarks.table.models import Letter, Payment, selection
 from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER, dozens
-from upstream.streaming import Column, Csv, Json, JsonLines, Xlsx, stream, to_file
+from upstream.streaming import Column, Csv, Json, JsonLines, Parquet, Xlsx, stream, to_file
 
 # Whose value only the record has: so all columns are read from instances.
 KEY = Column(attrgetter("pk"), header="id")
+
+
+class InText(Parquet):
+    """Declares the text lane, and not COPY."""
+
+    takes_texts, lane_options = Parquet.takes_texts, Parquet.lane_options
 
 
 def csv(output: Output, table: str = "payments") -> None:
@@ -46,6 +53,20 @@ def csv_instances(output: Output, table: str = "payments") -> None:
 
 def json(output: Output) -> None:
     _write(output, Json(), *selection("payments"))
+
+
+def parquet(output: Output) -> None:
+    _write_parquet(output, Parquet(), *selection("payments"))
+
+
+def parquet_in_text(output: Output) -> None:
+    """Write what `parquet` does; a type that only the values tell has no COPY."""
+    _write_parquet(output, InText(), *selection("payments"))
+
+
+def parquet_instances(output: Output) -> None:
+    queryset, columns = selection("payments")
+    _write_parquet(output, Parquet(), queryset, [KEY, *columns[1:]])
 
 
 def ndjson(output: Output, table: str = "payments") -> None:
@@ -89,6 +110,14 @@ def _write(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any], 
     chunks = stream(queryset, columns, encoder, **options)
     output.drain(chunks)
     output.lane = chunks.lane
+
+
+def _write_parquet(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any]) -> None:
+    # As the rival does before its clock starts.
+    for module in ("pyarrow.parquet", "pyarrow.csv", "pyarrow.compute"):
+        import_module(module)
+    output.restart()
+    _write(output, encoder, queryset, columns)
 
 
 def _write_file(output: Output, encoder: Any) -> None:

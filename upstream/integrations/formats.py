@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
 from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext_lazy as _
 
-from upstream.streaming import Csv, Json, JsonLines, Pdf, Xlsx
+from upstream.streaming import Csv, Json, JsonLines, Parquet, Pdf, Xlsx
 from upstream.streaming.encoders.protocol import Encoder
 
 Profile = Literal["data", "excel"]
@@ -20,7 +21,8 @@ class Format:
     """A format as users see it: `name` stands in URLs, `label` on pages; the label may be translated lazily.
 
     `for_people` is the encoder for the profile "excel", if the format has one. File names end with the encoder's
-    suffix; those with one of `other_suffixes` are recognized too.
+    suffix; those with one of `other_suffixes` are recognized too. A format is offered only if the module that it
+    `requires` is installed.
     """
 
     name: str
@@ -28,6 +30,12 @@ class Format:
     encoder: Encoder
     for_people: Encoder | None = None
     other_suffixes: tuple[str, ...] = ()
+    requires: str = ""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the module that it `requires` is installed."""
+        return not self.requires or find_spec(self.requires) is not None
 
     @property
     def media_type(self) -> str:
@@ -59,8 +67,10 @@ FORMATS: Mapping[str, Format] = {
         Format("json", "JSON", Json()),
         Format("ndjson", _("NDJSON, one object per line"), JsonLines(), other_suffixes=(".jsonl",)),
         Format("xlsx", "Excel", Xlsx(), Xlsx(long_texts="cut")),
-        Format("pdf", "PDF", Pdf(), Pdf()),
+        Format("parquet", "Parquet", Parquet(), requires="pyarrow"),
+        Format("pdf", "PDF", Pdf(), Pdf(), requires="uharfbuzz"),
     )
+    if known.is_available
 }
 
 

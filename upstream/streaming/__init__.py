@@ -3,6 +3,7 @@
 from upstream.streaming.columns import Column, Table
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import Json, JsonLines
+from upstream.streaming.encoders.parquet import Parquet
 from upstream.streaming.encoders.pdf_table import Pdf
 from upstream.streaming.encoders.xlsx import Xlsx
 from upstream.streaming.errors import (
@@ -34,6 +35,7 @@ __all__ = [
     "JsonLines",
     "LimitError",
     "MissingDependencyError",
+    "Parquet",
     "Pdf",
     "Plan",
     "SourceError",

@@ -20,17 +20,34 @@ MANY_ROWS = (BaseManager, QuerySet)
 
 
 @dataclass(frozen=True, slots=True)
+class CellType:
+    """The type of a column's values besides None: `kind` is a Python type.
+
+    A Decimal has at most `digits` digits, `places` of them after the point. A datetime `is_aware` or not. A list
+    has `items`.
+    """
+
+    kind: type
+    digits: int = 0
+    places: int = 0
+    is_aware: bool = False
+    items: "CellType | None" = None
+
+
+@dataclass(frozen=True, slots=True)
 class OutputColumn:
     """A column as encoders see it; `json` means that its cells are JSON text, or None.
 
     `load` is set only for encoders that take raw values; without it, the cells are values already. `join` is the
     separator for cells that are lists, for formats that cannot hold a list; without it, they are JSON text there.
+    `type` is None if nothing but the values tells their type.
     """
 
     header: str
     json: bool = False
     load: Load | None = None
     join: str | None = None
+    type: CellType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +97,14 @@ class Column:
             raise ColumnError(f"{self.source!r} has no name: set one with Column(..., header='...')")
         return name
 
-    def output(self, *, json: bool = False, load: Load | None = None) -> OutputColumn:
+    def output(self, *, json: bool = False, type: CellType | None = None) -> OutputColumn:  # noqa: A002
         """Return the column as encoders see it; a lazily translated header is translated now."""
         header = str(self.header)
         try:
             header.encode()
         except UnicodeEncodeError as error:
             raise lone_surrogate(f"the header {header!r}", header, error) from error
-        return OutputColumn(header, json, load, self.join)
+        return OutputColumn(header, json, join=self.join, type=type)
 
     @property
     def name(self) -> str | None:

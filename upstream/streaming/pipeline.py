@@ -27,7 +27,7 @@ from upstream.streaming.compression import Compression, check_compression, compr
 from upstream.streaming.databases import ends_with_caller
 from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.encoders.delimited import Csv
-from upstream.streaming.encoders.protocol import Encoder
+from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.errors import LimitError
 from upstream.streaming.lanes import LaneName
 from upstream.streaming.plans import Plan, check_size, plan
@@ -203,6 +203,8 @@ def stream(
         windows=windows,
         timeout=timeout,
     )
+    if compression and capabilities_of(encoder).is_compressed:
+        raise ValueError(f"{type(encoder).__name__} is compressed inside: leave out compression={compression!r}")
     if not planned.bounded:
         logger.warning("the memory use of this export grows with its rows: %s", planned.note)
     elif planned.note:

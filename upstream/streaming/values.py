@@ -110,8 +110,8 @@ class Forms(dict[type, Text]):
 
     def _other(self, value: Any) -> str:
         """Return the text of a value of no type in the table: its amount if it is money, else its `str()`."""
-        amount = getattr(value, "amount", None)
-        if isinstance(amount, Decimal) and hasattr(value, "currency"):
+        amount = amount_of(value)
+        if amount is not None:
             return self.text(amount)
         if NO_TEXT.fullmatch(str(value)):
             return _refusing("write one of its attributes, or give its class a __str__()")(value)
@@ -257,6 +257,12 @@ def _items(value: Any) -> Any:
         return value
     plain = _plain(value) if _has_plain(type(value)) else None
     return plain if isinstance(plain, list) else None
+
+
+def amount_of(value: Any) -> Decimal | None:
+    """Return the amount of a value that is money, else None."""
+    amount = getattr(value, "amount", None)
+    return amount if isinstance(amount, Decimal) and hasattr(value, "currency") else None
 
 
 class RawJson(str):

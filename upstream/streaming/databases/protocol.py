@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from upstream.streaming.batches import BatchLimits
+from upstream.streaming.columns import CellType
 from upstream.streaming.databases.loaders import Loader, MakeLoader
 
 Consistency = Literal["snapshot", "statement", "window", "source"]
@@ -55,7 +56,8 @@ class SelectedColumn(NamedTuple):
     """A column of an export as its statement selects it.
 
     `is_column` says that its expression is a table column. `python_only` says why only Python can produce its
-    value; if it is empty, `field` is the output field of the expression, else None.
+    value; if it is empty, `field` is the output field of the expression, else None. `type` is that of the values,
+    as far as it is known.
     """
 
     header: str
@@ -63,6 +65,7 @@ class SelectedColumn(NamedTuple):
     field: Any
     is_column: bool
     python_only: str = ""
+    type: CellType | None = None
 
 
 class Selection(NamedTuple):
@@ -77,6 +80,15 @@ class Selection(NamedTuple):
     width: int
     columns: Sequence[SelectedColumn]
     is_plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TypedRows:
+    """A row format: comma-separated cells with the server's plain text, for a reader of typed columns.
+
+    NULL is an empty cell, "" a quoted one. Booleans are t and f, durations microseconds, and binary values
+    hexadecimal. The reader refuses what Python cannot represent, such as an infinite date.
+    """
 
 
 @dataclass(frozen=True, slots=True)

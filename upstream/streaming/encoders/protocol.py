@@ -60,6 +60,9 @@ class Capabilities:
     takes_positions: bool = False
     """Whether columns need no names, so that rows may be plain sequences."""
 
+    is_compressed: bool = False
+    """Whether its bytes are compressed already, so that `stream` refuses to compress them again."""
+
     encode_document: WriteDocument | None = None
     """Write a mapping as one object, opening those of its values that are sources of rows."""
 

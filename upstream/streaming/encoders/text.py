@@ -2,12 +2,12 @@
 
 import codecs
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from django.db.models.fields.files import FieldFile
@@ -65,6 +65,10 @@ class Encoding(NamedTuple):
 
 
 UTF_8 = Encoding("utf-8", str.encode, bytes)
+
+
+Cells = TypeVar("Cells", bound=Sized)
+WriteCells = Callable[[Sequence[Any], type | None], Cells]
 
 
 class CellWriter(Protocol):
@@ -140,17 +144,18 @@ def unwrapped(value: Any) -> Any:
     return value.name if isinstance(value, FieldFile) else value
 
 
-def check_unique(columns: Columns) -> None:
-    """Raise ColumnError if two columns have the same header."""
+def check_unique(columns: Columns, what: str = "the keys of a JSON object") -> None:
+    """Raise ColumnError if two columns have the same header; `what` are headers to the format."""
     headers = [column.header for column in columns]
     if duplicates := sorted({header for header in headers if headers.count(header) > 1}):
         raise ColumnError(
-            f"two columns are called {duplicates[0]!r}, but the keys of a JSON object must be unique: "
+            f"two columns are called {duplicates[0]!r}, but {what} must be unique: "
             "rename one with Column(..., header='...')"
         )
 
 
-def write_column(writer: CellWriter, values: Sequence[Any], column: OutputColumn, row: int) -> Sequence[str]:
+def write_column(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn, row: int) -> Cells:
+    """Return what `writer` makes of a column that begins with `row`; an error gets a note that names its place."""
     try:
         return _loaded(writer, values, column)
     except Exception as error:
@@ -166,7 +171,7 @@ def write_column(writer: CellWriter, values: Sequence[Any], column: OutputColumn
         raise raised from error
 
 
-def _loaded(writer: CellWriter, values: Sequence[Any], column: OutputColumn) -> Sequence[str]:
+def _loaded(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn) -> Cells:
     texts_of, loaded = column.load(values) if column.load else (None, values)
     cells = writer(loaded, texts_of)
     if len(cells) != len(values):

@@ -35,8 +35,8 @@ from django.db.models.manager import BaseManager, ManagerDescriptor
 from django.utils.functional import cached_property as django_cached_property
 
 from upstream.streaming.columns import (
+    CellType,
     Column,
-    Load,
     OutputColumn,
     Reader,
     RowReader,
@@ -45,6 +45,7 @@ from upstream.streaming.columns import (
     unknown_column,
 )
 from upstream.streaming.errors import ColumnError
+from upstream.streaming.sources.cell_types import cell_type
 from upstream.streaming.sources.orm import finding_fields, is_ordered
 from upstream.streaming.values import json_forms
 
@@ -112,9 +113,18 @@ class ModelColumn:
         """Whether an instance holds the value as Django's own field gives it."""
         return type(self.field).__module__.startswith("django.") and not self.overridden
 
-    def output(self, load: Load | None = None) -> OutputColumn:
+    @property
+    def type(self) -> CellType | None:
+        """The type of its values, as far as its field tells it."""
+        if self.json:
+            return CellType(str)
+        if self.column.value or self.keys or self.overridden:
+            return None
+        return cell_type(self.field, is_column=not self.annotated)
+
+    def output(self) -> OutputColumn:
         """Return the column as encoders see it."""
-        return self.column.output(json=self.json, load=load)
+        return self.column.output(json=self.json, type=self.type)
 
     def _reader_of(self, names: tuple[str, ...]) -> Reader:
         """Return a reader of `names`; that of one attribute takes a third of the time of a path.

@@ -161,17 +161,17 @@ class QuerySetReader:
             if len(positions) < len(found):
                 return None
         connection = connections[queryset.db]
+        columns = [
+            tuple_column(column, statement, position, self.texts, connection)
+            for column, position in zip(found, positions, strict=False)  # none without a statement
+            if statement
+        ]
         return TupleSource(
             alias=queryset.db,
             database=database_of(connection),
             statement=statement,
-            columns=outputs(found),
-            tuple_columns=[
-                tuple_column(column, statement, position, self.texts, connection)
-                for column, position in zip(found, positions, strict=True)
-            ]
-            if statement
-            else [],
+            columns=tuple(column.output for column in columns) if statement else outputs(found),
+            tuple_columns=columns,
             gives_raw=self.texts is not None,
             keyset=self._keyset(queryset),
         )

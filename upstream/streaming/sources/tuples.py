@@ -11,10 +11,11 @@ from django.db import connections
 from django.db.models import CharField
 
 from upstream.streaming.batches import Batch, BatchLimits, batched
-from upstream.streaming.columns import Load, OutputColumn, map_all, read_column
+from upstream.streaming.columns import CellType, Load, OutputColumn, map_all, read_column
 from upstream.streaming.databases import database_of
 from upstream.streaming.databases.loaders import Loader
 from upstream.streaming.databases.protocol import Database, OpenCursor, SelectedColumn, Selection
+from upstream.streaming.sources.cell_types import cell_type
 from upstream.streaming.sources.fetches import CursorFetch, ReadFetch
 from upstream.streaming.sources.keyset import Keyset
 from upstream.streaming.sources.model_columns import ModelColumn, as_json
@@ -91,7 +92,7 @@ def tuple_column(
         loader = database_of(connection).find_loader(connection, expression.output_field, is_column=is_of_table)
     if loader and loader.texts_of and not (is_raw and texts and loader.texts_of in texts):
         loader = None
-    output = column.output()
+    output = replace(column.output(), type=_type(column, expression))
     python_only = _python_only(column, converts=converts)
     return TupleColumn(
         output=output,
@@ -101,6 +102,7 @@ def tuple_column(
             None if python_only else expression.output_field,
             is_column(expression),
             python_only,
+            output.type,
         ),
         loader=loader,
         converters=None if column.json_text else statement.converters.get(position),
@@ -109,6 +111,15 @@ def tuple_column(
         dumps_json=column.json and not column.json_text,
         is_long=not _is_short(expression),
     )
+
+
+def _type(column: ModelColumn, expression: Any) -> CellType | None:
+    """Return the type of what is selected: for a transform, not that of the column's field."""
+    if column.json:
+        return CellType(str)
+    if column.column.value:
+        return None
+    return cell_type(expression.output_field, is_column=is_column(expression) and not column.annotated)
 
 
 def _python_only(column: ModelColumn, *, converts: bool) -> str:

@@ -23,7 +23,7 @@ from upstream.integrations.progress import metered
 from upstream.integrations.stored_models import stored_models
 from upstream.streaming import ByteStream, Column, ExportError, plan, stream, to_file
 from upstream.streaming.compression import SUFFIXES
-from upstream.streaming.encoders.protocol import Encoder
+from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 
 STDOUT = "-"
 HEADERS = ("names", "labels", "none")
@@ -134,6 +134,9 @@ class Command(BaseCommand):
             raise CommandError(f"not exported: {', '.join(failed)}")
 
     def _export_model(self, model: type[Model], encoder: Encoder, path: Path, options: dict[str, Any]) -> None:
+        compression, is_binary = options["compression"], capabilities_of(encoder).is_compressed
+        if compression and is_binary:
+            self._refuse(f"{encoder.suffix} files are compressed inside: leave out the suffix or --compression")
         queryset = _queryset(model, options)
         columns = _columns(queryset, options)
         name = model._meta.label_lower if options["all"] is not None else ""
@@ -144,17 +147,18 @@ class Command(BaseCommand):
             return
         visible = not options["no_progress"]
         with metered(options["limit"], name=name, visible=visible) as meter, _terminable():
-            compression = options["compression"]
             chunks = stream(queryset, columns, encoder, compression=compression, progress=meter, **reading)
             if options["output"] == STDOUT and not name:
-                self._write(chunks)
+                self._write(chunks, is_text=not (compression or is_binary))
             else:
                 to_file(chunks, path)
         if options["verbosity"] > 1 or (sys.stderr.isatty() and visible):
             self.stderr.write(f"{name}: {meter}" if name else str(meter), self.style.SUCCESS)
 
-    def _write(self, chunks: ByteStream) -> None:
+    def _write(self, chunks: ByteStream, *, is_text: bool) -> None:
         binary = getattr(self.stdout, "buffer", None)
+        if binary is None and not is_text:
+            raise CommandError("standard output takes text only here: name a file with -o")
         with closing(chunks):
             for chunk in chunks:
                 if binary is None:  # call_command(stdout=StringIO())

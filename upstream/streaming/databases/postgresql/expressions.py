@@ -130,6 +130,14 @@ def csv_expression(
     return VALUES[kind].sql.replace("{x}", sql) if kind in VALUES else None
 
 
+def typed_expression(
+    field: Any, kind: int | str, sql: str, session: Session, *, converted: bool = False
+) -> str | None:
+    """Return SQL for the plain text of `field` in typed rows; otherwise like `csv_expression`."""
+    kind, sql = kind_and_sql(field, kind, sql, session, converted=converted)
+    return TYPED[kind].replace("{x}", sql) if kind in TYPED else None
+
+
 def json_expression(
     field: Any,
     kind: int | str,
@@ -283,6 +291,10 @@ INTERVAL = f"""(SELECT CASE WHEN i >= '0' AND i < '1000000000 days' THEN to_char
   FROM (SELECT justify_hours({{x}} + make_interval(years => -y, months => -m, days => 365 * y + 30 * m)) AS i
    FROM (SELECT date_part('year', {{x}})::int AS y, date_part('month', {{x}})::int AS m OFFSET 0) AS a
    OFFSET 0) AS b OFFSET 0) AS c)"""  # noqa: S608 (the parts are constants)
+MICROSECONDS = """(
+ (EXTRACT(year FROM {x}) * 365 + EXTRACT(month FROM {x}) * 30 + EXTRACT(day FROM {x})) * 86400000000
+ + EXTRACT(hour FROM {x}) * 3600000000 + EXTRACT(minute FROM {x}) * 60000000 + EXTRACT(microseconds FROM {x})
+)::int8"""
 BASE64 = r"replace(encode({x}, 'base64'), E'\n', '')"
 # Each fraction is padded, then cut to six digits.
 TIMESTAMP_ARRAY = (
@@ -334,6 +346,15 @@ VALUES |= {
     "timestamp[]": _timestamp_array(TIMESTAMP_ARRAY, ""),
     "timestamptz[]": _timestamp_array(TIMESTAMP_ARRAY, "+00:00"),
     "naive timestamptz[]": _timestamp_array(TIMESTAMP_ARRAY.replace("{x}", "{x}::timestamp[]"), "+00:00"),
+}
+# Cells of typed rows; numeric and the like are rejected by the reader where Python cannot represent them.
+TYPED = {
+    **dict.fromkeys((*INTEGERS, "bool", "numeric", "uuid", "inet", "jsonb", "json", "float8", "float4"), "{x}"),
+    **dict.fromkeys(("date", "time", "timestamp", "timestamptz"), "{x}"),
+    **dict.fromkeys(STRINGS, "{x}::text"),
+    "naive timestamptz": "{x}::timestamp",
+    "interval": MICROSECONDS,
+    "bytea": "encode({x}, 'hex')",
 }
 NUMBER_VALUES = VALUES | {
     "numeric": JsonExpression("{to_json}({x})::text"),  # quoted if it is not a number

@@ -18,6 +18,7 @@ from upstream.streaming.databases.postgresql.expressions import (
     json_row,
     may_be_infinite,
     timestamptz_of,
+    typed_expression,
 )
 from upstream.streaming.databases.postgresql.sheets import sheet_expression, sheet_row
 from upstream.streaming.databases.protocol import (
@@ -28,6 +29,7 @@ from upstream.streaming.databases.protocol import (
     SelectedColumn,
     Selection,
     SheetRows,
+    TypedRows,
 )
 from upstream.streaming.databases.sharing import guard_of
 
@@ -58,9 +60,10 @@ def find_copy(connection: Any, selection: Selection, row_format: object) -> Rend
     reasons = (
         f"column {column.header!r} {why}" for column in selection.columns if (why := _why_not(column, timestamptz))
     )
-    return (
-        _why_not_delimited(row_format, selection) or next(reasons, "") or Copy(connection, selection, row_format)
+    why_not = (
+        _why_not_delimited(row_format, selection) or next(reasons, "") or _why_not_typed(row_format, selection)
     )
+    return why_not or Copy(connection, selection, row_format)
 
 
 def _why_not(column: SelectedColumn, timestamptz: Timestamptz) -> str:
@@ -83,6 +86,13 @@ def _why_not_delimited(row_format: object, selection: Selection) -> str:
         return ""
     guarded = (column.header for column in selection.columns if not (column.python_only or is_safe(column.field)))
     return next((f"column {header!r} is guarded against formulas in Python" for header in guarded), "")
+
+
+def _why_not_typed(row_format: object, selection: Selection) -> str:
+    if not isinstance(row_format, TypedRows):
+        return ""
+    unknown = (column.header for column in selection.columns if column.type is None or column.type.items)
+    return next((f"the type of column {header!r} depends on its values" for header in unknown), "")
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,14 @@ def _delimited_cell(row_format: DelimitedRows, cell: Cell, session: Session) -> 
     return f"CASE WHEN ({sql})::text LIKE '-%n%' THEN '''' || ({sql})::text ELSE ({sql})::text END"
 
 
+def _typed(_row_format: TypedRows, cells: Sequence[Cell], session: Session) -> Row | None:
+    written = [
+        typed_expression(cell.column.field, cell.kind, cell.name, session, converted=not cell.column.is_column)
+        for cell in cells
+    ]
+    return None if None in written else Row(", ".join(filter(None, written)), "DELIMITER ','")
+
+
 def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Session) -> Row | None:
     values = [
         json_expression(
@@ -217,6 +235,7 @@ def _sheet_row(row_format: SheetRows, cells: Sequence[Cell], session: Session) -
 
 # Writes the row of each row format, from its cells.
 ROWS: dict[type, Callable[[Any, Sequence[Cell], Session], Row | None]] = {
+    TypedRows: _typed,
     DelimitedRows: _delimited,
     JsonObjects: _json_object,
     SheetRows: _sheet_row,

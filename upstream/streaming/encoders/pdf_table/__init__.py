@@ -19,7 +19,7 @@ from upstream.streaming.encoders.pdf_table.layout import PAGE_SIZES, Orientation
 from upstream.streaming.encoders.pdf_table.objects import ObjectWriter, ref, text_string
 from upstream.streaming.encoders.pdf_table.pages import Pages, Style
 from upstream.streaming.encoders.pdf_table.typeset import Typesetter
-from upstream.streaming.encoders.protocol import Columns, FastLane
+from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
 from upstream.streaming.encoders.text import TEXTS, write_column
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MISSING, Forms, text_forms
@@ -51,7 +51,13 @@ class Pdf:
     before both; a bold one is used for headers. A character that no font has is a box, and logs a warning.
 
     `time_zone`, `decimal_separator`, `date_format` and `datetime_format` are those of Csv. Needs the extra `pdf`.
+
+        >>> document = to_buffer(stream([{"Payer": "Medicare", "Days": 3}], encoder=Pdf(title="Drift")))
+        >>> document.read(5)
+        b'%PDF-'
     """
+
+    __repr__ = short_repr
 
     title: str = ""
     author: str = ""
@@ -72,6 +78,7 @@ class Pdf:
 
     content_type: ClassVar[str] = "application/pdf"
     suffix: ClassVar[str] = ".pdf"
+    is_compressed: ClassVar[bool] = True
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "text": (
             *(

@@ -37,10 +37,12 @@ class Xlsx:
 
     A sheet is called `sheet`. One that is full, with `sheet_rows` rows or 2 GB, is continued on the next, with the
     header again. A mapping as the source is a workbook of several sheets, by their names: its values are sources
-    of rows, or a `Table` with columns. `title` and `creator` are properties of the document. The same rows give
+    of rows, or a `Table` with columns. `title` and `author` are properties of the document. The same rows give
     the same bytes.
 
-        >>> workbook = to_buffer(stream([{"Payer": "Aetna", "Days": 3}], encoder=Xlsx(totals=["Days"])))
+        >>> workbook = to_buffer(stream([{"Payer": "Medicare", "Days": 3}], encoder=Xlsx(totals=["Days"])))
+        >>> workbook.read(4)
+        b'PK\\x03\\x04'
     """
 
     __repr__ = short_repr
@@ -54,21 +56,22 @@ class Xlsx:
     long_texts: LongTexts = "error"
     right_to_left: bool = False
     title: str = ""
-    creator: str = ""
+    author: str = ""
 
     takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "copy": (
             *("header", "sheet", "sheet_rows", "time_zone", "number_formats", "long_texts", "right_to_left"),
-            *("title", "creator"),
+            *("title", "author"),
         ),
         "text": (
             *("header", "sheet", "sheet_rows", "time_zone", "number_formats", "totals", "long_texts"),
-            *("right_to_left", "title", "creator"),
+            *("right_to_left", "title", "author"),
         ),
     }
     content_type: ClassVar[str] = parts.CONTENT_TYPE
     suffix: ClassVar[str] = ".xlsx"
+    is_compressed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         parts.check_name(self.sheet)
@@ -116,7 +119,7 @@ class Xlsx:
             styles=self._styles(),
             right_to_left=self.right_to_left,
             title=self.title,
-            creator=self.creator,
+            author=self.author,
         )
 
     def _one(self, table: RenderedTable) -> Generator[RenderedTable]:

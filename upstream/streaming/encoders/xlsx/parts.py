@@ -207,9 +207,9 @@ def _relationships(targets: Sequence[tuple[str, str]]) -> bytes:
     return f'{START}<Relationships xmlns="{PACKAGE}/relationships">{listed}</Relationships>'.encode()
 
 
-def core_properties(title: str, creator: str) -> bytes:
+def core_properties(title: str, author: str) -> bytes:
     """Return the properties that file managers show."""
-    given: Mapping[str, str] = {"dc:title": title, "dc:creator": creator}
+    given: Mapping[str, str] = {"dc:title": title, "dc:creator": author}
     elements = "".join(f"<{name}>{escaped(text)}</{name}>" for name, text in given.items() if text)
     return (
         f'{START}<cp:coreProperties xmlns:cp="{PACKAGE}/metadata/core-properties"'

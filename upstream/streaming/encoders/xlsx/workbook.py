@@ -34,7 +34,7 @@ class Look:
     styles: Mapping[str, int]
     right_to_left: bool
     title: str
-    creator: str
+    author: str
 
 
 class RenderedTable(NamedTuple):
@@ -124,7 +124,7 @@ class _Workbook:
         return self._parts(
             {
                 "_rels/.rels": parts.package_relationships(),
-                "docProps/core.xml": parts.core_properties(self.look.title, self.look.creator),
+                "docProps/core.xml": parts.core_properties(self.look.title, self.look.author),
                 "docProps/app.xml": parts.application_properties(),
                 "xl/styles.xml": parts.styles(list(self.look.formats.values())),
             }
