@@ -18,6 +18,7 @@ from django.conf import settings
 from tests import processes
 from tests.serving import databases
 from tests.serving.running import COMMANDS, connect, get, running, serving
+from upstream.integrations.formats import FORMATS
 
 ROWS = 200_000
 SAMPLE = 20_000
@@ -252,13 +253,8 @@ def test_demo_application_serves_its_page_and_every_link_on_it(kind, demo):
         assert status == 200
         links = re.findall(r'href="(/drift-events/\?format=(\w+))"', page.decode())
         bodies = {suffix: get(port, url) for url, suffix in links}
-    assert {suffix: status for suffix, (status, _, _) in bodies.items()} == {
-        "csv": 200,
-        "tsv": 200,
-        "json": 200,
-        "ndjson": 200,
-    }
-    texts = {suffix: body.decode() for suffix, (_, _, body) in bodies.items()}
+    assert {suffix: status for suffix, (status, _, _) in bodies.items()} == dict.fromkeys(FORMATS, 200)
+    texts = {suffix: bodies[suffix][2].decode() for suffix in ("csv", "json", "ndjson")}
     assert len(list(csv.DictReader(io.StringIO(texts["csv"], newline="")))) == 500
     assert len(json.loads(texts["json"])) == 500
     assert [json.loads(line) for line in texts["ndjson"].splitlines()] == json.loads(texts["json"])

@@ -1,6 +1,7 @@
 """Databases for other processes to read: a table of lines, and a view whose rows are wide."""
 
 import json
+import os
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
@@ -9,7 +10,8 @@ from django.conf import settings
 
 from benchmarks.servers import connect_mariadb
 
-NAME = "upstream_serving"
+# Each process that runs tests has its own.
+NAME = f"upstream_serving_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 WIDE_BYTES = 5 * 1024 * 1024
 WIDE_ROWS = 200
 
