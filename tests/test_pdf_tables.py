@@ -192,9 +192,10 @@ def printable(character):
     return unicodedata.category(character) not in ("Cs", "Cc", "Zl", "Zp", "Cf", "Zs") or character == " "
 
 
-# Any character, those of writing from left to right: the order of others is a reader's guess.
+# Any character, those of writing from left to right: the order of others is a reader's guess. Where none is
+# assigned yet ("") the direction is that of the block.
 LEFT_TO_RIGHT = st.characters(codec="utf-8").filter(
-    lambda one: printable(one) and unicodedata.bidirectional(one) not in ("R", "AL", "AN", "NSM")
+    lambda one: printable(one) and unicodedata.bidirectional(one) not in ("", "R", "AL", "AN", "NSM")
 )
 KINDS = [kind for kind in PYTHON_VALUES if not re.search("str|set|nested|object|lazy|path|file", kind)]
 CELLS = st.text(st.sampled_from("abc XYZ 0123.,-/ äßéøł Ωжя ½€") | LEFT_TO_RIGHT, max_size=40)

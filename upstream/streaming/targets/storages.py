@@ -1,12 +1,13 @@
 """Save to a Django storage, where an object appears complete or not at all."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from django.conf import settings
-from django.core.files import File
+from django.core.files import File, locks
 from django.core.files.storage import FileSystemStorage, Storage, default_storage
 from django.core.files.utils import validate_file_name
 
@@ -34,6 +35,17 @@ def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_st
         return storage.save(name, File(spool, name))
 
 
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other exports from saving in a directory: Django may move a file over one of the same moment."""
+    with ExitStack() as opened:
+        with suppress(OSError):  # a system that locks no directories
+            handle = os.open(directory, os.O_RDONLY)
+            opened.callback(os.close, handle)
+            locks.lock(handle, locks.LOCK_EX)
+        yield
+
+
 class _NamedFile(File):  # type: ignore[type-arg]
     """A complete file that FileSystemStorage moves into place instead of copying."""
 
@@ -49,7 +61,7 @@ def _save_in_directory(chunks: Iterable[bytes], name: str, storage: FileSystemSt
         with open_new(spool, storage.file_permissions_mode) as file:
             drain(chunks, file)
             sync(file)
-        with spool.open("rb") as file:
+        with spool.open("rb") as file, _alone_in(directory):
             saved = storage.save(name, _NamedFile(file, str(spool)))
     finally:
         with suppress(FileNotFoundError):
