@@ -27,6 +27,7 @@ from tests.fieldtypes.models import Parent, Secretive
 from tests.oracle import sheets_of
 from tests.test_files import names
 from upstream.integrations.stored_models import stored_models
+from upstream.models import DriftType
 
 EVENTS = 1000
 MODEL = "upstream.DriftEvent"
@@ -221,9 +222,19 @@ def test_compression_can_be_told(export):
     assert gzip.decompress(packed) == b"id\r\n1\r\n"
 
 
+def test_the_profile_for_people_has_labels_unless_names_are_asked_for(export):
+    options = ["--columns=drift_type,id=No.", "--profile=excel", "--limit=1", "--order-by=id"]
+    header, [kind, _] = rows(exported(export(*options)).decode("utf-8-sig").encode())
+    assert header == ("Drift type", "No.")
+    assert kind in DriftType.labels
+    names, row = rows(exported(export(*options, "--header=names")).decode("utf-8-sig").encode())
+    assert names == ("drift_type", "No.")
+    assert row[0] == kind
+
+
 def test_profile_excel_begins_with_a_byte_order_mark(export):
     data = exported(export("--columns=id", "--limit=1", "--profile=excel"))
-    assert data.startswith("\ufeffid\r\n".encode())
+    assert data.startswith('\ufeff"ID"\r\n'.encode())
 
 
 def test_database_can_be_named(export):

@@ -3,6 +3,8 @@
 import json
 import socket
 from contextlib import closing, nullcontext
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import django_filters
 import pytest
@@ -15,6 +17,7 @@ from django.db.models.functions import Cast
 from django.http import HttpResponse, QueryDict
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.generic import ListView
 from django_filters.views import FilterView
@@ -24,6 +27,7 @@ from hypothesis import strategies as st
 from tests.asking import NAMES, Told, ask, close_answers, refused, rows, text
 from tests.fieldtypes.making import make
 from tests.fieldtypes.models import Everything, Living, Parent, Secretive
+from tests.orders.models import Item, Label, Order
 from upstream.integrations.filters import parse_filter
 from upstream.integrations.formats import FORMATS, Format
 from upstream.integrations.signals import export_finished, export_started
@@ -187,7 +191,27 @@ class TestFormats:
         class ForPeople(Customers):
             profile = "excel"
 
-        assert text(ask(ForPeople)).startswith("\ufeffid,")
+        assert text(ask(ForPeople)).startswith('\ufeff"ID",Name,Length\r\n')
+
+    def test_a_view_for_people_has_labels_local_times_and_joined_lists(self, db):
+        order = Order.objects.create(number=1)
+        order.labels.set([Label.objects.create(word="new"), Label.objects.create(word="paid")])
+        Item.objects.create(order=order, sku="7", kind="b", sold_at=datetime(2026, 1, 31, 23, tzinfo=UTC))
+
+        class ForPeople(ExportView):
+            model = Item
+            permission = None
+            profile = "excel"
+            columns = ["kind", "sold_at", "order__labels__word", Column("sku", header="No.")]
+
+        for_data = type("ForData", (ForPeople,), {"profile": "data"})
+        with timezone.override(ZoneInfo("Europe/Rome")):
+            header, row = rows(ask(ForPeople))
+            names, data = rows(ask(for_data))
+        assert header == ["\ufeffKind", "Sold at", "Order labels word", "No."]
+        assert row == ["A book", "2026-02-01 00:00:00", "new, paid", "7"]
+        assert names == ["kind", "sold_at", "order__labels__word", "No."]
+        assert data == ["b", "2026-01-31 23:00:00+00:00", '["new","paid"]', "7"]
 
 
 @pytest.mark.usefixtures("customers")

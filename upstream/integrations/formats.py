@@ -42,12 +42,16 @@ class Format:
         """The content type without its parameters, as in an Accept header."""
         return self.encoder.content_type.partition(";")[0]
 
+    def is_for_people(self, profile: Profile) -> bool:
+        """Whether the profile is for people, and the format has an encoder for them."""
+        return profile == "excel" and self.for_people is not None
+
     def encoder_for(self, profile: Profile) -> Encoder:
         """Return the encoder for a profile; the one for people writes moments as in the current time zone.
 
         A `time_zone` or `datetime_format` of its own stays.
         """
-        if self.for_people is None or profile != "excel":
+        if not self.is_for_people(profile):
             return self.encoder
         local: Encoder = _local(self.for_people)
         return local

@@ -23,6 +23,7 @@ from upstream.integrations.choices import (
 from upstream.integrations.downloads import download, refusal
 from upstream.integrations.filters import check_ordering, condition, rejections
 from upstream.integrations.formats import Format, Profile, by_name
+from upstream.integrations.labels import for_people
 from upstream.integrations.limits import Limits
 from upstream.integrations.options import ExportOptions, Plain
 from upstream.integrations.permissions import has_permission, missing_words, required_permission
@@ -176,6 +177,8 @@ class ExportMixin(ExportOptions, AccessMixin):
         return queryset.order_by(*names) if names else queryset
 
     def _download(self, rows: Any, columns: list[Column] | None, export_format: Format) -> HttpResponseBase:
+        if export_format.is_for_people(self.export_profile):
+            columns = for_people(rows, columns)
         return download(
             self.request,
             rows,

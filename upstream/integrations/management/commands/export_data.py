@@ -18,7 +18,7 @@ from django.db.models import Model, QuerySet
 from upstream.integrations.choices import keyed_columns, listed, quoted_parts
 from upstream.integrations.filters import parse_filter, parse_ordering
 from upstream.integrations.formats import FORMATS, PROFILES, Format, format_of
-from upstream.integrations.labels import label_of
+from upstream.integrations.labels import for_people, labelled
 from upstream.integrations.progress import metered
 from upstream.integrations.stored_models import stored_models
 from upstream.streaming import ByteStream, Column, ExportError, plan, stream, to_file
@@ -79,8 +79,8 @@ class Command(BaseCommand):
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
         add("--timeout", type=seconds, metavar="SECONDS", help="stop an export that takes longer")
         add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows per batch")
-        add("--profile", choices=PROFILES, default="data", help="excel: for spreadsheets, with formulas disarmed")
-        add("--header", choices=HEADERS, default="names", help="names of columns, their labels, or no header row")
+        add("--profile", choices=PROFILES, default="data", help="excel: for people, without formulas")
+        add("--header", choices=HEADERS, help="default: names; labels with --profile excel; none is no header row")
         add("--explain", action="store_true", help="print how the export would run, without running it")
         add("--no-progress", action="store_true", help="show no progress on the terminal")
 
@@ -202,10 +202,14 @@ def _manager(model: type[Model], name: str | None) -> Any:
 def _columns(queryset: QuerySet[Model], options: dict[str, Any]) -> list[Column] | None:
     parts = (part for text in options["columns"] or () for part in _parts(text))
     columns = [_column(part) for part in parts if part.strip()]
-    if options["header"] != "labels":
+    is_for_people = options["profile"] == "excel"
+    if options["header"] != "labels" and not is_for_people:
         return columns or None
-    named = columns or (keyed_columns(queryset, None) or {}).values()
-    return [_labelled(column, queryset.model) for column in named]
+    named = columns or list((keyed_columns(queryset, None) or {}).values())
+    shown = (for_people(queryset, named) or []) if is_for_people else named
+    if options["header"] == "names":
+        return [replace(column, header=own.header) for column, own in zip(shown, named, strict=True)]
+    return [labelled(column, queryset.model) for column in shown]
 
 
 def _parts(text: str) -> list[str]:
@@ -219,11 +223,6 @@ def _column(text: str) -> Column:
     """Return the column for `name` or `name=header`."""
     name, equals, header = text.partition("=")
     return Column(name.strip(), header if equals else None)
-
-
-def _labelled(column: Column, model: type[Model]) -> Column:
-    is_named = column.header == column.name
-    return replace(column, header=label_of(column.name, model)) if is_named else column
 
 
 def _model(label: str) -> type[Model]:
