@@ -60,7 +60,7 @@ CASES = {
     "json": {"encoder": "Json()"},
     "indented json": {"encoder": "Json(indent=2)"},
     "ndjson": {"encoder": "JsonLines()"},
-    "xlsx": {"encoder": "Xlsx()"},
+    "xlsx": {"encoder": 'Xlsx(long_texts="cut")'},
     "csv.gz": {"compression": "gzip"},
     "ndjson.zst": {"encoder": "JsonLines()", "compression": "zstd"},
     "a function": {"columns": '["id", Column("text", value=str.upper)]'},
