@@ -254,7 +254,7 @@ class DataExportService:
 
         Args:
             base_name: the name of the file. It is made safe: directories and control characters are dropped,
-                reserved characters are replaced and it is cut to 255 bytes, so the path never leaves `directory`.
+                reserved characters are replaced and it is cut to 230 bytes, so the path never leaves `directory`.
             extension: the suffix, with or without its dot.
             directory: created if it is missing; by default `reports` in `settings.BASE_DIR`, or in the working
                 directory if settings are not configured.

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-MAX_BYTES = 255
+MAX_BYTES = 230  # file systems take 255; wget keeps 236, without the suffix, and browsers add " (1)"
 FALLBACK = "export"
 # Device names on Windows, with any suffix.
 DEVICES = frozenset(
