@@ -1,4 +1,4 @@
-# make demo: watch 200,000 drift events stream to CSV, JSON, NDJSON and PDF. make test: the whole suite.
+# make demo: watch 200,000 drift events stream to CSV, JSON, NDJSON, Excel and PDF. make test: the whole suite.
 PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= Django
@@ -17,7 +17,7 @@ DEMO = .demo
 .SILENT:
 
 help:
-	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON, NDJSON and PDF"
+	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON, NDJSON, Excel and PDF"
 	echo "make serve    the demo application on http://127.0.0.1:$(PORT)/; PORT=9000 serves another port"
 	echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
 	echo "make oracle   Django's own tests: whatever they evaluate is exported and compared; ARGS=\"ordering queries\""
@@ -35,10 +35,12 @@ demo: $(VENV)/.demo
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \
 	done
-	echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/severe_drift.pdf, of the severe ones for people"
-	$(EXPORT) --verbosity 2 --profile excel --filter severity__gte=0.8 \
-		--columns id,customer__name,payer,drift_type,severity,estimated_revenue_impact,current_start,current_end \
-		-o $(DEMO)/exports/severe_drift.pdf
+	for name in severe_drift.xlsx severe_drift.pdf; do \
+		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name, of the severe ones for people"; \
+		$(EXPORT) --verbosity 2 --profile excel --filter severity__gte=0.8 \
+			--columns id,customer__name,payer,drift_type,severity,estimated_revenue_impact,current_start,current_end \
+			-o $(DEMO)/exports/$$name || exit 1; \
+	done
 	echo; ls -l $(DEMO)/exports
 	echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
 

@@ -208,6 +208,8 @@ class Snapshot:
         except Exception:  # noqa: BLE001 (the connection may be lost)
             with suppress(Exception):
                 self._raw.close()
+            if not (self._connection.in_atomic_block or self._connection.settings_dict["OPTIONS"].get("pool")):
+                self._connection.connection = None  # Django opens another for its next statement
 
     def _execute(self, sql: str) -> None:
         """Execute a statement on the driver's connection: Django's belongs to one thread."""
