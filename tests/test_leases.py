@@ -176,7 +176,9 @@ class TestCaches:
         assert sorted(found) == ["busy"] * 9 + ["in"] * 3
 
     def test_a_place_in_the_database_that_is_exported(self, cache_in_database, rf, monkeypatch):
-        Customer.objects.using(cache_in_database).bulk_create(Customer(name=str(n)) for n in range(3000))
+        # While SQLite reads, nobody else can write: there all rows are read with the first chunk.
+        rows = 50 if connections[cache_in_database].vendor == "sqlite" else 3000
+        Customer.objects.using(cache_in_database).bulk_create(Customer(name=str(n)) for n in range(rows))
         members = {"queryset": Customer.objects.using(cache_in_database), "permission": None}
         view = type("Served", (ExportView,), {**members, "export_limits": Limits(total=1)})
         self.outlives_its_lease(rf, monkeypatch, lambda: ask(view))

@@ -129,7 +129,7 @@ def test_a_client_that_waits_holds_little_and_one_that_goes_nothing(
     with closing(stuck(server, url)):
         sleep(seconds)
         waiting = resources(server)
-    assert waiting["rss"] - before["rss"] < 8 * MEBIBYTE
+    assert waiting["rss"] - before["rss"] < 12 * MEBIBYTE  # a server's new thread alone may map 8
     assert processes.eventually(lambda: resources(server)["exports"] == 0)
     assert processes.eventually(lambda: resources(server)["files"] <= before["files"])
     # A server's pool may have begun another thread for the requests of this test.
