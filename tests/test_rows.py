@@ -3,6 +3,7 @@
 
 import csv
 import io
+import json
 
 import pytest
 from django.db import connections, models, transaction
@@ -12,7 +13,9 @@ from django.db.models.functions import Abs, Lower
 from django.db.models.query import FlatValuesListIterable, ModelIterable, ValuesIterable, ValuesListIterable
 from django.test.utils import isolate_apps
 
-from upstream.streaming import Column, Csv, JsonLines, SourceError, plan, stream
+from tests.forced_lanes import LANES, in_lane
+from tests.orders.models import Booking, Buyer, Spot
+from upstream.streaming import Column, Csv, Json, JsonLines, SourceError, plan, stream, to_buffer
 
 
 class Shouted:
@@ -489,3 +492,20 @@ def test_a_field_whose_attribute_the_class_overrides_is_read_from_instances(alia
 
 def test_a_subclass_of_a_field_that_changes_nothing_stays_fast(alias):
     assert plan(Author.objects.using(alias), ["name"]).lane != "python"
+
+
+@pytest.mark.parametrize("name", ["spot__buyer_id", "spot__buyer", "spot__buyer__id", "spot__number"])
+def test_the_key_in_a_row_that_is_not_there_is_empty_in_every_lane(database, name):
+    buyer = Buyer.objects.using(database).create(name="Ada", code="a")
+    spot = Spot.objects.using(database).create(buyer=buyer, number=1)
+    for number in (1, 2):
+        Booking.objects.using(database).create(buyer=buyer, number=number)
+    bookings = Booking.objects.using(database).order_by("number")
+    there = spot.number if name == "spot__number" else buyer.pk
+    for lane in LANES:
+        assert to_buffer(stream(bookings, [name], in_lane(Json(), lane))).getvalue() == (
+            f'[{{"{name}":{there}}},{{"{name}":null}}]'.encode()
+        )
+    columns = [name, Column(lambda booking: booking.number, header="n")]
+    read = json.loads(to_buffer(stream(bookings, columns, Json())).getvalue())
+    assert [row[name] for row in read] == [there, None]

@@ -159,3 +159,25 @@ class Careful(models.Model):
     amount = models.IntegerField()
 
     objects = CautiousManager()
+
+
+class Spot(models.Model):
+    buyer = models.ForeignKey(Buyer, models.CASCADE, related_name="+")
+    number = models.IntegerField()
+
+    class Meta:
+        unique_together = ("buyer", "number")
+
+
+class Booking(models.Model):
+    """Leads by two columns to a spot, which shares the first of them and may not be there."""
+
+    buyer = models.ForeignKey(Buyer, models.CASCADE, related_name="+")
+    number = models.IntegerField()
+    spot = models.ForeignObject(
+        Spot,
+        models.DO_NOTHING,
+        from_fields=("buyer", "number"),
+        to_fields=("buyer", "number"),
+        related_name="+",
+    )

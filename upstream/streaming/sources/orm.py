@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from inspect import getattr_static
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, NamedTuple, Protocol
 
 from django.core.exceptions import EmptyResultSet, FieldError
@@ -425,10 +425,14 @@ def _select(query: Any, names: Iterable[str], connection: Any) -> None:
     columns: list[Any] = []
     for name in names:
         info = query.setup_joins(name.split("__"), query.get_meta(), query.get_initial_alias(), allow_many=False)
-        targets, alias = info.targets, info.joins[-1]
-        exists = (_is_constrained(query.alias_map[join], connection) for join in info.joins[1:])
-        if info.final_field.is_relation or all(exists):
-            targets, alias, _ = query.trim_joins(info.targets, info.joins, info.path)
+        # The key in a row is there whether or not its own row is; the key of a further row only with that row.
+        is_key = info.final_field.is_relation
+        steps = list(zip(info.path, info.joins[1:], strict=True))
+        ends = steps[: -1 if is_key else None]
+        guaranteed = takewhile(lambda step: _is_constrained(query.alias_map[step[1]], connection), reversed(ends))
+        trimmed = len(list(guaranteed)) + is_key
+        path = info.path[len(info.path) - trimmed :]
+        targets, alias, _ = query.trim_joins(info.targets, info.joins, path)
         columns += [info.transform_function(target, alias) for target in targets]
     if columns:
         query.set_select(columns)
