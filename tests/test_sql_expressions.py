@@ -4,6 +4,7 @@ import json
 import struct
 from datetime import datetime
 from importlib.util import find_spec
+from math import inf, isfinite, nextafter
 
 import pytest
 from django.db import DataError, NotSupportedError, connections, models, transaction
@@ -222,6 +223,13 @@ def test_every_value_of_a_type(kind, data):
     field, values = CASES[kind]
     Stored(field, kind, data.draw(st.lists(values, min_size=1, max_size=60))).check()
     Stored(field, kind, data.draw(st.lists(st.none() | values, min_size=1))).check()
+
+
+def test_every_power_of_two_and_its_neighbours_are_written_as_repr_does():
+    """Below a power of two floats lie twice as close, so that its shortest text may not be the nearest one."""
+    powers = [2.0**exponent for exponent in range(-1074, 1024)]
+    floats = [near for power in powers for near in (nextafter(power, 0), power, -power, nextafter(power, inf))]
+    Stored(models.FloatField(), "float8", [repr(number) for number in floats if isfinite(number)]).check()
 
 
 def array(values, *, nested=False):

@@ -227,8 +227,10 @@ def _float(nan: str, infinity: str, minus_infinity: str) -> str:
 
     PostgreSQL writes 1 for 1.0, and exponents from 1e15; repr writes them from 1e16. From there to 1e40 a short
     text may lie midway between two floats: PostgreSQL then writes a longer one, repr relies on rounding to even.
+    Where the nearest text of 16 digits does not read back, PostgreSQL's text is that of repr: for a power of two it
+    may be another one of 16 digits.
     """
-    in_15, in_16, in_17 = (f"to_char({{x}}, '9.{'9' * places}EEEE')" for places in (14, 15, 16))
+    in_15, in_16 = (f"to_char({{x}}, '9.{'9' * places}EEEE')" for places in (14, 15))
     return (
         "CASE WHEN {x} <> trunc({x}) AND abs({x}) < 1e15::float8 THEN {x}::text"
         " WHEN abs({x}) < 1e15::float8 THEN {x}::text || '.0'"
@@ -237,7 +239,7 @@ def _float(nan: str, infinity: str, minus_infinity: str) -> str:
         f" WHEN {{x}} = 'NaN' THEN '{nan}' WHEN {{x}} = 'Infinity' THEN '{infinity}'"
         f" WHEN {{x}} = '-Infinity' THEN '{minus_infinity}' WHEN abs({{x}}) > 1e40::float8 THEN {{x}}::text"
         f" WHEN {in_15}::float8 = {{x}} THEN regexp_replace(ltrim({in_15}), '[.]?0+e', 'e')"
-        f" WHEN {in_16}::float8 = {{x}} THEN ltrim({in_16}) ELSE ltrim({in_17}) END"
+        f" WHEN {in_16}::float8 = {{x}} THEN ltrim({in_16}) ELSE {{x}}::text END"
     )
 
 
