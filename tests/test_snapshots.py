@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 
 import pytest
-from django.db import InternalError, connections, transaction
+from django.db import InternalError, OperationalError, connections, transaction
 from django.db.models import Prefetch
 from django.db.models.expressions import RawSQL
 
@@ -58,6 +58,19 @@ def test_all_querysets_of_a_document_are_of_one_moment(parents):
         delete_children(parents.db)
         document = json.loads(first + b"".join(chunks))
     assert len(document["children"]) == len(document["parents"]) == ROWS
+
+
+def test_after_a_lost_connection_the_next_statement_has_another(parents):
+    connection = connections[parents.db]
+    if connection.vendor != "postgresql":
+        pytest.skip("only PostgreSQL ends the connection of another user")
+    with closing(stream(*counted(parents), Json(), chunk_size=50)) as chunks:
+        next(chunks)
+        with another_connection(parents.db) as other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+        with pytest.raises(OperationalError):
+            list(chunks)
+    assert Parent.objects.using(parents.db).count() == ROWS
 
 
 def test_the_plan_says_snapshot_where_there_are_several_statements(parents):
