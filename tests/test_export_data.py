@@ -284,6 +284,8 @@ def test_empty_selection_is_the_header_row(export):
         (['--filter=payer__in="a'], ["quotes"]),
         (["--format=json", "--header=none"], ["--header none"]),
         (["--format=ndjson", "--profile=excel"], ["--profile"]),
+        (["-o", "x.xlsx.gz"], [".xlsx", "compressed inside"]),
+        (["--format=pdf", "--compression=zstd"], [".pdf", "compressed inside"]),
         (["-o", "missing/x.csv"], ["missing/x.csv", os.strerror(errno.ENOENT)]),
         (["-o", ".", "--format=csv"], ["directory"]),
     ],
@@ -293,6 +295,14 @@ def test_refusal_says_what_to_do(export, arguments, words, tmp_path):
     message = refused(export(*arguments, cwd=tmp_path))
     assert [word for word in words if word not in message] == []
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("options", [["--format=xlsx"], ["--compression=gzip"]])
+def test_bytes_do_not_go_to_a_stream_of_text(db, options):
+    output = io.StringIO()
+    with pytest.raises(CommandError, match="name a file with -o"):
+        call_command("export_data", MODEL, "--columns=id", *options, stdout=output)
+    assert output.getvalue() == ""
 
 
 @pytest.mark.parametrize("model", ["upstream.DriftEvnt", "upstream.Nothing", "DriftEvent", "a.b.c"])

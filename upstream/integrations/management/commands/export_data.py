@@ -109,6 +109,7 @@ class Command(BaseCommand):
         suffix = SUFFIXES.get(path.suffix)
         encoder = _encoder(options, path.with_suffix("") if suffix else path)
         compression = options["compression"] or suffix
+        _check_compression(encoder, compression)
         self._export_model(_model(options["model"]), encoder, path, {**options, "compression": compression})
 
     def _export_all(self, options: dict[str, Any]) -> None:
@@ -116,6 +117,7 @@ class Command(BaseCommand):
         if given := [name for name in OF_ONE_MODEL if options[name] not in (None, [], STDOUT)]:
             self._refuse(f"--{given[0].replace('_', '-')} is for one model, not for --all")
         directory, encoder = Path(options["all"]), _encoder(options, Path())
+        _check_compression(encoder, options["compression"])
         suffixes = [suffix for suffix, name in SUFFIXES.items() if name == options["compression"]]
         ending = "".join([encoder.suffix, *suffixes])
         if not options["explain"]:
@@ -134,9 +136,6 @@ class Command(BaseCommand):
             raise CommandError(f"not exported: {', '.join(failed)}")
 
     def _export_model(self, model: type[Model], encoder: Encoder, path: Path, options: dict[str, Any]) -> None:
-        compression, is_binary = options["compression"], capabilities_of(encoder).is_compressed
-        if compression and is_binary:
-            self._refuse(f"{encoder.suffix} files are compressed inside: leave out the suffix or --compression")
         queryset = _queryset(model, options)
         columns = _columns(queryset, options)
         name = model._meta.label_lower if options["all"] is not None else ""
@@ -146,19 +145,22 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}\n{planned}\n\n" if name else planned)
             return
         visible = not options["no_progress"]
+        compression = options["compression"]
+        to_stdout = options["output"] == STDOUT and not name
+        is_binary = bool(compression) or capabilities_of(encoder).is_compressed
+        if to_stdout and is_binary and not hasattr(self.stdout, "buffer"):
+            raise CommandError("standard output takes text only here: name a file with -o")
         with metered(options["limit"], name=name, visible=visible) as meter, _terminable():
             chunks = stream(queryset, columns, encoder, compression=compression, progress=meter, **reading)
-            if options["output"] == STDOUT and not name:
-                self._write(chunks, is_text=not (compression or is_binary))
+            if to_stdout:
+                self._write(chunks)
             else:
                 to_file(chunks, path)
         if options["verbosity"] > 1 or (sys.stderr.isatty() and visible):
             self.stderr.write(f"{name}: {meter}" if name else str(meter), self.style.SUCCESS)
 
-    def _write(self, chunks: ByteStream, *, is_text: bool) -> None:
+    def _write(self, chunks: ByteStream) -> None:
         binary = getattr(self.stdout, "buffer", None)
-        if binary is None and not is_text:
-            raise CommandError("standard output takes text only here: name a file with -o")
         with closing(chunks):
             for chunk in chunks:
                 if binary is None:  # call_command(stdout=StringIO())
@@ -241,6 +243,13 @@ def _encoder(options: dict[str, Any], path: Path) -> Encoder:
         raise CommandError(f"--profile {profile} is only for {able}, not for {chosen.name}")
     encoder = chosen.encoder_for(profile)
     return _without_header(chosen.name, encoder) if options["header"] == "none" else encoder
+
+
+def _check_compression(encoder: Encoder, compression: Any) -> None:
+    if compression and capabilities_of(encoder).is_compressed:
+        raise CommandError(
+            f"{encoder.suffix} files are compressed inside: leave out --compression, and .gz or .zst of the name"
+        )
 
 
 def _without_header(name: str, encoder: Any) -> Encoder:
