@@ -47,6 +47,11 @@ class Cell(NamedTuple):
     kind: int
     name: str
 
+    def expression(self, make: Callable[..., Any], session: Session, **options: Any) -> Any:
+        """Return the SQL of the cell, by one of the functions that make expressions of a field."""
+        is_converted = not self.column.is_column
+        return make(self.column.field, self.kind, self.name, session, converted=is_converted, **options)
+
 
 def find_copy(connection: Any, selection: Selection, row_format: object) -> Rendering | str:
     """Return the COPY of a selection, or why there is none; column types are checked when it is opened."""
@@ -185,49 +190,27 @@ def _delimited(row_format: DelimitedRows, cells: Sequence[Cell], session: Sessio
 
 def _delimited_cell(row_format: DelimitedRows, cell: Cell, session: Session) -> str | None:
     field = cell.column.field
-    sql = csv_expression(field, cell.kind, cell.name, session, converted=not cell.column.is_column)
+    sql: str | None = cell.expression(csv_expression, session)
     if sql is None or not row_format.guarded or not may_be_infinite(field):
         return sql
     return f"CASE WHEN ({sql})::text LIKE '-%n%' THEN '''' || ({sql})::text ELSE ({sql})::text END"
 
 
 def _typed(_row_format: TypedRows, cells: Sequence[Cell], session: Session) -> Row | None:
-    written = [
-        typed_expression(cell.column.field, cell.kind, cell.name, session, converted=not cell.column.is_column)
-        for cell in cells
-    ]
+    written = [cell.expression(typed_expression, session) for cell in cells]
     return None if None in written else Row(", ".join(filter(None, written)), "DELIMITER ','")
 
 
 def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Session) -> Row | None:
-    values = [
-        json_expression(
-            cell.column.field,
-            cell.kind,
-            cell.name,
-            session,
-            decimals=row_format.decimals,
-            converted=not cell.column.is_column,
-        )
-        for cell in cells
-    ]
+    values = [cell.expression(json_expression, session, decimals=row_format.decimals) for cell in cells]
     if None in values:
         return None
     return Row(json_row([cell.column.header for cell in cells], [value for value in values if value]), WHOLE_ROWS)
 
 
 def _sheet_row(row_format: SheetRows, cells: Sequence[Cell], session: Session) -> Row | None:
-    written = [
-        sheet_expression(
-            cell.column.field,
-            cell.kind,
-            cell.name,
-            session,
-            style=row_format.styles.get(cell.column.header),
-            converted=not cell.column.is_column,
-        )
-        for cell in cells
-    ]
+    styles = row_format.styles
+    written = [cell.expression(sheet_expression, session, style=styles.get(cell.column.header)) for cell in cells]
     if None in written:
         return None
     return Row(sheet_row(list(filter(None, written))), WHOLE_ROWS)
