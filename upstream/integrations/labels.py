@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils.text import capfirst
 
 from upstream.integrations.html_text import text_of
-from upstream.integrations.shown import as_shown
+from upstream.integrations.shown import as_shown, computed_as_shown
 from upstream.streaming import Column, ColumnError, plan
 from upstream.streaming.columns import Names, as_columns
 from upstream.streaming.sources.model_columns import find
@@ -18,9 +18,9 @@ from upstream.streaming.sources.orm import annotations
 def for_people(queryset: Any, columns: Names | None = None) -> list[Column] | None:
     """Return columns of a queryset as people read them: labels as headers, and the labels of choices.
 
-    Lists are joined by ", ". A header, `value` or `join` of the author's own stays. `columns` are as in `stream`;
-    without them they are its default columns. Other sources have no labels: their columns are returned as they
-    are, None included.
+    Lists are joined by ", ", those of properties too. A header, `value` or `join` of the author's own stays.
+    `columns` are as in `stream`; without them they are its default columns. Other sources have no labels: their
+    columns are returned as they are, None included.
     """
     if not isinstance(queryset, QuerySet):
         return None if columns is None else list(as_columns(columns))
@@ -43,7 +43,8 @@ def _in_words(column: Column, queryset: Any) -> Column:
         return column
     if found.many and column.join is None:
         column = replace(column, join=", ")
-    return replace(column, value=as_shown(found.end.field)) if found.end.field is not None else column
+    is_computed = found.end.field is None and not found.end.annotated
+    return replace(column, value=computed_as_shown if is_computed else as_shown(found.end.field))
 
 
 def label_of(name: Any, model: Any, model_admin: Any = None) -> str:
