@@ -227,8 +227,8 @@ def _float(nan: str, infinity: str, minus_infinity: str) -> str:
 
     PostgreSQL writes 1 for 1.0, and exponents from 1e15; repr writes them from 1e16. From there to 1e40 a short
     text may lie midway between two floats: PostgreSQL then writes a longer one, repr relies on rounding to even.
-    Where the nearest text of 16 digits does not read back, PostgreSQL's text is that of repr: for a power of two it
-    may be another one of 16 digits.
+    Where the nearest text of 16 digits does not read back, PostgreSQL's text is that of repr: for a power of two
+    it may be another one of 16 digits.
     """
     in_15, in_16 = (f"to_char({{x}}, '9.{'9' * places}EEEE')" for places in (14, 15))
     return (
