@@ -1,10 +1,11 @@
-"""Payer drift: changes in how insurers decide and pay, the runs that found them, and the alerts about them.
+"""Payer drift: claims, changes in how insurers decide and pay them, the runs that found these, alerts and reports.
 
 A foreign key has ``db_index=False`` if an index or constraint of its model begins with it.
 """
 
 from collections.abc import Iterable
 
+from django.conf import settings
 from django.db import models
 from django.db.models import CheckConstraint, F, Index, Q, UniqueConstraint
 from django.utils import timezone
@@ -20,6 +21,12 @@ def _fraction(field: str, *, name: str) -> CheckConstraint:
 
 def _in_order(first: str, last: str, *, name: str) -> CheckConstraint:
     return CheckConstraint(condition=Q((f"{last}__gte", F(first))), name=name)
+
+
+class Outcome(models.TextChoices):
+    PAID = "PAID", "Paid"
+    DENIED = "DENIED", "Denied"
+    OTHER = "OTHER", "Other"
 
 
 class DriftType(models.TextChoices):
@@ -50,6 +57,13 @@ class Trend(models.TextChoices):
     WORSENING = "worsening", "Worsening"
 
 
+class ArtifactKind(models.TextChoices):
+    WEEKLY_DRIFT_PDF = "weekly_drift_pdf", "Weekly drift report (PDF)"
+    WEEKLY_SUMMARY_XLSX = "weekly_summary_xlsx", "Weekly summary (Excel)"
+    DRIFT_EVENTS_CSV = "drift_events_csv", "Drift events (CSV)"
+    DRIFT_EVENTS_XLSX = "drift_events_xlsx", "Drift events (Excel)"
+
+
 class AlertStatus(models.TextChoices):
     PENDING = "pending", "Pending"
     SENT = "sent", "Sent"
@@ -60,12 +74,66 @@ class AlertStatus(models.TextChoices):
 
 class Customer(models.Model):
     name = models.CharField(max_length=255)
+    users = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        related_name="customers",
+        blank=True,
+        help_text="They see the rows of this customer, and of no other that they do not belong to.",
+    )
 
     class Meta:
         constraints = (UniqueConstraint(fields=["name"], name="customer_name_unique"),)
 
     def __str__(self) -> str:
         return self.name
+
+
+class ClaimUpload(models.Model):
+    """A file of claims that was imported; the same file is imported once."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="claim_uploads", db_index=False)
+    filename = models.CharField(max_length=255)
+    sha256 = models.CharField("SHA-256", max_length=64)
+    status = models.CharField(max_length=16, choices=RunStatus, default=RunStatus.PENDING)
+    uploaded_at = models.DateTimeField(default=timezone.now, editable=False)
+    accepted_rows = models.PositiveIntegerField(default=0)
+    rejected_rows = models.PositiveIntegerField(default=0)
+    warning_rows = models.PositiveIntegerField(default=0, help_text="Accepted rows with something to look at")
+    error_message = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints = (
+            UniqueConstraint(fields=["customer", "sha256"], name="claimupload_customer_sha256"),
+            _one_of("status", RunStatus.values, name="claimupload_status_valid"),
+        )
+        indexes = (Index(fields=["customer", "uploaded_at"], name="claimupload_customer_uploaded"),)
+
+    def __str__(self) -> str:
+        return self.filename
+
+
+class ClaimRecord(models.Model):
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="claims", db_index=False)
+    upload = models.ForeignKey(ClaimUpload, on_delete=models.CASCADE, related_name="claims", null=True, blank=True)
+    payer = models.CharField(max_length=255)
+    cpt = models.CharField("CPT code", max_length=16)
+    cpt_group = models.CharField("CPT group", max_length=64)
+    submitted_date = models.DateField()
+    decided_date = models.DateField(null=True, blank=True)
+    outcome = models.CharField(max_length=8, choices=Outcome)
+    billed_amount = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    allowed_amount = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    paid_amount = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+
+    class Meta:
+        constraints = (
+            _one_of("outcome", Outcome.values, name="claimrecord_outcome_valid"),
+            _in_order("submitted_date", "decided_date", name="claimrecord_date_order"),
+        )
+        indexes = (Index(fields=["customer", "decided_date"], name="claimrecord_customer_decided"),)
+
+    def __str__(self) -> str:
+        return f"{self.get_outcome_display()} claim of {self.submitted_date} at {self.payer} ({self.cpt})"
 
 
 class ReportRun(models.Model):
@@ -91,6 +159,41 @@ class ReportRun(models.Model):
         return f"{self.get_run_type_display()} report {self.period_start} to {self.period_end}"
 
 
+class ReportSchedule(models.Model):
+    """Who gets a report for each week; a customer without one gets none."""
+
+    customer = models.OneToOneField(Customer, on_delete=models.CASCADE, related_name="report_schedule")
+    enabled = models.BooleanField(default=True)
+    recipients = models.TextField(
+        blank=True, default="", help_text="E-mail addresses that get the report, one on each line"
+    )
+
+    def __str__(self) -> str:
+        return f"Weekly reports of {self.customer}"
+
+
+class ReportArtifact(models.Model):
+    """A file that was made of a report run; making one of that kind again replaces it."""
+
+    report_run = models.ForeignKey(ReportRun, on_delete=models.CASCADE, related_name="artifacts", db_index=False)
+    kind = models.CharField(max_length=32, choices=ArtifactKind)
+    path = models.CharField(max_length=512, help_text="Its name in the default storage")
+    sha256 = models.CharField("SHA-256", max_length=64)
+    rows = models.PositiveIntegerField()
+    bytes = models.PositiveBigIntegerField()
+    params = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = (
+            UniqueConstraint(fields=["report_run", "kind"], name="reportartifact_run_kind"),
+            _one_of("kind", ArtifactKind.values, name="reportartifact_kind_valid"),
+        )
+
+    def __str__(self) -> str:
+        return self.get_kind_display()
+
+
 class DriftEvent(models.Model):
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="drift_events", db_index=False)
     report_run = models.ForeignKey(ReportRun, on_delete=models.CASCADE, related_name="drift_events")
@@ -112,6 +215,13 @@ class DriftEvent(models.Model):
     suppressed = models.BooleanField(default=False)
     potential_root_causes = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="+", null=True, blank=True
+    )
+    baseline_claims = models.PositiveIntegerField(null=True, blank=True, help_text="Size of the baseline's sample")
+    current_claims = models.PositiveIntegerField(null=True, blank=True, help_text="Size of the current sample")
+    p_value = models.FloatField("p-value", null=True, blank=True, help_text="0 to 1")
 
     class Meta:
         get_latest_by = "created_at"
@@ -120,6 +230,7 @@ class DriftEvent(models.Model):
             _one_of("trend_direction", Trend.values, name="driftevent_trend_valid"),
             _fraction("severity", name="driftevent_severity_range"),
             _fraction("confidence", name="driftevent_confidence_range"),
+            _fraction("p_value", name="driftevent_p_value_range"),
             _in_order("baseline_start", "baseline_end", name="driftevent_baseline_order"),
             _in_order("current_start", "current_end", name="driftevent_current_order"),
         )
@@ -141,6 +252,10 @@ class AlertRule(models.Model):
     drift_type_filter = models.CharField(
         max_length=32, choices=DriftType, blank=True, default="", help_text="Empty: every drift type"
     )
+    email_recipients = models.TextField(
+        blank=True, default="", help_text="E-mail addresses that get the alerts, one on each line"
+    )
+    webhook_url = models.URLField("webhook URL", blank=True, default="", help_text="Gets each alert as JSON")
 
     class Meta:
         constraints = (
@@ -179,3 +294,21 @@ class AlertEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_status_display()} alert of {self.triggered_at:%Y-%m-%d}"
+
+
+class ExportLog(models.Model):
+    """Who exported what, and how many rows."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="export_logs", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="+", null=True, blank=True
+    )
+    export_type = models.CharField(max_length=64)
+    record_count = models.PositiveIntegerField()
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        indexes = (Index(fields=["customer", "created_at"], name="exportlog_customer_created"),)
+
+    def __str__(self) -> str:
+        return f"{self.export_type}, {self.record_count:,} rows"
