@@ -45,7 +45,7 @@ def _csv_records(
     path_or_file: PathOrFile, delimiter: str, null_marker: str | None
 ) -> Generator[dict[str, str | None]]:
     csv.field_size_limit(sys.maxsize)  # for the whole interpreter; the default is 128 KiB
-    with _open(path_or_file) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+    with opened(path_or_file) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         rows = csv.reader(text, delimiter=delimiter, strict=True)
         header = next(rows, [])
         if len(set(header)) < len(header):
@@ -75,7 +75,7 @@ def read_json(path_or_file: PathOrFile, path: str = "item", *, use_float: bool =
 
 def _json_records(path_or_file: PathOrFile, path: str, use_float: bool) -> Generator[Any]:
     found = False
-    with _open(path_or_file) as file:
+    with opened(path_or_file) as file:
         start = _first_character(file)
         lines = path == "item" and start not in (b"[", b"")
         if start:
@@ -95,7 +95,7 @@ def _first_character(file: io.BufferedReader) -> bytes:
 
 def _check_path(name: str | PathLike[str], path: str) -> None:
     """Raise SourceError unless `path` leads to an (empty) array, or the file is empty."""
-    with _open(name) as file:
+    with opened(name) as file:
         if not _first_character(file):
             return
         outer = path.removesuffix("item").removesuffix(".")
@@ -104,7 +104,7 @@ def _check_path(name: str | PathLike[str], path: str) -> None:
 
 
 @contextmanager
-def _open(path_or_file: PathOrFile) -> Iterator[Any]:
+def opened(path_or_file: PathOrFile) -> Iterator[Any]:
     """Yield the decompressed file after its byte-order mark; a file that the caller opened stays open."""
     with ExitStack() as stack:
         file: Any = path_or_file
