@@ -18,6 +18,7 @@ from benchmarks.servers import free_port
 from tests.test_models import drift_event
 from upstream.models import AlertEvent, AlertRule, DriftEvent
 from upstream.services import AlertProcessingService, delivery
+from upstream.settings import mail_settings
 
 NOON = dt.datetime(2026, 11, 28, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -172,9 +173,10 @@ def mail_server(settings, *answers):
             taken.append((envelope.rcpt_tos, envelope.content.decode()))
             return "250 OK"
 
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
-    server = Controller(Handler(), settings.EMAIL_HOST, settings.EMAIL_PORT)
+    port = free_port()
+    for name, value in mail_settings(f"127.0.0.1:{port}").items():
+        setattr(settings, name, value)
+    server = Controller(Handler(), "127.0.0.1", port)
     server.start()
     try:
         yield taken

@@ -1,7 +1,8 @@
 """Settings of the Upstream application; the environment decides what differs between machines.
 
-``UPSTREAM_SECRET_KEY``, ``UPSTREAM_DEBUG``, ``UPSTREAM_ALLOWED_HOSTS`` (comma-separated) and ``DATABASE_URL``
-(needs the ``demo`` extra; without it a SQLite file under ``.demo/``).
+``UPSTREAM_SECRET_KEY``, ``UPSTREAM_DEBUG``, ``UPSTREAM_ALLOWED_HOSTS`` (comma-separated), ``UPSTREAM_SMTP``
+(host:port; without it mail is written to files under ``.demo/mail/``) and ``DATABASE_URL`` (needs the extra
+``demo``; without it a SQLite file under ``.demo/``).
 """
 
 import os
@@ -9,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import django
 from django.core.management.utils import get_random_secret_key
 
 if DATABASE_URL := os.environ.get("DATABASE_URL"):
@@ -86,6 +88,26 @@ def _database() -> dict[str, Any]:
 
 
 DATABASES = {"default": _database()}
+
+
+def mail_settings(smtp: str) -> dict[str, Any]:
+    """Return the settings of mail, which have another form from Django 6.1 on."""
+    if smtp:
+        host, _, port = smtp.partition(":")
+        backend, options = "smtp", {"host": host, "port": int(port or 25)}
+        older = {"EMAIL_HOST": host, "EMAIL_PORT": options["port"]}
+    else:
+        folder = str(BASE_DIR / ".demo" / "mail")
+        backend, options = "filebased", {"file_path": folder}
+        older = {"EMAIL_FILE_PATH": folder}
+    backend = f"django.core.mail.backends.{backend}.EmailBackend"
+    if django.VERSION >= (6, 1):
+        return {"MAILERS": {"default": {"BACKEND": backend, "OPTIONS": options}}}
+    return {"EMAIL_BACKEND": backend, **older}
+
+
+globals().update(mail_settings(os.environ.get("UPSTREAM_SMTP", "")))
+DEFAULT_FROM_EMAIL = "upstream@localhost"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"
