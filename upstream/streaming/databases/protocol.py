@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 from upstream.streaming.batches import BatchLimits
 from upstream.streaming.columns import CellType
 from upstream.streaming.databases.loaders import Loader, MakeLoader
+from upstream.streaming.values import Integers
 
 Consistency = Literal["snapshot", "statement", "window", "source"]
 Convert = Callable[[Any], Any]
@@ -104,9 +105,13 @@ class DelimitedRows:
 
 @dataclass(frozen=True, slots=True)
 class JsonObjects:
-    """A row format: one compact JSON object per row, with Decimals as strings or numbers."""
+    """A row format: one compact JSON object per row, with Decimals as strings or numbers.
+
+    `integers="safe"` means that those beyond `values.MAX_SAFE_INTEGER` are strings, at any depth.
+    """
 
     decimals: Literal["string", "number"] = "string"
+    integers: Integers = "number"
 
 
 class CellStyle(IntEnum):
