@@ -185,7 +185,8 @@ class Hold(Protocol):
 class Database(Protocol):
     """How a kind of database is read, and what it can do for an export.
 
-    `connection` is Django's. Only `hold` and `open_cursor` may execute statements, so that planning executes none;
+    `connection` is Django's. Only `hold`, `open_cursor` and `is_idle` may execute statements, so that planning
+    executes none;
     Django itself may connect to read the server's version.
     """
 
@@ -247,6 +248,10 @@ class Database(Protocol):
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         """Return whether ORDER BY and `>` agree on values of internal type `kind`, "" if unknown."""
         return kind not in ("", "Field", "BinaryField", "JSONField", "TextField")
+
+    def is_idle(self, connection: Any) -> bool:  # noqa: ARG002
+        """Return whether the connection has no statement and no transaction open; may ask the server."""
+        return True
 
     def canceller(self, connection: Any) -> Callable[[], None]:  # noqa: ARG002
         """Return a function that cancels the connection's running statement from another thread, if it can."""

@@ -61,6 +61,11 @@ class Guard:
         """Make all cursors give way, for a statement during which the connection can execute no other."""
         self._give_way(lambda reader: isinstance(reader, YieldingCursor))
 
+    def release(self) -> None:
+        """Leave the connection, after an interrupt that may have fallen between any two steps of its readers."""
+        self._give_way(lambda _: True)
+        self._uninstall()
+
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         text, by_export = str(sql), is_exporting.get()
         self._give_way(lambda reader: reader.is_disturbed_by(text, by_export=by_export))
@@ -159,6 +164,19 @@ class _FailedCursor:
         """Do nothing."""
 
 
+@contextmanager
+def raw_cursor(raw: Any) -> Iterator[Any]:
+    """Yield a cursor of the driver's connection `raw`; closing it hides neither an error nor an interrupt."""
+    cursor = raw.cursor()
+    try:
+        yield cursor
+    except BaseException:
+        with suppress(Exception):
+            cursor.close()
+        raise
+    cursor.close()
+
+
 class Snapshot:
     """A transaction in which all statements of an export see one state of the database.
 
@@ -213,11 +231,8 @@ class Snapshot:
 
     def _execute(self, sql: str) -> None:
         """Execute a statement on the driver's connection: Django's belongs to one thread."""
-        cursor = self._raw.cursor()
-        try:
+        with raw_cursor(self._raw) as cursor:
             cursor.execute(sql)
-        finally:
-            cursor.close()
 
 
 @contextmanager

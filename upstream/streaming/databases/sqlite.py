@@ -106,6 +106,9 @@ class SQLite(Database):
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
         return f"+({sql})"  # the stored value: the driver converts by declared type, and an expression has none
 
+    def is_idle(self, connection: Any) -> bool:
+        return not connection.connection.in_transaction
+
     def canceller(self, connection: Any) -> Callable[[], None]:
         interrupt: Callable[[], None] = connection.connection.interrupt
         return interrupt

@@ -22,6 +22,7 @@ from upstream.streaming.databases.protocol import Database, OpenCursor, Reading,
 
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+IDLE = 0  # PQTRANS_IDLE of libpq, as both drivers give it
 _cursor_numbers = count(1)
 
 
@@ -87,6 +88,9 @@ class PostgreSQL(Database):
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
+
+    def is_idle(self, connection: Any) -> bool:
+        return bool(connection.connection.info.transaction_status == IDLE)
 
     def canceller(self, connection: Any) -> Callable[[], None]:
         cancel: Callable[[], None] = connection.connection.cancel
