@@ -21,6 +21,7 @@ from upstream.streaming.databases.loaders import (
 )
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
 from upstream.streaming.databases.sharing import (
+    SNAPSHOT_NOTE,
     is_in_callers_transaction,
     is_in_transaction,
     raw_cursor,
@@ -84,11 +85,9 @@ class MySQL(Database):
     def reading(self, connection: Any, *, several: bool) -> Reading:
         if not (several or is_in_transaction(connection)):
             return Reading(bounded=True, consistency="statement")
-        return Reading(
-            bounded=True,
-            consistency="statement" if is_in_callers_transaction(connection) else "snapshot",
-            note="in a transaction all rows are spooled to disk first",
-        )
+        is_callers = is_in_callers_transaction(connection)
+        notes = ["in a transaction all rows are spooled to disk first"] + [SNAPSHOT_NOTE] * (not is_callers)
+        return Reading(bounded=True, consistency="statement" if is_callers else "snapshot", note="; ".join(notes))
 
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return snapshot(alias, *SNAPSHOT) if several else nullcontext()

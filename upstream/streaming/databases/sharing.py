@@ -16,6 +16,11 @@ from django.db import connections
 from upstream.streaming.databases.protocol import Cursor
 from upstream.streaming.databases.spool import SpooledCursor
 
+# What a plan says of several statements in one snapshot.
+SNAPSHOT_NOTE = (
+    "once anything else uses the connection between two chunks, further statements see the current data"
+)
+
 # Methods that begin or end a transaction or the session; execute wrappers do not see them.
 GUARDED_METHODS = ("commit", "rollback", "set_autocommit", "close")
 

@@ -56,9 +56,10 @@ class PostgreSQL(Database):
         "UUIDField": _uuid,
     }
 
-    def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
+    def reading(self, connection: Any, *, several: bool) -> Reading:
         is_callers = sharing.is_in_callers_transaction(connection)
-        notes = [driver_note(connection), "it runs in the caller's transaction" if is_callers else ""]
+        in_snapshot = sharing.SNAPSHOT_NOTE if several else ""
+        notes = [driver_note(connection), "it runs in the caller's transaction" if is_callers else in_snapshot]
         return Reading(
             bounded=True,
             consistency="statement" if is_callers else "snapshot",
