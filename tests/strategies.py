@@ -51,6 +51,9 @@ FLOATS = [
     *(1e17, 1.5e300, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 1e-4, 1e-5, 0.00012, 0.000012),
     *(0.30000000000000004, 2.0**53, 2.0**63, 1e22, 123456789012345680.0, 4503599627370497.5),
 ]
+# The last integers that readers of doubles keep, and the first that they may round.
+SAFE_EDGES = [2**53 - 1, 2**53, 1 - 2**53, -(2**53)]
+LARGE = [*SAFE_EDGES, 2**53 + 1, 2**63, 2**64, -(2**64)]
 SQLITE_INTERVAL = timedelta(microseconds=2**63 - 1)  # a duration is a 64-bit number of microseconds there
 
 
@@ -112,7 +115,7 @@ def decimals(digits, places, vendor=""):
 def json_values(vendor="", nul=True, top_null=True):
     """Values of a JSONField; big integers, every text, and nesting."""
     finite = st.sampled_from(FLOATS) | st.floats(allow_nan=False, allow_infinity=False)
-    integers = st.sampled_from([2**53 + 1, 2**63, 2**64, -(2**64), 10**40]) | st.integers()
+    integers = st.sampled_from([*LARGE, 10**40]) | st.integers()
     strings = texts(vendor, 20, nul)
     scalars = st.none() | st.booleans() | integers | finite | strings
     nested = st.recursive(
@@ -131,8 +134,10 @@ def json_null():
 
 
 def _integers(low, high):
+    known = [number for number in (low, high, 0, 1, *SAFE_EDGES) if low <= number <= high]
+
     def values(field, vendor, nul):
-        return st.sampled_from([low, high, 0, 1]) | st.integers(low, high)
+        return st.sampled_from(known) | st.integers(low, high)
 
     return values
 
@@ -298,7 +303,7 @@ PYTHON_VALUES = {
     "str": texts(),
     "a subclass of str": texts().map(Shout),
     "bool": st.booleans(),
-    "int": st.integers() | st.integers(-(10**300), 10**300) | st.sampled_from([2**53 + 1, 2**63, 2**64, -(2**64)]),
+    "int": st.integers() | st.integers(-(10**300), 10**300) | st.sampled_from(LARGE),
     "float": floats(),
     "Decimal": st.sampled_from([Decimal(text) for text in SPECIAL_DECIMALS]) | decimals(30, 12),
     "aware datetime": datetimes(),

@@ -336,7 +336,7 @@ class FailingCalls:
         self.name = None
         for name in self.CALLS:
             monkeypatch.setattr(os, name, self._failing(name, getattr(os, name)))
-        monkeypatch.setattr(os, "fdopen", self._open)
+        monkeypatch.setattr(files, "FileIO", self._file())
 
     def count(self, name):
         self.left -= 1
@@ -353,7 +353,7 @@ class FailingCalls:
 
         return counted
 
-    def _open(self, number, mode):
+    def _file(self):
         calls = self
 
         class File(io.FileIO):
@@ -361,7 +361,7 @@ class FailingCalls:
                 calls.count("write")
                 return super().write(data)
 
-        return io.BufferedWriter(File(number, mode))
+        return File
 
 
 def error_of(call):

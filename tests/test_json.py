@@ -1,9 +1,12 @@
 """JSON is laid out as json.dumps lays it out, and every strict reader takes it."""
 
 import json
+import shutil
+import subprocess
 import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import IntEnum
 from functools import partial
 from types import MappingProxyType
 
@@ -268,6 +271,63 @@ class TestDocuments:
             stream({"a": 1}, ["a"], Json())
 
 
+LIMIT = 2**53 - 1
+
+
+def as_doubles(value):
+    """Return what a reader of doubles, as JavaScript is, makes of a value and keys of JSON."""
+    if isinstance(value, dict):
+        return {key: as_doubles(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(as_doubles, value))
+    return float(value) if type(value) is int else value
+
+
+class TestSafeIntegers:
+    """With `integers="safe"` no reader of doubles rounds an integer."""
+
+    ENCODERS = (Json(integers="safe"), Json(integers="safe", indent=2), JsonLines(integers="safe"))
+
+    @pytest.mark.parametrize("encoder", ENCODERS, ids=repr)
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_only_integers_beyond_the_limit_are_strings_at_any_depth(self, encoder, sign):
+        numbers = [sign * LIMIT, sign * (LIMIT + 1), sign * 2**63, sign * 10**5000]
+        expected = [numbers[0], *(format(Decimal(number), "f") for number in numbers[1:])]
+        rows = [{"a": number, "b": {"deep": [number, {"c": number}], "key": True}} for number in numbers]
+        for columns in (["a", "b"], None):
+            for source in (rows, (row for row in rows)):
+                text = written(source, columns, encoder)
+                is_lines = isinstance(encoder, JsonLines)
+                read = list(map(json.loads, text.splitlines())) if is_lines else json.loads(text)
+                assert read == [
+                    {"a": number, "b": {"deep": [number, {"c": number}], "key": True}} for number in expected
+                ]
+
+    def test_integers_of_a_document_and_of_its_rows_are_strings(self):
+        document = {"total": LIMIT + 1, "small": [LIMIT, LIMIT + 1], "rows": ({"a": n} for n in (1, LIMIT + 1))}
+        assert json.loads(written(document, None, Json(integers="safe"))) == {
+            "total": str(LIMIT + 1),
+            "small": [LIMIT, str(LIMIT + 1)],
+            "rows": [{"a": 1}, {"a": str(LIMIT + 1)}],
+        }
+
+    @given(RECORDS)
+    def test_a_reader_of_doubles_loses_no_digit(self, records):
+        exact = json.loads(written(records, None, Json(integers="safe")))
+        assert as_doubles(exact) == exact
+
+    def test_members_of_enums_follow_their_values_and_decimals_their_own_option(self):
+        rows = [{"a": IntEnum("Size", {"LARGE": LIMIT + 1}).LARGE, "b": Decimal(LIMIT + 1)}]
+        text = written(rows, ["a", "b"], Json(integers="safe", decimals="number"))
+        assert text == '[{"a":"9007199254740992","b":9007199254740992}]'
+
+    def test_jq_keeps_their_digits(self):
+        jq = shutil.which("jq") or pytest.skip("jq is not installed")
+        data = written([{"id": 2**53 + 1}], ["id"], JsonLines(integers="safe"))
+        read = subprocess.run([jq, "-r", ".id"], input=data, capture_output=True, text=True, check=True)
+        assert read.stdout == "9007199254740993\n"
+
+
 class TestZones:
     def test_every_datetime_is_converted(self):
         zone = oracle.dt.timezone(oracle.dt.timedelta(hours=2))
@@ -282,6 +342,11 @@ class TestBadOptions:
     def test_decimals_are_strings_or_numbers(self, encoder):
         with pytest.raises(ValueError, match='decimals must be "string" or "number"'):
             encoder(decimals="float")
+
+    @pytest.mark.parametrize("encoder", [Json, JsonLines])
+    def test_integers_are_numbers_or_safe(self, encoder):
+        with pytest.raises(ValueError, match='integers must be "number" or "safe"'):
+            encoder(integers="string")
 
     @pytest.mark.parametrize(
         "options", [{"indent": 1.5}, {"separators": (",",)}, {"separators": ","}, {"separators": (1, 2)}], ids=str

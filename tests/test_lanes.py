@@ -90,6 +90,7 @@ from tests.strategies import (
     FLOATS,
     MARIADB,
     POSTGRESQL,
+    SAFE_EDGES,
     TEXTS,
     disguised,
     everything,
@@ -119,6 +120,7 @@ ENCODERS = [
     JsonLines(),
     Json(),
     Json(indent=2, decimals="number", time_zone=UTC),
+    JsonLines(integers="safe"),
     Xlsx(),
     Xlsx(time_zone=ROME, sheet_rows=7, right_to_left=True),
     Parquet(row_group_rows=3),
@@ -299,9 +301,10 @@ OPTIONS = {
         "indent": (None, 0, 2, "\t"),
         "separators": (None, (", ", ": ")),
         "decimals": ("string", "number"),
+        "integers": ("number", "safe"),
         "time_zone": ZONES,
     },
-    JsonLines: {"decimals": ("string", "number"), "time_zone": ZONES},
+    JsonLines: {"decimals": ("string", "number"), "integers": ("number", "safe"), "time_zone": ZONES},
     Xlsx: {
         "header": (True, False),
         "sheet": ("Sheet1", "Été & it's"),
@@ -474,7 +477,7 @@ DECIMALS = [
 JSONS = [
     {}, [], "", "a", 0, 1.5, -0.0, 1e22, 2**64, -(2**70), True, False, {"a": [1, {"b": None}]}, {"é": "😀"},
     [[[[]]]], {"a": "x", "b": 1}, {"a": 2}, {"a": {"c": "y\r\n"}}, "\\.", "NULL", {"%s": "%"},
-    [0.1, 1e-7, 5e-324, 2**53 + 1],
+    [0.1, 1e-7, 5e-324, 2**53 + 1], {"é": [2**53 - 1, {str(2**60): -(2**53), "a": f'", {2**53}, "'}]}, -(2**53),
     DEEP,
 ]
 EDGES = {
@@ -503,7 +506,8 @@ def edges(field, vendor):
     if field.choices:
         values = [value for value, _ in field.choices]
     elif kind in INTEGERS:
-        values = [*INTEGERS[kind], 0, 1, 7, 100, 10]
+        low, high = INTEGERS[kind]
+        values = [low, high, 0, 1, 7, 100, 10, *(number for number in SAFE_EDGES if low <= number <= high)]
     elif kind == "DecimalField":
         largest = Decimal(10) ** (field.max_digits - field.decimal_places - (vendor == "sqlite"))
         values = [value for text in DECIMALS if abs(value := Decimal(text)) < largest]
@@ -991,6 +995,16 @@ def copies():
 
 
 class TestOptions:
+    def test_postgresql_renders_large_integers_as_strings_but_not_those_inside_of_others(self, database):
+        if connections[database].vendor != POSTGRESQL:
+            pytest.skip("only PostgreSQL renders rows")
+        rows = Everything.objects.using(database)
+        for encoder in (Json(integers="safe"), JsonLines(integers="safe")):
+            assert plan(rows, ["id", "big_integer", "decimal"], encoder).lane == "copy"
+            with_json = plan(rows, ["id", "json"], encoder)
+            assert with_json.lane == "text"
+            assert with_json.reason.endswith("integers inside column 'json' are compared in Python")
+
     def test_every_option_of_every_encoder_is_tried(self):
         public = [getattr(streaming, name) for name in streaming.__all__]
         assert OPTIONS.keys() == {kind for kind in public if hasattr(kind, "encode")}

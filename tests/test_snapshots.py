@@ -60,6 +60,18 @@ def test_all_querysets_of_a_document_are_of_one_moment(parents):
     assert len(document["children"]) == len(document["parents"]) == ROWS
 
 
+def test_what_the_caller_writes_between_two_chunks_is_seen_by_further_statements_as_the_plan_says(parents):
+    children = Everything.objects.using(parents.db)
+    document = {"parents": parents, "children": children.values("integer")}
+    assert "further statements see" in plan(document, encoder=Json()).note
+    assert "further statements see" not in plan({"parents": parents}, encoder=Json()).note
+    with closing(stream(document, encoder=Json(), chunk_size=50)) as chunks:
+        first = next(chunks)
+        children.all().delete()
+        read = json.loads(first + b"".join(chunks))
+    assert (len(read["parents"]), len(read["children"])) == (ROWS, 0)
+
+
 def test_after_a_lost_connection_the_next_statement_has_another(parents):
     connection = connections[parents.db]
     if connection.vendor != "postgresql":

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import _present
 from tests.fieldtypes.models import Disguised, Everything
 from tests.oracle import named
-from tests.strategies import durations, floats, json_values, texts
+from tests.strategies import SAFE_EDGES, durations, floats, json_values, texts
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.databases.postgresql.copy import SETTINGS
 from upstream.streaming.databases.postgresql.expressions import (
@@ -23,6 +23,7 @@ from upstream.streaming.databases.postgresql.expressions import (
     json_expression,
     json_row,
 )
+from upstream.streaming.databases.protocol import JsonObjects
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.json import JsonLines
 
@@ -41,6 +42,11 @@ ALIAS = "postgresql"
 CSV = "(FORMAT csv, ENCODING 'UTF8')"
 JSON_LINES = r"(FORMAT csv, DELIMITER E'\x02', QUOTE E'\x01', ENCODING 'UTF8')"
 COUNT = models.BigIntegerField()
+# The options of JSON that concern a type.
+JSON_OPTIONS = {
+    **dict.fromkeys(("numeric", "numeric[]"), ({}, {"decimals": "number"}, {"integers": "safe"})),
+    **dict.fromkeys(("int2", "int4", "int8"), ({}, {"integers": "safe"})),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +97,7 @@ class Stored:
         converted = self.change is not None
         return csv_expression(self.field, self.kind, "c0", self.session, converted=converted)
 
-    def json_forms(self, decimals):
+    def json_forms(self, row_format):
         older = Session(version=140000, timestamptz=self.session.timestamptz)
         asked = [(self.session, True), (older, True)] + [(self.session, False)] * (not self.has_null)
         return [
@@ -100,7 +106,7 @@ class Stored:
                 self.kind,
                 "c0",
                 session,
-                decimals=decimals,
+                row_format=row_format,
                 nullable=nullable,
                 converted=self.change is not None,
             )
@@ -110,17 +116,17 @@ class Stored:
     def csv(self):
         return b"".join(row.removesuffix(b"\n") + b"\r\n" for row in self.copied(f"n, {self.cell}", CSV))
 
-    def json(self, decimals):
-        forms = self.json_forms(decimals)
+    def json(self, **options):
+        forms = self.json_forms(JsonObjects(**options))
         headers = ["n", *(f"v{copy}" for copy in range(len(forms)))]
         count = json_expression(COUNT, "int8", "n", self.session, nullable=False)
         return b"".join(self.copied(json_row(headers, [count, *forms]), JSON_LINES)), len(forms)
 
     def check(self):
         assert self.csv() == self.encoded(Csv(header=False), 1)
-        for decimals in ("string", "number") if "numeric" in self.kind else ("string",):
-            copied, copies = self.json(decimals)
-            expected = self.encoded(JsonLines(decimals=decimals), copies)
+        for options in JSON_OPTIONS.get(self.kind, [{}]):
+            copied, copies = self.json(**options)
+            expected = self.encoded(JsonLines(**options), copies)
             if self.kind == "json":  # laid out by its writer: the same values, on a line each
                 assert copied.count(b"\n") == expected.count(b"\n")
                 copied, expected = (
@@ -189,7 +195,9 @@ BYTES = (st.sampled_from([b"x" * size for size in (56, 57, 58, 114, 115, 300)]) 
 
 
 def integers(size):
-    return st.integers(-(2**size), 2**size - 1).map(str)
+    edges = [number for number in SAFE_EDGES if abs(number) < 2**size]
+    drawn = st.integers(-(2**size), 2**size - 1)
+    return (drawn | st.sampled_from(edges) if edges else drawn).map(str)
 
 
 CASES = {
@@ -402,7 +410,7 @@ def test_what_python_cannot_hold_is_an_error_in_both(kind, literal):
     stored = Stored(REFUSED[kind][0], kind, [literal])
     with pytest.raises(DataError):
         stored.read()
-    for write in (stored.csv, lambda: stored.json("string")):
+    for write in (stored.csv, stored.json):
         with pytest.raises(psycopg.DataError, match="Python cannot represent: "):
             write()
 
@@ -499,6 +507,20 @@ class TestTheList:
     def test_other_pairs_are_not(self, field, kind):
         assert csv_expression(field, kind, "c0", Session()) is None
         assert json_expression(field, kind, "c0", Session()) is None
+
+    @pytest.mark.parametrize(
+        ("field", "kind"),
+        [
+            (models.JSONField(), "jsonb"),
+            (models.JSONField(), "json"),
+            (postgres.ArrayField(models.BigIntegerField()), "int8[]"),
+            (postgres.ArrayField(models.SmallIntegerField()), "int2[]"),
+        ],
+        ids=named,
+    )
+    def test_what_holds_integers_inside_is_not_if_the_large_ones_have_to_be_strings(self, field, kind):
+        assert json_expression(field, kind, "c0", Session())
+        assert json_expression(field, kind, "c0", Session(), row_format=JsonObjects(integers="safe")) is None
 
     def test_a_field_of_another_class_counts_as_its_base(self):
         assert csv_expression(Created(), 1184, "c0", Session()) == csv_expression(

@@ -33,6 +33,7 @@ FORMS = {
     "JSON": json_forms(),
     "JSON in a zone": json_forms(time_zone=ROME),
     "JSON with numbers": json_forms(decimals="number"),
+    "JSON with safe integers": json_forms(integers="safe"),
     "JSON with lines": json_forms(indent="  ", separators=(",", ": "), level=1),
 }
 # A zone cannot be left for another at both ends of the calendar.

@@ -6,8 +6,9 @@ source --> batches of rows --> encoder --> compressor --> target
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from threading import get_ident
@@ -24,7 +25,7 @@ from django.utils.translation import get_language
 from upstream.streaming.batches import BATCH_BYTES, CHUNK_SIZE, BatchLimits
 from upstream.streaming.columns import Names
 from upstream.streaming.compression import Compression, check_compression, compressed
-from upstream.streaming.databases import ends_with_caller
+from upstream.streaming.databases import ends_with_caller, recover
 from upstream.streaming.databases.sharing import is_exporting
 from upstream.streaming.encoders.delimited import Csv
 from upstream.streaming.encoders.protocol import Encoder, capabilities_of
@@ -98,11 +99,7 @@ class ByteStream(Iterator[bytes]):
         self.compression, self._chunks = None, _run(self.plan, None, self._tally)
 
     def __next__(self) -> bytes:
-        try:
-            chunk: bytes = self._call.run(next, self._chunks)
-        except BaseException:
-            self.is_over = True
-            raise
+        chunk: bytes = self._advance(next, self._chunks)
         return chunk
 
     def __enter__(self) -> Self:
@@ -113,7 +110,37 @@ class ByteStream(Iterator[bytes]):
 
     def close(self) -> None:
         self.is_over = True
-        self._call.run(self._chunks.close)
+        self._advance(self._chunks.close)
+
+    def _advance(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        handled = sys.exception()
+        try:
+            return self._call.run(function, *arguments)
+        except BaseException as error:
+            self.is_over = True
+            if interrupt := _interrupt_of(error, handled):
+                self._call.run(self._recover)
+                if interrupt is not error:
+                    raise interrupt from None
+            raise
+
+    def _recover(self) -> None:
+        """Release, after an interrupt, also what the stages could not."""
+        with suppress(Exception):  # the interrupt is what the caller has to see
+            self._chunks.close()
+        recover(self.plan.databases)
+
+
+def _interrupt_of(error: BaseException | None, handled: BaseException | None) -> BaseException | None:
+    """Return the interrupt, such as Ctrl-C, that an error is or that it hides: a driver may fail to clean up.
+
+    `handled` is what the caller was handling before.
+    """
+    while error is not None and error is not handled:
+        if not isinstance(error, Exception):
+            return error
+        error = error.__context__
+    return None
 
 
 class _Call:

@@ -54,6 +54,9 @@ SCALARS = (
     UUID, PurePath, Promise, Enum, FieldFile, set, frozenset, NoneType,
 )  # fmt: skip
 JSON_CONSTANTS = {True: "true", False: "false", None: "null"}
+# Readers that keep numbers as doubles round integers beyond it, of either sign (RFC 7493, section 2.2).
+MAX_SAFE_INTEGER = 2**53 - 1
+Integers = Literal["number", "safe"]
 NON_FINITE = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
 
@@ -193,22 +196,27 @@ def json_forms(
     *,
     time_zone: tzinfo | None = None,
     decimals: Literal["string", "number"] = "string",
+    integers: Integers = "number",
     indent: str | None = None,
     separators: tuple[str, str] = (",", ":"),
     level: int = 0,
 ) -> Forms:
     """Return the forms of JSON values that are nested `level` deep in their document.
 
-    `indent` and `separators` lay them out as in `json.dumps`.
+    `indent` and `separators` lay them out as in `json.dumps`. With `integers="safe"`, those beyond
+    MAX_SAFE_INTEGER are strings at any depth.
     """
     convert = _in_zone(time_zone)
-    nested = _JsonContainers(lambda value: forms.text(value), indent, separators)  # noqa: PLW0108 (not yet bound)
+    integer = _safe_integer if integers == "safe" else _int_text
+    strict = orjson.OPT_STRICT_INTEGER if integers == "safe" else 0  # refuses exactly those that are strings
+    scalar: Text = lambda value: forms.text(value)  # noqa: E731, PLW0108 (not yet bound)
+    nested = _JsonContainers(scalar, indent, separators, strict)
     compact = indent is None and separators == (",", ":")
     container = nested.compact if compact else (lambda value: nested.text(value, level))
     table: dict[type, Text] = {
         str: quote_json,
         bool: JSON_CONSTANTS.__getitem__,
-        int: _int_text,
+        int: integer,
         float: lambda value: float.__repr__(value) if isfinite(value) else NON_FINITE[float.__repr__(value)],
         Decimal: _decimal_number if decimals == "number" else _quoted(_decimal_text),
         datetime: lambda value: f'"{convert(value).isoformat()}"',
@@ -226,7 +234,7 @@ def json_forms(
     columns: dict[type, SerializeColumn] = {
         str: _quoted_strings,
         bool: lambda values: list(map(JSON_CONSTANTS.__getitem__, values)),
-        int: _serialized,
+        int: partial(_serialized, options=strict),
         float: _serialized_floats,
         date: _serialized,
         UUID: _serialized,
@@ -274,14 +282,15 @@ class RawJson(str):
 class _JsonContainers:
     """Writes objects and arrays: with orjson if it agrees with the table, else value by value."""
 
-    def __init__(self, scalar: Text, indent: str | None, separators: tuple[str, str]) -> None:
+    def __init__(self, scalar: Text, indent: str | None, separators: tuple[str, str], options: int) -> None:
         self.scalar, self.indent = scalar, indent
         self.comma, self.colon = separators
+        self.options = _ORJSON_OPTIONS | options
 
     def compact(self, value: Any) -> str:
         try:
-            text = orjson.dumps(value, self._default, _ORJSON_OPTIONS).decode()
-        except TypeError:  # a key that is not a str, an integer over 64 bits, a lone surrogate
+            text = orjson.dumps(value, self._default, self.options).decode()
+        except TypeError:  # a key that is not a str, an integer that is too large, a lone surrogate
             return self.text(value)
         if any(mark in text for mark in UNLIKE_REPR) or ("null" in text and _holds_non_finite(value)):
             return self.text(value)
@@ -343,11 +352,11 @@ def _quoted_strings(values: Sequence[Any]) -> list[str]:
     return ["null" if value is None else quote_json(value) for value in values]
 
 
-def _serialized(values: Sequence[Any], *, quotes: bool = True) -> list[str] | None:
+def _serialized(values: Sequence[Any], *, quotes: bool = True, options: int = 0) -> list[str] | None:
     """Serialize a column of values whose text contains no comma; None becomes null."""
     try:
-        text = orjson.dumps(values).decode()
-    except TypeError:  # an integer over 64 bits, a time zone unknown to orjson
+        text = orjson.dumps(values, option=options).decode()
+    except TypeError:  # an integer that is too large, a time zone unknown to orjson
         return None
     return (text if quotes else text.replace('"', ""))[1:-1].split(",")
 
@@ -406,6 +415,11 @@ def _int_text(value: int) -> str:
         return int.__repr__(value)
     except ValueError:  # more digits than sys.get_int_max_str_digits(); Decimal has no such limit
         return format(Decimal(value), "f")
+
+
+def _safe_integer(value: int) -> str:
+    text = _int_text(value)
+    return text if abs(value) <= MAX_SAFE_INTEGER else f'"{text}"'
 
 
 def _decimal_text(value: Decimal) -> str:

@@ -1,6 +1,7 @@
 """Databases: how each reads a statement, and what it guarantees an export."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from upstream.streaming.databases.default import DefaultDatabase
 from upstream.streaming.databases.mysql import MySQL
 from upstream.streaming.databases.postgresql import PostgreSQL
 from upstream.streaming.databases.protocol import Database, Hold, Reading
+from upstream.streaming.databases.sharing import guard_of, is_in_callers_transaction
 from upstream.streaming.databases.sqlite import SQLite
 
 # By `connection.vendor`, which is "mysql" for MariaDB too.
@@ -45,6 +47,21 @@ def holds(databases: Mapping[str, bool]) -> list[Hold]:
         partial(database_of(connections[alias]).hold, alias, several=several)
         for alias, several in databases.items()
     ]
+
+
+def recover(aliases: Iterable[str]) -> None:
+    """Leave connections usable after an interrupt such as Ctrl-C, which may have cut any statement of an export.
+
+    Nothing of an export stays open on them. A connection with a statement or a transaction that is cut is closed,
+    and Django opens another for its next statement; in the caller's transaction that is left to its end.
+    """
+    for connection in map(connections.__getitem__, aliases):
+        guard_of(connection).release()
+        if connection.connection is None or is_in_callers_transaction(connection):
+            continue
+        with suppress(Exception):  # the interrupt is what the caller has to see
+            if not database_of(connection).is_idle(connection):
+                connection.close()
 
 
 def ends_with_caller(alias: str) -> bool:

@@ -20,7 +20,13 @@ from upstream.streaming.databases.loaders import (
     load_uuids,
 )
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
-from upstream.streaming.databases.sharing import is_in_callers_transaction, is_in_transaction, snapshot
+from upstream.streaming.databases.sharing import (
+    SNAPSHOT_NOTE,
+    is_in_callers_transaction,
+    is_in_transaction,
+    raw_cursor,
+    snapshot,
+)
 from upstream.streaming.databases.spool import SpooledCursor
 
 logger = getLogger(__name__)
@@ -79,11 +85,9 @@ class MySQL(Database):
     def reading(self, connection: Any, *, several: bool) -> Reading:
         if not (several or is_in_transaction(connection)):
             return Reading(bounded=True, consistency="statement")
-        return Reading(
-            bounded=True,
-            consistency="statement" if is_in_callers_transaction(connection) else "snapshot",
-            note="in a transaction all rows are spooled to disk first",
-        )
+        is_callers = is_in_callers_transaction(connection)
+        notes = ["in a transaction all rows are spooled to disk first"] + [SNAPSHOT_NOTE] * (not is_callers)
+        return Reading(bounded=True, consistency="statement" if is_callers else "snapshot", note="; ".join(notes))
 
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return snapshot(alias, *SNAPSHOT) if several else nullcontext()
@@ -104,6 +108,12 @@ class MySQL(Database):
 
     def exact(self, sql: str, kind: str) -> str:
         return EXACT.get(kind, "{}").format(sql)
+
+    def is_idle(self, connection: Any) -> bool:
+        try:
+            return list(_rows(connection.connection, "SELECT @@in_transaction")) == [(0,)]
+        except connection.connection.Error:  # rows of another statement are unread, or MySQL, which does not tell
+            return False
 
     def canceller(self, connection: Any) -> Callable[[], None]:
         return partial(_kill_query, connection, connection.connection.thread_id())
@@ -206,12 +216,9 @@ def _session(raw: Any) -> tuple[Any, ...]:
 
 def _rows(raw: Any, sql: str) -> Any:
     """Return the rows of a statement, executed on the driver's connection: it is no query of the caller's."""
-    cursor = raw.cursor()
-    try:
+    with raw_cursor(raw) as cursor:
         cursor.execute(sql)
         return cursor.fetchall()
-    finally:
-        cursor.close()
 
 
 def _kill_query(connection: Any, number: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 from upstream.streaming.batches import BatchLimits
 from upstream.streaming.columns import CellType
 from upstream.streaming.databases.loaders import Loader, MakeLoader
+from upstream.streaming.values import Integers
 
 Consistency = Literal["snapshot", "statement", "window", "source"]
 Convert = Callable[[Any], Any]
@@ -104,9 +105,13 @@ class DelimitedRows:
 
 @dataclass(frozen=True, slots=True)
 class JsonObjects:
-    """A row format: one compact JSON object per row, with Decimals as strings or numbers."""
+    """A row format: one compact JSON object per row, with Decimals as strings or numbers.
+
+    `integers="safe"` means that those beyond `values.MAX_SAFE_INTEGER` are strings, at any depth.
+    """
 
     decimals: Literal["string", "number"] = "string"
+    integers: Integers = "number"
 
 
 class CellStyle(IntEnum):
@@ -180,7 +185,8 @@ class Hold(Protocol):
 class Database(Protocol):
     """How a kind of database is read, and what it can do for an export.
 
-    `connection` is Django's. Only `hold` and `open_cursor` may execute statements, so that planning executes none;
+    `connection` is Django's. Only `hold`, `open_cursor` and `is_idle` may execute statements, so that planning
+    executes none;
     Django itself may connect to read the server's version.
     """
 
@@ -242,6 +248,10 @@ class Database(Protocol):
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         """Return whether ORDER BY and `>` agree on values of internal type `kind`, "" if unknown."""
         return kind not in ("", "Field", "BinaryField", "JSONField", "TextField")
+
+    def is_idle(self, connection: Any) -> bool:  # noqa: ARG002
+        """Return whether the connection has no statement and no transaction open; may ask the server."""
+        return True
 
     def canceller(self, connection: Any) -> Callable[[], None]:  # noqa: ARG002
         """Return a function that cancels the connection's running statement from another thread, if it can."""

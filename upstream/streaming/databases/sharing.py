@@ -16,6 +16,11 @@ from django.db import connections
 from upstream.streaming.databases.protocol import Cursor
 from upstream.streaming.databases.spool import SpooledCursor
 
+# What a plan says of several statements in one snapshot.
+SNAPSHOT_NOTE = (
+    "once anything else uses the connection between two chunks, further statements see the current data"
+)
+
 # Methods that begin or end a transaction or the session; execute wrappers do not see them.
 GUARDED_METHODS = ("commit", "rollback", "set_autocommit", "close")
 
@@ -60,6 +65,11 @@ class Guard:
     def free(self) -> None:
         """Make all cursors give way, for a statement during which the connection can execute no other."""
         self._give_way(lambda reader: isinstance(reader, YieldingCursor))
+
+    def release(self) -> None:
+        """Leave the connection, after an interrupt that may have fallen between any two steps of its readers."""
+        self._give_way(lambda _: True)
+        self._uninstall()
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         text, by_export = str(sql), is_exporting.get()
@@ -159,6 +169,19 @@ class _FailedCursor:
         """Do nothing."""
 
 
+@contextmanager
+def raw_cursor(raw: Any) -> Iterator[Any]:
+    """Yield a cursor of the driver's connection `raw`; closing it hides neither an error nor an interrupt."""
+    cursor = raw.cursor()
+    try:
+        yield cursor
+    except BaseException:
+        with suppress(Exception):
+            cursor.close()
+        raise
+    cursor.close()
+
+
 class Snapshot:
     """A transaction in which all statements of an export see one state of the database.
 
@@ -213,11 +236,8 @@ class Snapshot:
 
     def _execute(self, sql: str) -> None:
         """Execute a statement on the driver's connection: Django's belongs to one thread."""
-        cursor = self._raw.cursor()
-        try:
+        with raw_cursor(self._raw) as cursor:
             cursor.execute(sql)
-        finally:
-            cursor.close()
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from upstream.streaming.databases.sharing import YieldingCursor, guard_of
 STEPS_BETWEEN_CLOCKS = 100_000
 # An unfinished statement, which keeps its connection at the state of the database at its start.
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
+# A connection always sees its own writes, also in a transaction; those of others it does not see then.
+SNAPSHOT_NOTE = "once this connection writes between two chunks, further statements see what it wrote"
 # The name of an export's statement in the statement that wraps it.
 STATEMENT = "upstream_rows"
 
@@ -84,7 +86,9 @@ class SQLite(Database):
     fetch_rows: ClassVar[int | None] = 64  # small fetches cost little in-process, and notice wide rows early
 
     def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
-        return Reading(bounded=True, consistency="snapshot" if several else "statement")
+        if not several:
+            return Reading(bounded=True, consistency="statement")
+        return Reading(bounded=True, consistency="snapshot", note=SNAPSHOT_NOTE)
 
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return pinned(connections[alias]) if several else nullcontext()
@@ -105,6 +109,9 @@ class SQLite(Database):
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
         return f"+({sql})"  # the stored value: the driver converts by declared type, and an expression has none
+
+    def is_idle(self, connection: Any) -> bool:
+        return not connection.connection.in_transaction
 
     def canceller(self, connection: Any) -> Callable[[], None]:
         interrupt: Callable[[], None] = connection.connection.interrupt

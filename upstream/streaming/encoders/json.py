@@ -1,11 +1,13 @@
 """JSON (RFC 8259): one array, one object, or one object per line (NDJSON)."""
 
 import json
+import re
 from collections import deque
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import tzinfo
+from decimal import Decimal
 from functools import cache
 from itertools import repeat
 from operator import contains
@@ -19,10 +21,12 @@ from upstream.streaming.databases.protocol import JsonObjects
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
 from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
-from upstream.streaming.values import SCALARS, Forms, RawJson, json_forms, quote_json
+from upstream.streaming.values import MAX_SAFE_INTEGER, SCALARS, Forms, Integers, RawJson, json_forms, quote_json
 
 PLAIN = (*SCALARS, list, tuple)
 PENDING_CHARACTERS = 64 * 1024
+# Digits that may be an integer beyond MAX_SAFE_INTEGER.
+LONG_INTEGER = re.compile(f"[0-9]{{{len(str(MAX_SAFE_INTEGER))}}}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,11 @@ class Json:
     are the strings "NaN", "Infinity" and "-Infinity", since JSON has no such numbers. `time_zone` converts
     aware datetimes. The closing bracket is written only after the last row, so a broken export does not parse.
 
+    Integers are numbers with all their digits, but JavaScript, jq 1.6 and other readers of doubles round those
+    beyond 2**53 - 1. With `integers="safe"`, these, of either sign, are strings (RFC 7493, section 2.2), at any
+    depth and inside JSON fields too. All others stay numbers, as counts and amounts should. A column that a reader
+    wants in one type can be all strings: `Column("id", value=str)`.
+
     A mapping as the source is written as one object; its values may be querysets and iterables of any length, or a
     `Table` of one of these with columns.
 
@@ -44,6 +53,7 @@ class Json:
     indent: int | str | None = None
     separators: tuple[str, str] | None = None
     decimals: Literal["string", "number"] = "string"
+    integers: Integers = "number"
     time_zone: tzinfo | None = None
 
     __repr__ = short_repr
@@ -51,14 +61,14 @@ class Json:
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
-        "copy": ("decimals",),
-        "text": ("indent", "separators", "decimals", "time_zone"),
+        "copy": ("decimals", "integers"),
+        "text": ("indent", "separators", "decimals", "integers", "time_zone"),
     }
     content_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
 
     def __post_init__(self) -> None:
-        _check_decimals(self.decimals)
+        _check_numbers(self)
         if isinstance(self.indent, bool) or not isinstance(self.indent, int | str | None):
             raise ValueError(f"indent must be a number of spaces, a string or None, not {self.indent!r}")
         marks = self._marks()
@@ -67,7 +77,7 @@ class Json:
 
     @property
     def row_format(self) -> JsonObjects:
-        return JsonObjects(self.decimals)
+        return JsonObjects(self.decimals, self.integers)
 
     def check(self, columns: Columns) -> None:
         check_unique(columns)
@@ -123,6 +133,7 @@ class Json:
         return json_forms(
             time_zone=self.time_zone,
             decimals=self.decimals,
+            integers=self.integers,
             indent=None if self.indent is None else self._indent(),
             separators=self._marks(),
             level=level,
@@ -138,6 +149,7 @@ class JsonLines:
     """
 
     decimals: Literal["string", "number"] = "string"
+    integers: Integers = "number"
     time_zone: tzinfo | None = None
 
     __repr__ = short_repr
@@ -145,24 +157,24 @@ class JsonLines:
     takes_records: ClassVar[bool] = True
     takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
-        "copy": ("decimals",),
-        "text": ("decimals", "time_zone"),
+        "copy": ("decimals", "integers"),
+        "text": ("decimals", "integers", "time_zone"),
     }
     content_type: ClassVar[str] = "application/x-ndjson"
     suffix: ClassVar[str] = ".ndjson"
 
     def __post_init__(self) -> None:
-        _check_decimals(self.decimals)
+        _check_numbers(self)
 
     @property
     def row_format(self) -> JsonObjects:
-        return JsonObjects(self.decimals)
+        return JsonObjects(self.decimals, self.integers)
 
     def check(self, columns: Columns) -> None:
         check_unique(columns)
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
-        forms = json_forms(time_zone=self.time_zone, decimals=self.decimals)
+        forms = json_forms(time_zone=self.time_zone, decimals=self.decimals, integers=self.integers)
         if columns is None:
             return encode_text((RECORD,), batches, [forms.column], ["", "\n"])
         keys = [quote_json(column.header) + ":" for column in columns]
@@ -242,9 +254,11 @@ def _utf8(text: str) -> bytes:
         raise lone_surrogate("the document", text, error) from error
 
 
-def _check_decimals(decimals: str) -> None:
-    if decimals not in ("string", "number"):
-        raise ValueError(f'decimals must be "string" or "number", not {decimals!r}')
+def _check_numbers(encoder: Json | JsonLines) -> None:
+    if encoder.decimals not in ("string", "number"):
+        raise ValueError(f'decimals must be "string" or "number", not {encoder.decimals!r}')
+    if encoder.integers not in ("number", "safe"):
+        raise ValueError(f'integers must be "number" or "safe", not {encoder.integers!r}')
 
 
 def _object_frames(opening: str, keys: Sequence[str], comma: str, closing: str) -> list[str]:
@@ -261,15 +275,24 @@ class _JsonColumn:
     def __init__(self, forms: Forms) -> None:
         self.forms = forms
         self.compact = forms.text([0, 0]) == "[0,0]"
+        self.is_safe = forms.text(MAX_SAFE_INTEGER + 1).startswith('"')
 
     def __call__(self, values: Sequence[str | None], texts_of: type | None = None) -> list[str]:  # noqa: ARG002
         texts = ["null" if text is None else text for text in values]
-        return texts if self.compact and _are_single_lines(texts) else list(map(self._laid_out, texts))
+        return texts if self._suit(texts) else list(map(self._laid_out, texts))
+
+    def _suit(self, texts: Sequence[str]) -> bool:
+        has_long = self.is_safe and any(map(LONG_INTEGER.search, texts))
+        return self.compact and not has_long and _are_single_lines(texts)
 
     def _laid_out(self, text: str) -> str:
-        if self.compact and _are_single_lines([text]):
+        if self._suit([text]):
             return text
-        return self.forms.text(json.loads(text, parse_float=RawJson, parse_int=RawJson))
+        return self.forms.text(json.loads(text, parse_float=RawJson, parse_int=self._integer))
+
+    def _integer(self, digits: str) -> RawJson:
+        is_text = self.is_safe and abs(Decimal(digits)) > MAX_SAFE_INTEGER
+        return RawJson(f'"{digits}"' if is_text else digits)
 
 
 def _are_single_lines(texts: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -174,7 +175,7 @@ def sibling_of(target: Path) -> Path:
 
 def open_new(path: Path, mode: int | None = None) -> BinaryIO:
     """Create a file that does not exist yet, with `mode` minus the umask, and open it for writing."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or FILE_MODE), "wb")
+    return _opened(path, os.O_CREAT | os.O_EXCL, mode or FILE_MODE)
 
 
 def make_directory(path: Path, mode: int | None = None) -> None:
@@ -193,11 +194,19 @@ def sync(file: BinaryIO) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Fsync a directory, so that new names in it survive a power failure; skip it if it cannot be opened."""
-    with suppress(PermissionError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
+    with suppress(PermissionError), open_directory(directory) as handle:
+        os.fsync(handle)
+
+
+@contextmanager
+def open_directory(directory: Path) -> Iterator[int]:
+    """Yield a descriptor of `directory`, which no interrupt loses: extend() opens and keeps it in one step."""
+    opened: list[int] = []
+    try:
+        opened.extend(map(os.open, [directory], [os.O_RDONLY]))
+        yield opened[0]
+    finally:
+        for handle in opened:
             os.close(handle)
 
 
@@ -205,21 +214,29 @@ def _open_unnamed(directory: Path) -> BinaryIO | None:
     if not hasattr(os, "O_TMPFILE") or not Path(OPEN_FILES).exists():
         return None
     try:
-        return os.fdopen(os.open(directory, os.O_WRONLY | os.O_TMPFILE, FILE_MODE), "wb")
+        return _opened(directory, os.O_TMPFILE, FILE_MODE)
     except OSError:  # no O_TMPFILE on this file system, or an error that opening a named file raises too
         return None
 
 
+def _opened(path: Path, flags: int, mode: int) -> BinaryIO:
+    """Open a file for writing.
+
+    An interrupt such as Ctrl-C is raised between two steps of Python, and would lose a descriptor that no object
+    holds yet; map() opens the file and makes its object in one.
+    """
+    descriptors = map(os.open, [path], [os.O_WRONLY | flags], [mode])
+    return BufferedWriter(next(map(FileIO, descriptors, ["wb"])))
+
+
 def _link(file: BinaryIO, path: Path) -> bool:
     """Link an unnamed file to `path`; return False if that name exists."""
-    open_files = os.open(OPEN_FILES, os.O_RDONLY)
+    number = file.fileno()
     try:
-        # os.link() follows the link to the open file only with src_dir_fd.
-        os.link(str(file.fileno()), path, src_dir_fd=open_files, follow_symlinks=True)
+        # os.link() follows the link to the open file only with src_dir_fd, whichever that is.
+        os.link(f"{OPEN_FILES}/{number}", path, src_dir_fd=number, follow_symlinks=True)
     except FileExistsError:
         return False
-    finally:
-        os.close(open_files)
     return True
 
 

@@ -1,6 +1,5 @@
 """Save to a Django storage, where an object appears complete or not at all."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,14 @@ from django.core.files.storage import FileSystemStorage, Storage, default_storag
 from django.core.files.utils import validate_file_name
 
 from upstream.streaming.targets.buffers import drain
-from upstream.streaming.targets.files import make_directory, open_new, sibling_of, sync, sync_directory
+from upstream.streaming.targets.files import (
+    make_directory,
+    open_directory,
+    open_new,
+    sibling_of,
+    sync,
+    sync_directory,
+)
 
 
 def to_storage(chunks: Iterable[bytes], name: str, storage: Storage = default_storage) -> str:
@@ -40,8 +46,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
     """Keep other exports from saving in a directory: Django may move a file over one of the same moment."""
     with ExitStack() as opened:
         with suppress(OSError):  # a system that locks no directories
-            handle = os.open(directory, os.O_RDONLY)
-            opened.callback(os.close, handle)
+            handle = opened.enter_context(open_directory(directory))
             locks.lock(handle, locks.LOCK_EX)
         yield
 

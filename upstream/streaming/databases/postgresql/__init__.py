@@ -22,6 +22,7 @@ from upstream.streaming.databases.protocol import Database, OpenCursor, Reading,
 
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+IDLE = 0  # PQTRANS_IDLE of libpq, as both drivers give it
 _cursor_numbers = count(1)
 
 
@@ -55,9 +56,10 @@ class PostgreSQL(Database):
         "UUIDField": _uuid,
     }
 
-    def reading(self, connection: Any, *, several: bool) -> Reading:  # noqa: ARG002
+    def reading(self, connection: Any, *, several: bool) -> Reading:
         is_callers = sharing.is_in_callers_transaction(connection)
-        notes = [driver_note(connection), "it runs in the caller's transaction" if is_callers else ""]
+        in_snapshot = sharing.SNAPSHOT_NOTE if several else ""
+        notes = [driver_note(connection), "it runs in the caller's transaction" if is_callers else in_snapshot]
         return Reading(
             bounded=True,
             consistency="statement" if is_callers else "snapshot",
@@ -87,6 +89,9 @@ class PostgreSQL(Database):
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
+
+    def is_idle(self, connection: Any) -> bool:
+        return bool(connection.connection.info.transaction_status == IDLE)
 
     def canceller(self, connection: Any) -> Callable[[], None]:
         cancel: Callable[[], None] = connection.connection.cancel

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from django.db.models import ForeignKey, GeneratedField, JSONField
 
-from upstream.streaming.values import quote_json
+from upstream.streaming.databases.protocol import JsonObjects
+from upstream.streaming.values import MAX_SAFE_INTEGER, quote_json
 
 # The OIDs of each type and of its array type, the same in every database. Other types go by name.
 NUMBERS = {
@@ -55,6 +56,7 @@ FLOATS = ("float8", "float4", "numeric")
 NO_FORMULAS = frozenset({
     *INTEGERS, *FLOATS, "bool", "uuid", "date", "timestamp", "timestamptz", "time", "inet", "jsonb", "json",
 })  # fmt: skip
+HOLD_INTEGERS = frozenset({"jsonb", "json", *(f"{kind}[]" for kind in INTEGERS)})
 # What determines, besides the column's type, the Python value that Django makes.
 METHODS = ("from_db_value", "get_db_converters", "db_type", "get_internal_type")
 
@@ -111,6 +113,11 @@ def is_safe(field: Any) -> bool:
     return all(kind in NO_FORMULAS or kind.endswith("[]") for kind in _types(field))
 
 
+def holds_integers(field: Any) -> bool:
+    """Return whether values of `field` may hold integers inside, which no expression compares one by one."""
+    return not HOLD_INTEGERS.isdisjoint(_types(field))
+
+
 def may_be_infinite(field: Any) -> bool:
     """Return whether `field` may hold an infinity, whose text is no number to a spreadsheet."""
     return not set(_types(field)).isdisjoint(FLOATS)
@@ -144,13 +151,17 @@ def json_expression(
     sql: str,
     session: Session,
     *,
-    decimals: Literal["string", "number"] = "string",
+    row_format: JsonObjects = JsonObjects(),  # noqa: B008 (frozen)
     nullable: bool = True,
     converted: bool = False,
 ) -> JsonExpression | None:
     """Return SQL for the JSON value of `field`, null for NULL if `nullable`; otherwise like `csv_expression`."""
     kind, sql = kind_and_sql(field, kind, sql, session, converted=converted)
-    value = (NUMBER_VALUES if decimals == "number" else VALUES).get(kind)
+    if row_format.integers == "safe" and kind in HOLD_INTEGERS:
+        return None
+    numbers = NUMBER_VALUES if row_format.decimals == "number" else {}
+    safe = SAFE_VALUES if row_format.integers == "safe" else {}
+    value = numbers.get(kind) or safe.get(kind) or VALUES.get(kind)
     if value is None:
         return None
     # For 90 characters: JSON_SCALAR (PostgreSQL 17) 1.5; to_json, which looks up types for each row, 1.8.
@@ -358,7 +369,14 @@ TYPED = {
     "interval": MICROSECONDS,
     "bytea": "encode({x}, 'hex')",
 }
-NUMBER_VALUES = VALUES | {
+# JSON values that differ from those in `VALUES`, with decimals="number" and with integers="safe".
+NUMBER_VALUES = {
     "numeric": JsonExpression("{to_json}({x})::text"),  # quoted if it is not a number
     "numeric[]": JsonExpression("array_to_json({x})::text"),
+}
+SAFE_VALUES = {
+    "int8": JsonExpression(
+        f"CASE WHEN {{x}} BETWEEN -{MAX_SAFE_INTEGER} AND {MAX_SAFE_INTEGER} THEN {{x}}::text"
+        " ELSE '\"' || {x}::text || '\"' END"
+    )
 }

@@ -13,6 +13,7 @@ from upstream.streaming.databases.postgresql.expressions import (
     Timestamptz,
     csv_expression,
     has_expression,
+    holds_integers,
     is_safe,
     json_expression,
     json_row,
@@ -66,7 +67,10 @@ def find_copy(connection: Any, selection: Selection, row_format: object) -> Rend
         f"column {column.header!r} {why}" for column in selection.columns if (why := _why_not(column, timestamptz))
     )
     why_not = (
-        _why_not_delimited(row_format, selection) or next(reasons, "") or _why_not_typed(row_format, selection)
+        _why_not_delimited(row_format, selection)
+        or next(reasons, "")
+        or _why_not_typed(row_format, selection)
+        or _why_not_safe(row_format, selection)
     )
     return why_not or Copy(connection, selection, row_format)
 
@@ -98,6 +102,13 @@ def _why_not_typed(row_format: object, selection: Selection) -> str:
         return ""
     unknown = (column.header for column in selection.columns if column.type is None or column.type.items)
     return next((f"the type of column {header!r} depends on its values" for header in unknown), "")
+
+
+def _why_not_safe(row_format: object, selection: Selection) -> str:
+    if not (isinstance(row_format, JsonObjects) and row_format.integers == "safe"):
+        return ""
+    inside = (column.header for column in selection.columns if holds_integers(column.field))
+    return next((f"integers inside column {header!r} are compared in Python" for header in inside), "")
 
 
 @dataclass(frozen=True)
@@ -202,7 +213,7 @@ def _typed(_row_format: TypedRows, cells: Sequence[Cell], session: Session) -> R
 
 
 def _json_object(row_format: JsonObjects, cells: Sequence[Cell], session: Session) -> Row | None:
-    values = [cell.expression(json_expression, session, decimals=row_format.decimals) for cell in cells]
+    values = [cell.expression(json_expression, session, row_format=row_format) for cell in cells]
     if None in values:
         return None
     return Row(json_row([cell.column.header for cell in cells], [value for value in values if value]), WHOLE_ROWS)

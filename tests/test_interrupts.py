@@ -1,0 +1,161 @@
+"""An interrupt such as Ctrl-C, at any moment of an export, leaves nothing behind but a connection that works."""
+
+import os
+import random
+import signal
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from tests.fieldtypes.models import Parent
+from upstream.streaming import Column, Json, stream, to_file
+from upstream.streaming.databases import database_of, recover
+from upstream.streaming.databases.sharing import GUARDED_METHODS, guard_of
+from upstream.streaming.targets import files
+
+pytestmark = [
+    # Python drops an interrupt that falls into a __del__, and says so.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+OPEN_FILES = Path(files.OPEN_FILES)
+ROWS = 3000
+WAYS = {
+    "fields": stream,
+    "function": lambda rows: stream(rows, [Column("name", value=str.upper)]),
+    "instances": lambda rows: stream(rows[:500], [Column(lambda row: row.name, header="name")]),
+    "document": lambda rows: stream({"a": rows.values("name"), "b": rows[:500]}, encoder=Json()),
+    "windows": lambda rows: stream(rows, windows=True, chunk_size=500),
+}
+
+
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Make the timer's signal an interrupt."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def interrupted(seconds, call):
+    """Call, interrupt it after `seconds`, and return whether that came before its end."""
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            call()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def open_descriptors():
+    return {int(one.name) for one in OPEN_FILES.iterdir()}
+
+
+@contextmanager
+def stored(using):
+    Parent.objects.using(using).bulk_create(Parent(name=f"{number}" * 5) for number in range(ROWS))
+    yield Parent.objects.using(using).order_by("pk")
+
+
+def check_usable(using):
+    """Assert that the connection is what it was, and reads and writes."""
+    connection = connections[using]
+    assert not connection.in_atomic_block
+    assert not connection.execute_wrappers
+    assert not vars(connection).keys() & set(GUARDED_METHODS)
+    assert not guard_of(connection).readers
+    assert connection.get_autocommit()
+    parents = Parent.objects.using(using)
+    assert parents.count() == ROWS
+    parents.filter(name="none").update(name="none")
+    assert database_of(connection).is_idle(connection)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_connection_works_and_no_file_is_left(transactional_database, tmp_path, way):
+    draw = random.Random(5)
+    hits = 0
+    with stored(transactional_database) as rows:
+        for _ in range(60):
+            hits += interrupted(
+                draw.choice([0.003, 0.03]) * draw.random() + 1e-5,
+                lambda: to_file(WAYS[way](rows), tmp_path / "rows"),
+            )
+            check_usable(transactional_database)
+            assert {path.name for path in tmp_path.iterdir()} <= {"rows"}
+    assert hits > 20
+
+
+def test_an_interrupt_is_raised_even_if_the_driver_fails_to_clean_up(transactional_database):
+    def broken(record):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("what the interrupt left behind")
+
+    with stored(transactional_database) as rows, pytest.raises(KeyboardInterrupt):
+        b"".join(stream(rows, [Column(broken, header="broken")]))
+    check_usable(transactional_database)
+
+
+def test_an_interrupt_that_the_caller_handles_already_is_not_raised_again(transactional_database):
+    with stored(transactional_database) as rows:
+        try:
+            raise KeyboardInterrupt  # noqa: TRY301 (it stands for one that came before)
+        except KeyboardInterrupt:
+            with pytest.raises(ZeroDivisionError):
+                b"".join(stream(rows, [Column(lambda record: 1 / 0, header="broken")]))
+    check_usable(transactional_database)
+
+
+def test_a_connection_whose_transaction_was_cut_is_opened_anew(transactional_database):
+    alias = transactional_database
+    with stored(alias):
+        raw = connections[alias].connection
+        cursor = raw.cursor()
+        cursor.execute("BEGIN")
+        cursor.close()
+        recover([alias])
+        assert connections[alias].connection is not raw
+        check_usable(alias)
+
+
+def test_a_healthy_connection_stays_open(transactional_database):
+    with stored(transactional_database):
+        raw = connections[transactional_database].connection
+        recover([transactional_database])
+        assert connections[transactional_database].connection is raw
+
+
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="descriptors are not listed here")
+@pytest.mark.parametrize("step", ["unnamed", "named", "directory", "link"])
+def test_no_descriptor_is_lost(tmp_path, step):
+    names = map(str, count())
+
+    def link():
+        with files._open_unnamed(tmp_path) as file:
+            files._link(file, tmp_path / next(names))
+
+    steps = {
+        "unnamed": lambda: files._open_unnamed(tmp_path).close(),
+        "named": lambda: files.open_new(tmp_path / next(names)).close(),
+        "directory": lambda: files.sync_directory(tmp_path),
+        "link": link,
+    }
+    draw = random.Random(9)
+    before = open_descriptors()
+    hits = sum(interrupted(draw.random() * 5e-5 + 1e-6, steps[step]) for _ in range(3000))
+    left = open_descriptors() - before
+    for number in left:
+        with suppress(OSError):
+            os.close(number)
+    assert hits > 100
+    assert not left
