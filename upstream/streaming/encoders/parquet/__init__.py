@@ -36,9 +36,9 @@ class Parquet:
     the first 10,000 rows or 4 MiB. A value that does not fit its column's type raises ColumnError.
 
     A row group ends at `row_group_rows` rows or about `row_group_bytes` bytes before compression. Memory holds one
-    row group and what it takes to write it; each is one chunk. `compression` is inside the file: "zstd", "snappy",
-    "gzip", "lz4" or "none", with a `compression_level` of the codec. The same rows give the same bytes in one
-    version of pyarrow.
+    row group and what it takes to write it; each is one chunk. Rows that PostgreSQL renders are parsed and written
+    in a thread, up to 4 MiB late. `compression` is inside the file: "zstd", "snappy", "gzip", "lz4" or "none",
+    with a `compression_level` of the codec. The same rows give the same bytes in one version of pyarrow.
 
         >>> file = to_buffer(stream([{"payer": "Medicare", "days": 3}], encoder=Parquet(types={"days": "int32"})))
         >>> file.read(4)
