@@ -476,6 +476,17 @@ class TestAhead:
         interrupted.wait()
         assert active_count() <= threads + 1  # a timer may be about to end
 
+    def test_an_interpreter_ends_with_a_stream_that_was_never_closed(self):
+        code = """
+from itertools import count
+from upstream.streaming import Parquet
+from upstream.streaming.columns import CellType, OutputColumn
+lines = ([b"%d" % number] * 1000 for number in count())
+chunks = Parquet(row_group_rows=100_000).frame([OutputColumn("n", type=CellType(int))], lines)
+print(next(chunks)[:4])
+"""
+        assert processes.printed(code, variables={"DJANGO_SETTINGS_MODULE": "tests.settings"}) == "b'PAR1'\n"
+
     def test_the_file_is_not_closed_while_a_row_group_is_written(self, monkeypatch):
         file = row_groups.File([OutputColumn("n")], [pa.int64()], compression="zstd", level=None, rows=1, size=1)
         writing, allowed, events = Event(), Event(), []

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import closing
 from queue import SimpleQueue
+from sys import is_finalizing
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -39,7 +40,8 @@ def ahead(function: Callable[[Item], Result], items: Generator[Item]) -> Generat
     finally:
         stopped.set()
         tasks.put(None)
-        thread.join()
+        if not is_finalizing():  # the interpreter at its end, which has stopped the thread for good
+            thread.join()
 
 
 def _work(function: Callable[[Any], Any], tasks: SimpleQueue[Any], done: SimpleQueue[Any], stopped: Event) -> None:

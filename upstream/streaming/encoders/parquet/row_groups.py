@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from io import BytesIO
+from sys import is_finalizing
 from threading import Lock
 from typing import Any
 
@@ -54,8 +55,9 @@ class File:
 
     def abandon(self) -> None:
         """Release the writer, if it has not ended."""
-        with self._writing:
+        if self._writing.acquire(blocking=not is_finalizing()):  # a thread that was stopped for good may hold it
             self._writer.close()
+            self._writing.release()
 
     def _write(self, group: list[Array]) -> bytes:
         with self._writing:
