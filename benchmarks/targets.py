@@ -93,7 +93,7 @@ TARGETS = (
     *[Target(figure="growth", case=case, most=8) for case in (*STREAMS, *WHOLE)],
     # A row group of 16 MiB, and what it takes to write it.
     *[
-        Target(figure="growth", case=case, most=64)
+        Target(figure="growth", case=case, most=40)
         for case in ("parquet", "parquet-text-lane", "parquet-instances")
     ],
     *[Target(figure="first byte", case=case, most=1.5) for case in STREAMS],

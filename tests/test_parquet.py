@@ -1,11 +1,14 @@
 """Parquet holds the values that Django gives, typed, in row groups that come as soon as they are full."""
 
 import io
+import os
+import signal
 import tempfile
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from threading import Event, Thread, Timer, active_count, get_ident
 from uuid import UUID
 
 import duckdb
@@ -25,6 +28,9 @@ from tests.fieldtypes.models import Disguised, Everything, Level
 from tests.strategies import POSTGRESQL, decimals, durations, texts
 from tests.test_lanes import DOCUMENTS, NAMES, edge_rows, stored
 from upstream.streaming import Column, ColumnError, LimitError, Parquet, TextError, plan, stream, to_file
+from upstream.streaming.columns import CellType, OutputColumn
+from upstream.streaming.encoders.parquet import rendered, row_groups
+from upstream.streaming.encoders.parquet.ahead import WAITING, ahead
 
 CELLS = {
     "flag": (st.booleans(), pa.bool_()),
@@ -299,6 +305,20 @@ class TestPostgresql:
                 got = table(written(rows.order_by("pk"), columns))
                 assert got["text_or_null"].to_pylist() == ["", "", None, None]
 
+    def test_leaving_early_ends_the_thread_and_frees_the_connection(self, transactional_database, monkeypatch):
+        if connections[transactional_database].vendor != POSTGRESQL:
+            pytest.skip("only PostgreSQL renders rows")
+        monkeypatch.setattr(rendered, "PARSED_BYTES", 1)
+        with stored(edge_rows(POSTGRESQL, 30), transactional_database) as rows:
+            threads = active_count()
+            chunks = stream(rows, ["id", "text"], Parquet(row_group_rows=2), chunk_size=1)
+            next(chunks)
+            assert (chunks.lane, active_count()) == ("copy", threads + 1)
+            assert chunks.rows < 30
+            chunks.close()
+            assert active_count() == threads
+            assert rows.count() == 30
+
     @given(st.data())
     @settings(max_examples=10)
     def test_drawn_text_in_a_single_column(self, transactional_database, data):
@@ -315,6 +335,182 @@ def _copy(row, text):
         if not field.generated
     }
     return Everything(**{**values, "id": None, "parent_id": None, "ticket_id": None, "text_or_null": text})
+
+
+class TestRenderedRows:
+    """What a database renders is written as what Python builds, in a thread."""
+
+    COLUMNS = (
+        OutputColumn("n", type=CellType(int)),
+        OutputColumn("text", type=CellType(str)),
+        OutputColumn("key", type=CellType(UUID)),
+    )
+
+    @pytest.mark.parametrize("size", [100, 5_000])
+    def test_any_batches_give_the_bytes_of_built_rows(self, size):
+        rows = [
+            (n, None if n % 7 == 0 else 'a "quoted"\nline' * (n % 40), None if n % 3 == 0 else UUID(int=n))
+            for n in range(30_000)
+        ]
+        lines = [b"%d,%s,%s" % (n, _quoted(text), str(key or "").encode()) for n, text, key in rows]
+        encoder = Parquet(row_group_bytes=3_000_000)
+        built = b"".join(encoder.encode(self.COLUMNS, _batches(rows, 777)))
+        assert b"".join(encoder.frame(self.COLUMNS, _batches(lines, size))) == built
+        assert opened(built).num_row_groups == 3
+        assert [tuple(row.values()) for row in table(built).to_pylist()] == rows
+
+    def test_a_cell_that_does_not_fit_is_an_error_that_names_its_row(self):
+        lines = [b"%d,," % n for n in range(300_000)]
+        lines[250_000] = b"many,,"
+        with pytest.raises(ColumnError, match="column 'n' is of the type int64") as caught:
+            b"".join(Parquet().frame(self.COLUMNS, _batches(lines, 2_000)))
+        assert caught.value.__notes__ == ["while writing row 250001, column 'n'"]
+
+    def test_uuids_need_no_pandas(self):
+        code = """
+import sys
+from upstream.streaming import Parquet
+from upstream.streaming.columns import CellType, OutputColumn
+from uuid import UUID
+rows = ([b"00000000-0000-0000-0000-000000000001"] for _ in range(3))
+b"".join(Parquet().frame([OutputColumn("key", type=CellType(UUID))], rows))
+print("pyarrow" in sys.modules, "pandas" in sys.modules)
+"""
+        assert processes.printed(code, variables={"DJANGO_SETTINGS_MODULE": "tests.settings"}) == "True False\n"
+
+
+def _quoted(text):
+    return b"" if text is None else b'"' + text.replace('"', '""').encode() + b'"'
+
+
+def _batches(rows, size):
+    yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+class TestAhead:
+    """A thread works on items while the next ones are read."""
+
+    def test_results_come_in_order_while_a_few_items_are_read_ahead(self):
+        read, threads = [], set()
+
+        def items():
+            for number in range(20):
+                read.append(number)
+                yield number
+
+        def double(number):
+            threads.add(get_ident())
+            return 2 * number
+
+        results = []
+        for result in ahead(double, items()):
+            results.append(result)
+            assert len(read) <= len(results) + WAITING
+        assert results == list(range(0, 40, 2))
+        assert len(threads - {get_ident()}) == 1
+
+    def test_items_are_read_while_the_thread_works(self):
+        read_on = Event()
+
+        def items():
+            yield 0
+            read_on.set()
+            yield 1
+
+        assert list(ahead(lambda _: read_on.wait(10), items())) == [True, True]
+
+    def test_an_error_is_raised_in_the_place_of_its_result(self):
+        closed, results = [], []
+
+        def items():
+            try:
+                yield from range(100)
+            finally:
+                closed.append(True)
+
+        def check(number):
+            if number >= 7:
+                raise KeyError(number)
+            return number
+
+        threads = active_count()
+        with pytest.raises(KeyError, match="7"):
+            results.extend(ahead(check, items()))
+        assert (results, closed, active_count()) == (list(range(7)), [True], threads)
+
+    def test_an_error_of_the_source_ends_the_thread(self):
+        def items():
+            yield 1
+            raise LookupError("gone")
+
+        threads = active_count()
+        with pytest.raises(LookupError, match="gone"):
+            list(ahead(str, items()))
+        assert active_count() == threads
+
+    def test_leaving_early_works_on_no_item_that_waits(self):
+        worked, allowed = [], Event()
+
+        def work(number):
+            if number:
+                allowed.wait(10)
+            worked.append(number)
+
+        results = ahead(work, _yielded(range(100)))
+        next(results)
+        Timer(0.2, allowed.set).start()
+        results.close()
+        assert worked in ([0], [0, 1])
+
+    def test_ctrl_c_while_waiting_for_a_result_ends_the_thread(self):
+        interrupted = Event()
+
+        def work(_number):
+            interrupted.wait(10)
+
+        threads = active_count()
+        Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        Timer(0.4, interrupted.set).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(ahead(work, _yielded(range(100))))
+        interrupted.wait()
+        assert active_count() <= threads + 1  # a timer may be about to end
+
+    def test_an_interpreter_ends_with_a_stream_that_was_never_closed(self):
+        code = """
+from itertools import count
+from upstream.streaming import Parquet
+from upstream.streaming.columns import CellType, OutputColumn
+lines = ([b"%d" % number] * 1000 for number in count())
+chunks = Parquet(row_group_rows=100_000).frame([OutputColumn("n", type=CellType(int))], lines)
+print(next(chunks)[:4])
+"""
+        assert processes.printed(code, variables={"DJANGO_SETTINGS_MODULE": "tests.settings"}) == "b'PAR1'\n"
+
+    def test_the_file_is_not_closed_while_a_row_group_is_written(self, monkeypatch):
+        file = row_groups.File([OutputColumn("n")], [pa.int64()], compression="zstd", level=None, rows=1, size=1)
+        writing, allowed, events = Event(), Event(), []
+        take = file._sink.take
+
+        def slow():
+            writing.set()
+            allowed.wait(10)
+            events.append("written")
+            return take()
+
+        monkeypatch.setattr(file._sink, "take", slow)
+        thread = Thread(target=lambda: list(file.add([pa.array([1])])))
+        thread.start()
+        writing.wait(10)
+        Timer(0.1, allowed.set).start()
+        file.abandon()
+        events.append("closed")
+        thread.join()
+        assert events == ["written", "closed"]
+
+
+def _yielded(numbers):
+    yield from numbers
 
 
 class TestRecords:
@@ -480,8 +676,10 @@ class TestStreaming:
         assert rows_of_duckdb(written([], ["a", "b"])) == []
         assert table(written([])).num_columns == 0
 
+    @pytest.mark.parametrize("part_bytes", [100, 2**20])
     @pytest.mark.parametrize(("rows", "size"), [(1, 2**20), (3, 2**20), (1000, 300), (1000, 1)])
-    def test_any_batches_give_the_same_bytes_and_row_groups(self, rows, size):
+    def test_any_batches_give_the_same_bytes_and_row_groups(self, rows, size, part_bytes, monkeypatch):
+        monkeypatch.setattr(row_groups, "PART_BYTES", part_bytes)
         source = [
             {"n": number, "text": "x" * (number % 70), "list": [number] * (number % 5)} for number in range(100)
         ]
@@ -495,6 +693,16 @@ class TestStreaming:
         assert max(counts) <= rows
         assert len(counts) == -(-100 // rows) or size < 2**20
 
+    @pytest.mark.parametrize("rows", [10, 20, 21])
+    def test_a_row_group_may_end_with_a_part(self, rows, monkeypatch):
+        monkeypatch.setattr(row_groups, "PART_BYTES", 80)  # ten integers
+        source = [{"n": number} for number in range(rows)]
+        for chunk in (7, 10):
+            assert (
+                table(written(source, encoder=Parquet(types={"n": "int64"}), chunk_size=chunk)).to_pylist()
+                == source
+            )
+
     def test_row_groups_are_bounded_by_bytes(self):
         source = ({"text": "x" * 100_000} for _ in range(40))
         metadata = opened(written(source, None, Parquet(row_group_bytes=1_000_000))).metadata
@@ -505,6 +713,13 @@ class TestStreaming:
             written([{"n": 1}] * 10, max_rows=9)
         with pytest.raises(LimitError):
             written([{"n": 1}] * 10, max_bytes=100)
+
+    def test_columns_that_hardly_repeat_have_no_large_dictionary(self):
+        source = [{"word": f"word {number % 50}", "key": f"key {number:09}"} for number in range(50_000)]
+        group = opened(written(source, encoder=Parquet(compression="none"))).metadata.row_group(0)
+        word, key = (group.column(at) for at in (0, 1))
+        assert word.total_uncompressed_size < 50_000
+        assert 0 < key.data_page_offset - key.dictionary_page_offset < 100_000  # the keys are 800 KB
 
 
 class TestOptions:

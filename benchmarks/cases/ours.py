@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC
 from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from benchmarks.cases import WIDE_ROWS
 from benchmarks.output import Output
 from benchmarks.table.models import Letter, Payment, selection
 from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER, dozens
-from upstream.streaming import Column, Csv, Json, JsonLines, Parquet, Xlsx, stream, to_file
+from upstream.streaming import Column, Csv, Json, JsonLines, Parquet, Xlsx, plan, stream, to_file
 
 # Whose value only the record has: so all columns are read from instances.
 KEY = Column(attrgetter("pk"), header="id")
@@ -114,7 +115,10 @@ def _write(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any], 
 
 def _write_parquet(output: Output, encoder: Any, queryset: Any, columns: Iterable[Any]) -> None:
     # As the rival does before its clock starts.
-    for module in ("pyarrow.parquet", "pyarrow.csv", "pyarrow.compute"):
+    modules = ["pyarrow.parquet", "pyarrow.csv", "pyarrow.compute"]
+    if plan(queryset, columns, encoder).lane != "copy" and find_spec("pandas"):
+        modules.append("pandas")  # which pyarrow imports to build an array from Python's values
+    for module in modules:
         import_module(module)
     output.restart()
     _write(output, encoder, queryset, columns)

@@ -1,17 +1,18 @@
 """Apache Parquet: typed columns in row groups, written with pyarrow."""
 
-from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from upstream.streaming.batches import Batch, weigh
 from upstream.streaming.columns import OutputColumn, unknown_column
 from upstream.streaming.databases.protocol import TypedRows
+from upstream.streaming.encoders.parquet.ahead import ahead
 from upstream.streaming.encoders.parquet.arrays import built
-from upstream.streaming.encoders.parquet.arrow import Array, arrow
-from upstream.streaming.encoders.parquet.rendered import parsed
-from upstream.streaming.encoders.parquet.row_groups import File, Weight, row_groups, until_full
+from upstream.streaming.encoders.parquet.arrow import arrow
+from upstream.streaming.encoders.parquet.rendered import RowReader, gathered
+from upstream.streaming.encoders.parquet.row_groups import File, until_full
 from upstream.streaming.encoders.parquet.schema import decided_type, declared_type, type_of
 from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
 from upstream.streaming.encoders.text import TEXTS, check_unique
@@ -35,9 +36,9 @@ class Parquet:
     the first 10,000 rows or 4 MiB. A value that does not fit its column's type raises ColumnError.
 
     A row group ends at `row_group_rows` rows or about `row_group_bytes` bytes before compression. Memory holds one
-    row group and what it takes to write it; each is one chunk. `compression` is inside the file: "zstd", "snappy",
-    "gzip", "lz4" or "none", with a `compression_level` of the codec. The same rows give the same bytes in one
-    version of pyarrow.
+    row group and what it takes to write it; each is one chunk. Rows that PostgreSQL renders are parsed and written
+    in a thread, up to 4 MiB late. `compression` is inside the file: "zstd", "snappy", "gzip", "lz4" or "none",
+    with a `compression_level` of the codec. The same rows give the same bytes in one version of pyarrow.
 
         >>> file = to_buffer(stream([{"payer": "Medicare", "days": 3}], encoder=Parquet(types={"days": "int32"})))
         >>> file.read(4)
@@ -90,14 +91,27 @@ class Parquet:
         columns = columns or ()
         with closing(batches):
             types, read = self._decided(columns, batches)
-            with closing(built(columns, types, _chained(read, batches))) as arrays:
-                yield from self._written(columns, types, arrays)
+            with (
+                closing(built(columns, types, _chained(read, batches))) as arrays,
+                self._file(columns, types) as file,
+            ):
+                for batch in arrays:
+                    yield from file.add(batch)
+                yield from file.end()
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:
         """Yield rows rendered by a database, as `encode` writes them. Closes `batches`."""
         types = [self._known_type(column) for column in columns]
-        with closing(parsed(columns, types, batches)) as arrays:
-            yield from self._written(columns, types, arrays)
+        reader = RowReader(columns, types)
+        with self._file(columns, types) as file:
+
+            def write(rows: list[bytes]) -> list[bytes]:
+                return list(file.add(reader.read(rows)))
+
+            with closing(ahead(write, gathered(batches))) as written:
+                for chunks in written:
+                    yield from chunks
+            yield from file.end()
 
     def _known_type(self, column: OutputColumn) -> Any:
         """Return the type of a column as far as it is declared, by the caller or by its field."""
@@ -126,14 +140,18 @@ class Parquet:
             for known, column, values in zip(types, columns, cells, strict=True)
         ], read
 
-    def _written(
-        self, columns: Columns, types: Sequence[Any], batches: Generator[list[Array]]
-    ) -> Generator[bytes]:
-        file = File(columns, types, self.compression, self.compression_level)
+    @contextmanager
+    def _file(self, columns: Columns, types: Sequence[Any]) -> Iterator[File]:
+        file = File(
+            columns,
+            types,
+            compression=self.compression,
+            level=self.compression_level,
+            rows=self.row_group_rows,
+            size=self.row_group_bytes,
+        )
         try:
-            with closing(row_groups(batches, Weight(types), self.row_group_rows, self.row_group_bytes)) as groups:
-                yield from map(file.write, groups)  # which keeps no group while the next one grows
-            yield file.end()
+            yield file
         finally:
             file.abandon()
 

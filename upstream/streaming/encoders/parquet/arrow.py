@@ -25,6 +25,12 @@ def arrow(module: str = "pyarrow") -> Any:
     return optional(module, EXTRA)
 
 
+@cache
+def pool() -> Any:
+    """Return the memory pool for what a row group needs: the system's, since pyarrow's keeps what is released."""
+    return arrow().system_memory_pool()
+
+
 class MisfitError(Exception):
     """A value is of another kind than its column."""
 

@@ -13,26 +13,7 @@ from upstream.streaming.errors import ExportError
 PARSED_BYTES = 1024 * 1024
 
 
-def parsed(columns: Columns, types: Sequence[Any], batches: Generator[list[bytes]]) -> Generator[list[Array]]:
-    """Yield each batch of rendered rows as arrays, parsed in C: 2 us for a row of 12 cells. Closes `batches`."""
-    pa = arrow()
-    reader = _RowReader(types)
-    row = 1
-    with closing(_gathered(batches)) as gathered:
-        for rows in gathered:
-            try:
-                arrays = reader.read(rows)
-            except pa.ArrowInvalid as error:
-                position, after = reader.find(rows)
-                column = columns[position]
-                raised = misfit(str(error).rpartition(": ")[2], column.header, types[position])
-                raised.add_note(f"while writing row {row + after}, column {column.header!r}")
-                raise raised from error
-            yield arrays
-            row += len(rows)
-
-
-def _gathered(batches: Generator[list[bytes]]) -> Generator[list[bytes]]:
+def gathered(batches: Generator[list[bytes]]) -> Generator[list[bytes]]:
     """Yield larger batches: 8,000 rows are parsed in 0.6 of the time that they take in batches of 400."""
     rows: list[bytes] = []
     size = 0
@@ -47,10 +28,12 @@ def _gathered(batches: Generator[list[bytes]]) -> Generator[list[bytes]]:
         yield rows
 
 
-class _RowReader:
-    """Parses rows of `TypedRows` as arrays."""
+class RowReader:
+    """Parses rows of `TypedRows` as arrays, in C: 2 us for a row of 12 cells."""
 
-    def __init__(self, types: Sequence[Any]) -> None:
+    def __init__(self, columns: Columns, types: Sequence[Any]) -> None:
+        self._columns = columns
+        self._row = 1
         self._types = types
         self._names = [str(position) for position in range(len(types))]
         known = {name: _parsed_type(kind) for name, kind in zip(self._names, types, strict=True)}
@@ -67,11 +50,23 @@ class _RowReader:
         )
 
     def read(self, rows: Sequence[bytes]) -> list[Array]:
-        """Return the rows as arrays; raise ArrowInvalid if a cell does not fit its type."""
+        """Return the next rows as arrays; raise ColumnError if a cell does not fit its type."""
+        try:
+            arrays = self._finished(rows)
+        except arrow().ArrowInvalid as error:
+            position, after = self._find(rows)
+            column = self._columns[position]
+            raised = misfit(str(error).rpartition(": ")[2], column.header, self._types[position])
+            raised.add_note(f"while writing row {self._row + after}, column {column.header!r}")
+            raise raised from error
+        self._row += len(rows)
+        return arrays
+
+    def _finished(self, rows: Sequence[bytes]) -> list[Array]:
         arrays = self._read(rows, self._names)
         return [_finished(array, kind) for array, kind in zip(arrays, self._types, strict=True)]
 
-    def find(self, rows: Sequence[bytes]) -> tuple[int, int]:
+    def _find(self, rows: Sequence[bytes]) -> tuple[int, int]:
         """Return the position of a column that does not fit, and that of its row."""
         [column, *_] = (at for at in range(len(self._names)) if not self._fits(rows, at))
         return column, next(number for number, row in enumerate(rows) if not self._fits([row], column))
