@@ -148,14 +148,18 @@ def alias(request, served_databases):
 
 
 class TestDatabaseConnectionKilled:
-    def test_midway_breaks_a_live_download(self, reached, served_databases, alias):
+    @pytest.mark.parametrize("suffix", ["csv", pytest.param("xlsx", marks=pytest.mark.heavy)])
+    def test_midway_breaks_a_live_download(self, reached, served_databases, alias, suffix):
         way, port = reached
 
         def kill():
             assert databases.kill_sessions(served_databases, alias)
 
-        found = faults.verdict(port, way, f"/long-lines/{alias}?delivery=live", meanwhile=kill)
+        url = f"/long-lines/{alias}?delivery=live&suffix={suffix}"
+        found, received = faults.download(port, way, url, meanwhile=kill)
         assert found == ("broken" if way.shows_breaks else "short")
+        if suffix == "xlsx":
+            assert set(opening.opened(suffix, received).values()) == {None}
 
     def test_refuses_a_download_that_is_being_spooled(self, reached, served_databases, alias):
         way, port = reached

@@ -149,10 +149,11 @@ def numbers(request, suffix):
 
 
 def long_lines(request, database):
-    """Send two million lines as a view of the package would."""
+    """Send two million lines as a view of the package would, as CSV or in the format `suffix`."""
+    suffix = request.GET.get("suffix", "csv")
     rows = Line.objects.using(database).raw("SELECT line.id, line.text FROM line, line AS other LIMIT 2000000")
     spool = {"live": False, "spooled": True}[request.GET["delivery"]]
-    return download(request, rows, None, Csv(), "lines.csv", sender=Line, spool=spool)
+    return download(request, rows, None, ENCODERS[suffix], f"lines.{suffix}", sender=Line, spool=spool)
 
 
 def wide_lines(request, database):
