@@ -5,6 +5,7 @@ import io
 import json
 import re
 from datetime import date
+from itertools import count
 from uuid import UUID
 
 import pytest
@@ -20,19 +21,25 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.timezone import localdate, override
 
+from tests import opening
 from tests.asking import Told, create_user
 from tests.fieldtypes.models import Ticket
 from tests.test_querysets import row as everything
 from upstream.integrations.admin import ExportModelAdmin
-from upstream.integrations.formats import FORMATS
+from upstream.integrations.formats import FORMATS, Format
 from upstream.integrations.limits import Limits
 from upstream.models import AlertEvent, Customer, DriftEvent, ReportRun
-from upstream.streaming import Column, ColumnError
+from upstream.streaming import Column, ColumnError, Parquet, Pdf, Xlsx
 
 pytestmark = pytest.mark.django_db
 
 NAMES = ["Aetna", "Cigna", "=1+1"]
 ROWS = 250
+ENCODERS = {
+    "xlsx": Xlsx(),
+    "parquet": Parquet(row_group_rows=100, types={"status": "string", "is_weekly": "bool"}),
+    "pdf": Pdf(),
+}
 
 
 site = admin.AdminSite(name="probe")
@@ -645,6 +652,31 @@ class TestDownload:
         answer = export(root, ReportRun)
         assert answer["Content-Disposition"] == 'attachment; filename="root_ReportRun.csv"'
         answer.getvalue()
+
+    @pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+    @pytest.mark.parametrize("suffix", ENCODERS)
+    def test_a_document_that_breaks_is_opened_by_no_reader_and_leaves_its_place(
+        self, root, monkeypatch, suffix, spool
+    ):
+        cache.clear()
+        calls = count()
+
+        def fail_later(self, run):
+            if next(calls) == 200:
+                raise ZeroDivisionError
+            return True
+
+        monkeypatch.setattr(RunAdmin, "is_weekly", fail_later)
+        monkeypatch.setattr(RunAdmin, "export_formats", (Format(suffix, suffix, ENCODERS[suffix]), "csv"))
+        monkeypatch.setattr(RunAdmin, "export_limits", Limits(per_user=1))
+        monkeypatch.setattr(RunAdmin, "export_spool", spool)
+        sent = []
+        with pytest.raises(ZeroDivisionError):
+            sent.extend(export(root, ReportRun, format=suffix, columns=["status", "is_weekly"]))
+        assert bool(sent) is not spool
+        assert set(opening.opened(suffix, b"".join(sent)).values()) == {None}
+        assert logged()[1]["outcome"] == "failed"
+        assert len(rows(export(root, ReportRun, columns=["status"]))) == ROWS + 1
 
     def test_its_signals_come_from_the_model_admin(self, root):
         with Told(RunAdmin) as told:

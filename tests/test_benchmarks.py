@@ -46,7 +46,7 @@ OURS = [
     for case in CASES
     if case not in WIDE and ".cases.ours." in CASES[case].adapter and CASES[case].format != "Excel"
 ]
-SERVED = [case for case in CASES if ".cases.servers." in CASES[case].adapter]
+SERVED = [case for case in CASES if ".cases.servers." in CASES[case].adapter and CASES[case].format != "Excel"]
 PDFS = [case for case in CASES if CASES[case].format == "PDF"]
 OTHERS = [case for case in CASES if case not in (*WIDE, *OURS, *SERVED, *PDFS)]
 TABLES = {"payments": payments, "200-columns": surveys, "long-texts": reports, "nulls": drafts}

@@ -25,7 +25,7 @@ from django.db import connections
 from tests import processes
 from tests.fieldtypes.models import Parent, Secretive
 from tests.oracle import sheets_of
-from tests.test_files import names
+from tests.test_files import names, skip_without_unnamed_files
 from upstream.integrations.stored_models import stored_models
 from upstream.models import DriftType
 
@@ -358,7 +358,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="/proc tel
 
 @linux
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("name", ["x.csv", "x.json.gz"])
+@pytest.mark.parametrize("name", ["x.csv", "x.json.gz", "x.xlsx"])
 def test_signal_ends_the_run_and_leaves_no_file(started, number, code, name, tmp_path):
     process = started("-o", tmp_path / name, stderr=subprocess.PIPE)
     assert processes.eventually(lambda: has_written(process, 100_000))
@@ -380,6 +380,19 @@ def test_signal_keeps_the_old_file(started, number, code, tmp_path):
     assert process.returncode == code
     assert (tmp_path / "x.csv").read_text() == "old"
     assert names(tmp_path) == ["x.csv"]
+
+
+@linux
+@pytest.mark.parametrize("name", ["x.csv", "x.xlsx"])
+def test_a_killed_run_leaves_no_file(started, name, tmp_path):
+    skip_without_unnamed_files(tmp_path)
+    process = started("-o", tmp_path / name, stderr=subprocess.PIPE)
+    assert processes.eventually(lambda: has_written(process, 100_000))
+    process.kill()
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGKILL
+    assert message == b""
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.utils.version import get_version_tuple
 
-from tests import processes
+from tests import opening, processes
 from tests.serving import databases, faults
 from tests.serving.running import COMMANDS, get, running, serving
 
@@ -50,27 +50,53 @@ def reached(request, server):
         yield way, port
 
 
-def test_every_failure_of_the_source_has_its_verdict(reached, server):
+# One document for all ways in a quick run: how its bytes came about makes no difference to a server.
+FORMATS = [
+    pytest.param(suffix, marks=pytest.mark.heavy if suffix in ("parquet", "pdf") else ())
+    for suffix in faults.SUFFIXES
+]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_failure_of_the_source_has_its_verdict(reached, server, suffix):
     way, port = reached
-    found = list(faults.failing_sources(port, server, way))
-    assert len(found) == len(faults.SUFFIXES) * len(faults.DELIVERIES) * len(faults.POINTS)
-    assert [run for run in found if run[3] != faults.expected(way, run[0], run[2])] == []
-    assert not {run[3] for run in found if run[0] != "live"} & {"short", "whole"}
+    found = list(faults.failing_sources(port, server, way, suffix))
+    assert len(found) == len(faults.DELIVERIES) * len(faults.POINTS)
+    assert [run for run in found if run[2] != faults.expected(way, run[0], run[1])] == []
+    assert not {run[2] for run in found if run[0] != "live"} & {"short", "whole"}
 
 
 @pytest.mark.parametrize("delivery", faults.DELIVERIES)
-def test_a_download_that_does_not_fail_is_whole(reached, delivery):
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_download_that_does_not_fail_is_whole(reached, suffix, delivery):
     way, port = reached
-    for suffix in faults.SUFFIXES:
-        url = f"/numbers.{suffix}?rows={faults.ROWS}&delivery={delivery}"
-        assert faults.verdict(port, way, url, get(port, url)[2]) == "whole"
+    url = f"/numbers.{suffix}?rows={faults.ROWS}&delivery={delivery}"
+    assert faults.verdict(port, way, url, get(port, url)[2]) == "whole"
+
+
+# From the first bytes to the last but those that follow the last row.
+BROKEN_AT = (100, 1000, faults.ROWS)
+
+
+@pytest.mark.parametrize("suffix", faults.DOCUMENTS)
+def test_no_reader_opens_what_arrived_of_a_document_that_broke(server, suffix):
+    url = f"/numbers.{suffix}?rows={faults.ROWS}"
+    whole = get(server, url)[2]
+    assert all(opening.opened(suffix, whole).values())
+    for point in BROKEN_AT:
+        broken = f"{url}&how=raise&at={point}&delivery=live"
+        found, received = faults.download(server, WAYS["HTTP/1.1"], broken, whole)
+        assert found == "broken"
+        assert received
+        assert set(opening.opened(suffix, received).values()) == {None}
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-def test_curl_agrees(reached, tmp_path):
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_curl_agrees(reached, suffix, tmp_path):
     way, port = reached
     for delivery in faults.DELIVERIES:
-        url = f"http://127.0.0.1:{port}/numbers.csv?how=raise&at=1000&delivery={delivery}"
+        url = f"http://127.0.0.1:{port}/numbers.{suffix}?how=raise&at=1000&delivery={delivery}"
         command = ["curl", "--silent", "--fail", f"--http{way.version}", "--output", tmp_path / "body", url]
         code = subprocess.run(command, check=False).returncode
         assert code == {"broken": 18, "refused": 22, "short": 0}[faults.expected(way, delivery, 1000)]
@@ -122,14 +148,18 @@ def alias(request, served_databases):
 
 
 class TestDatabaseConnectionKilled:
-    def test_midway_breaks_a_live_download(self, reached, served_databases, alias):
+    @pytest.mark.parametrize("suffix", ["csv", pytest.param("xlsx", marks=pytest.mark.heavy)])
+    def test_midway_breaks_a_live_download(self, reached, served_databases, alias, suffix):
         way, port = reached
 
         def kill():
             assert databases.kill_sessions(served_databases, alias)
 
-        found = faults.verdict(port, way, f"/long-lines/{alias}?delivery=live", meanwhile=kill)
+        url = f"/long-lines/{alias}?delivery=live&suffix={suffix}"
+        found, received = faults.download(port, way, url, meanwhile=kill)
         assert found == ("broken" if way.shows_breaks else "short")
+        if suffix == "xlsx":
+            assert set(opening.opened(suffix, received).values()) == {None}
 
     def test_refuses_a_download_that_is_being_spooled(self, reached, served_databases, alias):
         way, port = reached
@@ -140,25 +170,27 @@ class TestDatabaseConnectionKilled:
             assert answer.result(60) == "refused"
 
 
-# 30 MB: more than what lies between a server and a client that waits.
-LARGE = "/numbers.csv?rows=60000&delivery="
-STUCK = {"live": "&how=wait&at=59999", "spooled": ""}
+# Rows of 30 MB: more than what lies between a server and a client that waits.
+LARGE = {"csv": 60_000, "xlsx": 120_000}
 ENDED = [
-    pytest.param("HTTP/1.1", signal.SIGKILL, id="SIGKILL"),
-    pytest.param("nginx by HTTP/1.0", signal.SIGKILL, id="SIGKILL behind nginx by HTTP/1.0"),
-    pytest.param("nginx by HTTP/1.1", signal.SIGKILL, id="SIGKILL behind nginx", marks=pytest.mark.heavy),
-    pytest.param("HTTP/1.1", signal.SIGTERM, id="SIGTERM", marks=pytest.mark.heavy),
-    pytest.param("HTTP/1.0", signal.SIGTERM, id="SIGTERM by HTTP/1.0", marks=pytest.mark.heavy),
+    pytest.param("HTTP/1.1", signal.SIGKILL, "csv", id="SIGKILL"),
+    pytest.param("HTTP/1.1", signal.SIGKILL, "xlsx", id="SIGKILL, a workbook", marks=pytest.mark.heavy),
+    pytest.param("nginx by HTTP/1.0", signal.SIGKILL, "csv", id="SIGKILL behind nginx by HTTP/1.0"),
+    pytest.param("nginx by HTTP/1.1", signal.SIGKILL, "csv", id="SIGKILL behind nginx", marks=pytest.mark.heavy),
+    pytest.param("HTTP/1.1", signal.SIGTERM, "csv", id="SIGTERM", marks=pytest.mark.heavy),
+    pytest.param("HTTP/1.0", signal.SIGTERM, "csv", id="SIGTERM by HTTP/1.0", marks=pytest.mark.heavy),
 ]
 
 
-@pytest.mark.parametrize("delivery", STUCK)
-@pytest.mark.parametrize(("name", "sent"), ENDED)
+@pytest.mark.parametrize("delivery", ["live", "spooled"])
+@pytest.mark.parametrize(("name", "sent", "suffix"), ENDED)
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_server_that_is_ended_breaks_its_downloads(kind, name, sent, delivery, served_databases):
-    way = WAYS[name]
+def test_a_server_that_is_ended_breaks_its_downloads(kind, name, sent, delivery, suffix, served_databases):
+    way, rows = WAYS[name], LARGE[suffix]
+    url = f"/numbers.{suffix}?rows={rows}&delivery={delivery}"
+    stuck = f"{url}&how=wait&at={rows - 1}" if delivery == "live" else url
     with serving(kind, served_databases) as server, reaching(server, way) as port:
-        whole = get(server, LARGE + delivery)[2]
+        whole = get(server, url)[2]
         worker = json.loads(get(server, "/resources")[2])
         manages = sent == signal.SIGTERM and kind != "uvicorn"  # which has no process that manages others
 
@@ -166,6 +198,8 @@ def test_a_server_that_is_ended_breaks_its_downloads(kind, name, sent, delivery,
             os.kill(worker["parent" if manages else "pid"], sent)
             time.sleep(GRACE_SECONDS + 1 if sent == signal.SIGTERM else 0.2)
 
-        found = faults.verdict(port, way, LARGE + delivery + STUCK[delivery], whole, meanwhile=end)
+        found, received = faults.download(port, way, stuck, whole, meanwhile=end)
     shown = way.shows_breaks or delivery == "spooled"
     assert found in ({"broken"} if shown else {"broken", "short"})
+    if suffix == "xlsx":
+        assert set(opening.opened(suffix, received).values()) == {None}

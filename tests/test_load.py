@@ -115,6 +115,9 @@ def stuck(server, url):
         pytest.param("mariadb", LIVE, 2, id="mariadb live"),
         pytest.param("mariadb", SPOOLED, 2, id="mariadb spooled"),
         pytest.param("postgresql", LIVE, 30, id="postgresql live for long", marks=pytest.mark.heavy),
+        pytest.param(
+            "postgresql", f"{LIVE}&suffix=xlsx", 2, id="postgresql live as a workbook", marks=pytest.mark.heavy
+        ),
     ],
 )
 def test_a_client_that_waits_holds_little_and_one_that_goes_nothing(

@@ -13,7 +13,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from tests.fieldtypes.models import Everything, Parent
 from tests.strategies import POSTGRESQL
 from tests.test_querysets import fill
-from upstream.streaming import Column, Csv, Json, JsonLines, plan, stream
+from upstream.streaming import Column, Csv, Json, JsonLines, Parquet, Pdf, Xlsx, plan, stream
 
 FIELDS = ["id", "char", "datetime"]
 COMPUTED = ["id", Column(lambda row: row.char, header="char")]
@@ -120,6 +120,30 @@ def test_a_wrapper_that_comes_after_the_plan_sees_the_statement(transactional_da
         list(chunks)
     assert chunks.lane == "text"
     assert any("fieldtypes_everything" in sql for sql in seen)
+
+
+def test_a_format_that_holds_its_first_rows_back_says_until_when():
+    for encoder in (Csv(), Json(), JsonLines(), Xlsx(), Pdf()):
+        assert plan([{"id": 1}], encoder=encoder).first_byte == ""
+    planned = plan([{"id": 1}], encoder=Parquet(row_group_rows=50_000))
+    assert "first byte:  after 50,000 rows or about 16,777,216 bytes: a row group\n" in str(planned)
+
+
+TYPED = Parquet(row_group_rows=100, types={"id": "int64", "name": "string"})
+
+
+@pytest.mark.parametrize("encoder", [Csv(), Json(), JsonLines(), Xlsx(), Pdf(), TYPED], ids=range(6))
+def test_the_first_byte_comes_when_the_plan_says(encoder):
+    taken = []
+
+    def source():
+        for number in range(1000):
+            taken.append(number)
+            yield {"id": number, "name": "x"}
+
+    with stream(source(), ["id", "name"], encoder) as chunks:
+        assert next(chunks)
+    assert len(taken) <= 100
 
 
 @pytest.fixture

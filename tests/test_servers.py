@@ -215,12 +215,13 @@ def test_head_has_the_headers_and_no_body(server, served, spool):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("xlsx", marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_memory_of_the_server_does_not_grow_with_the_rows(kind, served, served_databases):
+def test_memory_of_the_server_does_not_grow_with_the_rows(kind, suffix, served, served_databases):
     with serving(kind, served_databases) as port:
         peaks = []
         for rows in (10_000, ROWS):
-            get(port, f"/lines/{served}.csv?rows={rows}")
+            get(port, f"/lines/{served}.{suffix}?rows={rows}")
             peaks.append(int(get(port, "/peak")[2]))
     assert peaks[1] - peaks[0] < 8 * MEBIBYTE
 

@@ -80,6 +80,10 @@ def _workbook(name: str) -> Case:
     return _case("workbooks", name, "Excel", speed_of="xlsx", package=name, bounded=False, rival=True)
 
 
+def _served_workbook(server: str) -> Case:
+    return _case("servers", server, "Excel", options={"name": "xlsx"}, speed_of="xlsx", package=server)
+
+
 def _rival_report(function: str) -> Case:
     more = {"package": "weasyprint", "bounded": False, "rival": True, "most_rows": REPORT_ROWS}
     return _case("pdf", function, "PDF", **more)
@@ -127,6 +131,8 @@ CASES = {
     **dict(_lanes("ndjson", "payments")),
     **{name: case for table in OTHER_TABLES for kind in FORMATS for name, case in _other_table(kind, table)},
     "xlsx": _case("ours", "xlsx", "Excel", speed_of="csv"),
+    "xlsx-gunicorn": _served_workbook("gunicorn"),
+    "xlsx-uvicorn": _served_workbook("uvicorn"),
     **{f"xlsx-{name}": _workbook(name) for name in WORKBOOKS},
     "parquet-pandas": _case("pandas_frame", "write_parquet", "Parquet", package="pandas"),
     "parquet": _case("ours", "parquet", "Parquet", speed_of="parquet-pandas", package="pyarrow"),

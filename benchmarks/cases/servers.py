@@ -15,31 +15,32 @@ START_SECONDS = 30
 BLOCK_BYTES = 64 * 1024
 
 
-def gunicorn(output: Output) -> None:
+def gunicorn(output: Output, name: str = "csv") -> None:
     options = ["--workers=1", "--worker-class=gthread", "--threads=4", "--log-level=warning"]
     port = free_port()
     command = ["gunicorn", *options, f"--bind=127.0.0.1:{port}", "django.core.wsgi:get_wsgi_application()"]
-    _download(output, command, port)
+    _download(output, command, port, name)
 
 
-def uvicorn(output: Output) -> None:
+def uvicorn(output: Output, name: str = "csv") -> None:
     port = free_port()
     options = ["--factory", "--lifespan=off", "--no-access-log", "--log-level=warning", f"--port={port}"]
-    _download(output, ["uvicorn", *options, "django.core.asgi:get_asgi_application"], port)
+    _download(output, ["uvicorn", *options, "django.core.asgi:get_asgi_application"], port, name)
 
 
 def granian(output: Output) -> None:
     port = free_port()
     options = ["--factory", "--interface=asginl", "--log-level=warning", f"--port={port}"]
-    _download(output, ["granian", *options, "django.core.asgi:get_asgi_application"], port)
+    _download(output, ["granian", *options, "django.core.asgi:get_asgi_application"], port, "csv")
 
 
-def _download(output: Output, command: Sequence[str], port: int) -> None:
+def _download(output: Output, command: Sequence[str], port: int, name: str) -> None:
+    """Download the table in the format of that name."""
     with _running(command), closing(_connected(port)) as connection:
         # The first request of a process imports what it needs: that is not what is measured.
         worker = int(_get(connection, "/worker").read())
         output.restart()
-        response = _get(connection, "/payments?format=csv")
+        response = _get(connection, f"/payments?format={name}")
         output.drain(iter(lambda: response.read1(BLOCK_BYTES), b""))
         output.report(peak_bytes=peak_bytes(worker), cpu_seconds=None)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,8 @@ from tests.serving import databases
 from tests.serving.running import COMMANDS, connect, get, serving
 
 ROWS = 2000
-SUFFIXES = ("csv", "json", "ndjson")
+DOCUMENTS = ("xlsx", "parquet", "pdf")
+SUFFIXES = ("csv", "json", "ndjson", *DOCUMENTS)
 DELIVERIES = ("live", "spooled", "automatic")
 # Before the first row, after it, at the end of the first batch, midway, at the last row, after it: in the footer.
 POINTS = (0, 1, 100, 1000, ROWS - 1, ROWS)
@@ -48,7 +50,12 @@ WAYS = (
 
 
 def verdict(port, way, url, whole=None, meanwhile=None):
-    """Ask for `url`, call `meanwhile` after the first bytes, read on; return the verdict.
+    """Return the verdict of `download`."""
+    return download(port, way, url, whole, meanwhile)[0]
+
+
+def download(port, way, url, whole=None, meanwhile=None):
+    """Ask for `url`, call `meanwhile` after the first bytes, read on; return the verdict and what was received.
 
     Whatever comes has to be the beginning of `whole`: no word of an error. Without `whole`, an export that cannot
     end well, every good end is "short".
@@ -59,7 +66,7 @@ def verdict(port, way, url, whole=None, meanwhile=None):
             connection.request("GET", url)
             response = connection.getresponse()
             if response.status != 200:
-                return "refused"
+                return "refused", b""
             if meanwhile:
                 received = response.read(64 * 1024)
                 meanwhile()
@@ -71,7 +78,7 @@ def verdict(port, way, url, whole=None, meanwhile=None):
             ended = "broken"
     if whole is not None and not whole.startswith(received):
         raise AssertionError("something else than the export is in the body")
-    return "whole" if received == whole else ended
+    return "whole" if received == whole else ended, received
 
 
 def expected(way, delivery, point):
@@ -83,14 +90,13 @@ def expected(way, delivery, point):
     return "short" if delivery == "live" else "refused"
 
 
-def failing_sources(port, server, way):
-    """Yield (delivery, suffix, point, verdict) of every run whose source fails, asked at `port`."""
-    for suffix in SUFFIXES:
-        _, _, whole = get(server, f"/numbers.{suffix}?rows={ROWS}")
-        for delivery in DELIVERIES:
-            for point in POINTS:
-                url = f"/numbers.{suffix}?rows={ROWS}&how=raise&at={point}&delivery={delivery}"
-                yield delivery, suffix, point, verdict(port, way, url, whole)
+def failing_sources(port, server, way, suffix):
+    """Yield (delivery, point, verdict) of every run whose source fails, asked at `port`."""
+    _, _, whole = get(server, f"/numbers.{suffix}?rows={ROWS}")
+    for delivery in DELIVERIES:
+        for point in POINTS:
+            url = f"/numbers.{suffix}?rows={ROWS}&how=raise&at={point}&delivery={delivery}"
+            yield delivery, point, verdict(port, way, url, whole)
 
 
 @contextmanager
@@ -110,9 +116,10 @@ def main():
             with serving(kind, entries) as server:
                 for way in WAYS:
                     with reaching(server, way) as (port, reason):
-                        runs = list(failing_sources(port, server, way)) if port else []
+                        made = (failing_sources(port, server, way, suffix) for suffix in SUFFIXES)
+                        runs = list(chain.from_iterable(made)) if port else []
                     for delivery in DELIVERIES if runs else ():
-                        found = Counter(run[3] for run in runs if run[0] == delivery)
+                        found = Counter(run[2] for run in runs if run[0] == delivery)
                         words = ", ".join(f"{number} {word}" for word, number in sorted(found.items()))
                         print(f"| {kind} | {way.name} | {delivery} | {found.total()} | {words} |")
                     if reason:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import threading
 from pathlib import Path
 
@@ -14,11 +15,36 @@ from tests.serving.models import Line, Wide
 from upstream.integrations.downloads import download
 from upstream.integrations.limits import Limits
 from upstream.integrations.signals import export_failed, export_finished
-from upstream.streaming import ByteStream, Csv, Json, JsonLines, ato_response, stream, to_response
+from upstream.streaming import (
+    ByteStream,
+    Csv,
+    Json,
+    JsonLines,
+    Parquet,
+    Pdf,
+    Xlsx,
+    ato_response,
+    stream,
+    to_response,
+)
 
-ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines(), "bare": Csv(header=False)}
+ENCODERS = {
+    "csv": Csv(),
+    "json": Json(),
+    "ndjson": JsonLines(),
+    "bare": Csv(header=False),
+    "xlsx": Xlsx(),
+    # A row group is one chunk: these end with the first batch. Types are declared, since values that tell them
+    # are read before the first byte.
+    "parquet": Parquet(types={"number": "int64", "text": "string"}, row_group_rows=100),
+    "pdf": Pdf(),
+}
 CHUNK = b"x" * 64 * 1024
 TEXT = "x" * 500
+# Texts that no codec makes much smaller, so that what is large stays so.
+NOISE = random.Random(11).randbytes(500_000).hex()
+# A text of 500 characters is half a page.
+SHORT = {"pdf": 20}
 WAIT_SECONDS = 8
 # Conditions that are an error of the database when it comes to one row.
 OVERFLOWING = "abs(CASE WHEN id = %s THEN -9223372036854775807 - 1 ELSE 1 END) > 0"
@@ -106,6 +132,7 @@ def numbers(request, suffix):
     """Send `rows` rows as a view of the package would; they fail (`how=raise`) or wait long at the row `at`."""
     options = request.GET
     rows, at = int(options.get("rows", 2000)), int(options.get("at", -1))
+    length = SHORT.get(suffix, len(TEXT))
 
     def records():
         for number in range(rows + 1):
@@ -114,17 +141,19 @@ def numbers(request, suffix):
                     raise ValueError("the words of the failure")
                 threading.Event().wait(WAIT_SECONDS)
             if number < rows:
-                yield {"number": number, "text": TEXT}
+                start = number * length % (len(NOISE) - length)
+                yield {"number": number, "text": NOISE[start : start + length]}
 
     spool = {"live": False, "spooled": True, "automatic": None}[options.get("delivery", "automatic")]
     return download(request, records(), None, ENCODERS[suffix], f"numbers.{suffix}", sender=Line, spool=spool)
 
 
 def long_lines(request, database):
-    """Send two million lines as a view of the package would."""
+    """Send two million lines as a view of the package would, as CSV or in the format `suffix`."""
+    suffix = request.GET.get("suffix", "csv")
     rows = Line.objects.using(database).raw("SELECT line.id, line.text FROM line, line AS other LIMIT 2000000")
     spool = {"live": False, "spooled": True}[request.GET["delivery"]]
-    return download(request, rows, None, Csv(), "lines.csv", sender=Line, spool=spool)
+    return download(request, rows, None, ENCODERS[suffix], f"lines.{suffix}", sender=Line, spool=spool)
 
 
 def wide_lines(request, database):

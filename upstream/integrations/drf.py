@@ -2,7 +2,8 @@
 
     class EventViewSet(ExportListMixin, ReadOnlyModelViewSet): ...
 
-`?format=csv` (or tsv, ndjson, json-array) or an Accept header then streams every row that the view lists.
+`?format=csv` (or tsv, ndjson, json-array, xlsx, parquet, pdf) or an Accept header then streams every row that the
+view lists.
 """
 
 from collections.abc import Iterable, Sequence

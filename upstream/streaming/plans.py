@@ -31,7 +31,7 @@ class Plan:
     iterable yields. `headers` is None if they depend on the first record. `databases` maps each alias that is read
     to whether several statements read it. `left_out` are the names that default columns leave out since they are
     sensitive; columns may name them. `warnings` name columns whose code may run a query for each row; nothing
-    is run to find out.
+    is run to find out. `first_byte` says when the first byte comes, if it does not come with the first rows.
 
         >>> planned = plan([{"id": 1}], ["id"])
         >>> planned.lane, planned.consistency, planned.headers
@@ -48,6 +48,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     note: str = ""
     warnings: tuple[str, ...] = ()
+    first_byte: str = ""
     encoder: Encoder
     path: Lane = field(repr=False)
     holds: Sequence[Hold] = field(repr=False)
@@ -69,6 +70,7 @@ class Plan:
             "database": self.database or "none",
             "memory": "bounded" if self.bounded else f"grows with the rows ({self.note})",
             "consistency": self.consistency + (f" ({self.note})" if self.note and self.bounded else ""),
+            "first byte": self.first_byte,
             "sql": self.sql or "none",
         }
         pairs = [*lines.items(), *(("warning", text) for text in self.warnings)]
@@ -112,6 +114,7 @@ def plan(
         warnings=warnings,
         headers=headers,
         left_out=left_out,
+        first_byte=capabilities_of(encoder).first_byte,
         encoder=encoder,
         path=lane,
         holds=() if windows else holds(databases),

@@ -63,6 +63,9 @@ class Capabilities:
     is_compressed: bool = False
     """Whether its bytes are compressed already, so that `stream` refuses to compress them again."""
 
+    first_byte: str = ""
+    """When the first byte comes, if it does not come with the first rows; the plan says it."""
+
     encode_document: WriteDocument | None = None
     """Write a mapping as one object, opening those of its values that are sources of rows."""
 

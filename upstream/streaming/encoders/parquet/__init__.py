@@ -77,6 +77,11 @@ class Parquet:
         if self.types is not None and not isinstance(self.types, Mapping):
             raise ValueError(f"types must map headers to types of pyarrow, not {self.types!r}")
 
+    @property
+    def first_byte(self) -> str:
+        """When the first row group is full, as the plan says it."""
+        return f"after {self.row_group_rows:,} rows or about {self.row_group_bytes:,} bytes: a row group"
+
     def check(self, columns: Columns) -> None:
         arrow()  # raises MissingDependencyError
         check_unique(columns, "the columns of a Parquet file")
