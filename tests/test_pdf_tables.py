@@ -651,6 +651,14 @@ class TestTags:
         source = [{**row, "text": LOREM * (row["id"] % 90)} for row in rows(120)]
         assert written(source, encoder=TAGGED, chunk_size=chunk_size) == written(source, encoder=TAGGED)
 
+    def test_tags_do_not_show(self):
+        source = [{**row, "text": MIXED[row["id"] % 7] + LOREM * (row["id"] % 9)} for row in rows(90)]
+        plain, tagged = (
+            [bytes(page.render().buffer) for page in pypdfium2.PdfDocument(written(source, encoder=encoder))]
+            for encoder in (Pdf(title="T"), Pdf(title="T", tagged=True))
+        )
+        assert plain == tagged
+
     def test_more_objects_than_readers_take_are_refused(self, monkeypatch):
         monkeypatch.setattr(objects, "MOST_OBJECTS", 1000)
         with pytest.raises(LimitError, match=r"a PDF has at most 1,000 objects.*tagged"):
