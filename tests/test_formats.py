@@ -4,20 +4,29 @@ import io
 import sys
 from contextlib import closing
 from importlib import import_module
+from pathlib import Path
 
+import openpyxl
+import pypdf
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.urls import path
 from django.utils.timezone import localdate
+from django.utils.translation import get_language, override
 from rest_framework.serializers import ModelSerializer
 from rest_framework.test import APIRequestFactory
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from tests.asking import NAMES, ask, create_user, text
 from upstream import integrations
+from upstream.integrations.admin import ExportModelAdmin
+from upstream.integrations.drf import ExportListMixin
 from upstream.integrations.formats import FORMATS, Format
+from upstream.integrations.views import ExportView
 from upstream.models import Customer
+from upstream.streaming import Csv, Xlsx
 
 pytestmark = pytest.mark.usefixtures("answers", "customers")
 
@@ -64,6 +73,82 @@ def saved(answer, name="customer.md"):
     assert answer["Content-Type"] == Pipes.content_type
     assert answer["Content-Disposition"] == f'attachment; filename="{name}"'
     return text(answer)
+
+
+def of_view(_client, _path, name, profile):
+    class Users(ExportView):
+        queryset = User.objects.order_by("pk")
+        columns = ("username",)
+        permission = None
+
+    Users.profile = profile
+    return ask(Users, f"?format={name}").getvalue()
+
+
+def of_admin(client, _path, name, profile):
+    client.force_login(User.objects.get(username="root"))
+    chosen = {"format": name, "profile": profile, "columns": ["username"]}
+    headers = {"Accept-Language": get_language()}
+    return client.post("/admin/auth/user/export/", chosen, headers=headers).getvalue()
+
+
+def of_rest_framework(_client, _path, name, profile):
+    class UserSerializer(ModelSerializer):
+        class Meta:
+            model = User
+            fields = ("username",)
+
+    class Users(ExportListMixin, ReadOnlyModelViewSet):
+        queryset = User.objects.order_by("pk")
+        serializer_class = UserSerializer
+        export_permission = None
+        export_profile = profile
+
+    return Users.as_view({"get": "list"})(APIRequestFactory().get(f"/?format={name}")).getvalue()
+
+
+def of_command(_client, path, name, profile):
+    output = str(path / f"users.{name}")
+    call_command("export_data", "auth.User", columns=["username"], output=output, profile=profile)
+    return Path(output).read_bytes()
+
+
+@pytest.mark.parametrize("profile", ["data", "excel"])
+@pytest.mark.parametrize("way", [of_view, of_admin, of_rest_framework, of_command])
+class TestDocuments:
+    @pytest.fixture(autouse=True)
+    def users(self, settings, db):
+        site = admin.AdminSite()
+        site.register(User, type("UserAdmin", (ExportModelAdmin,), {"list_display": ("username",)}))
+        settings.ROOT_URLCONF = (path("admin/", site.urls),)
+        create_user("root", is_staff=True, is_superuser=True)
+
+    @pytest.mark.parametrize(
+        ("language", "title", "is_reversed"),
+        [("en", "Users", False), ("de", "Benutzer", False), ("he", "משתמשים", True)],
+    )
+    def test_excel_has_the_name_of_the_model_in_the_current_language(
+        self, client, tmp_path, way, profile, language, title, is_reversed
+    ):
+        with override(language):
+            book = openpyxl.load_workbook(io.BytesIO(way(client, tmp_path, "xlsx", profile)))
+        assert (book.properties.title, book.sheetnames) == (title, [title])
+        assert bool(book.active.sheet_view.rightToLeft) is is_reversed
+
+    def test_pdf_is_in_the_current_language(self, client, tmp_path, way, profile):
+        with override("de"):
+            reader = pypdf.PdfReader(io.BytesIO(way(client, tmp_path, "pdf", profile)))
+        assert (reader.metadata.title, reader.trailer["/Root"]["/Lang"]) == ("Benutzer", "de")
+        assert "Seite 1 von 1" in " ".join(reader.pages[0].extract_text().split())
+
+
+def test_options_that_an_encoder_has_set_stay():
+    own = Xlsx(title="Mine", sheet="Data")
+    with override("he"):
+        for profile in ("data", "excel"):
+            encoder = Format("own", "Own", own, own).encoder_for(profile, User.objects)
+            assert (encoder.title, encoder.sheet, encoder.right_to_left) == ("Mine", "Data", True)
+        assert Format("csv", "CSV", Csv()).encoder_for("data", User.objects) == Csv()
 
 
 @pytest.mark.parametrize("asked", [{"query": "?format=pipes"}, {"headers": {"Accept": "text/markdown"}}])

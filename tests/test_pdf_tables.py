@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import page as page_validation
 import pikepdf
 import pymupdf_fonts
 import pypdf
@@ -27,6 +28,7 @@ from tests.strategies import PYTHON_VALUES
 from upstream.streaming import (
     Column,
     Csv,
+    LimitError,
     MissingDependencyError,
     Pdf,
     TextError,
@@ -34,7 +36,7 @@ from upstream.streaming import (
     stream,
     to_buffer,
 )
-from upstream.streaming.encoders.pdf_table import typeset
+from upstream.streaming.encoders.pdf_table import objects, typeset
 from upstream.streaming.encoders.pdf_table.files import packaged_font, system_font
 from upstream.streaming.encoders.pdf_table.objects import ObjectWriter, PageTree
 
@@ -171,15 +173,16 @@ print(sha256(b"".join(stream(rows, encoder=Pdf(title="T")))).hexdigest())
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("options", ["", "tagged=True"])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
-def test_memory_does_not_grow_with_pages(tmp_path):
+def test_memory_does_not_grow_with_pages(tmp_path, options):
     def peak(count):
         return int(
             processes.printed(f"""
 from benchmarks.memory import peak_bytes
 from upstream.streaming import Pdf, stream, to_file
 rows = ({{"id": n, "payer": f"Payer {{n}}", "note": f"note {{n * 7919 % 100003}}"}} for n in range({count}))
-to_file(stream(rows, encoder=Pdf()), {str(tmp_path / "x.pdf")!r})
+to_file(stream(rows, encoder=Pdf({options})), {str(tmp_path / "x.pdf")!r})
 print(peak_bytes())
 """)
         )
@@ -317,7 +320,9 @@ class TestPages:
     def test_thousands_of_pages_make_a_tree_of_several_levels(self):
         writer = ObjectWriter()
         tree = PageTree(writer)
-        pages = [tree.add("/MediaBox[0 0 9 9]/Resources<<>>") for _ in range(64 * 64 + 65)]
+        pages = [writer.reserve() for _ in range(64 * 64 + 65)]
+        for page in pages:
+            tree.add(page, "/MediaBox[0 0 9 9]/Resources<<>>")
         root = tree.finish()
         writer.finish(writer.add(f"<</Type/Catalog/Pages {root} 0 R>>"), writer.add("<<>>"))
         found = opened(writer.take())
@@ -443,7 +448,7 @@ class TestFonts:
         assert "a\U0010fffdb" in "".join(texts(data))
         document = opened(data)
         [box] = [one for one in document.objects if isinstance(one, pikepdf.Dictionary) and "/CharProcs" in one]
-        assert b"re S" in box.CharProcs.g1.read_bytes()
+        assert b"re f*" in box.CharProcs.g1.read_bytes()
 
     def test_more_missing_characters_than_one_font_has_codes(self):
         cell = "".join(chr(0xE000 + number) for number in range(600))
@@ -514,6 +519,11 @@ class TestDocument:
         assert found.creation_date == made.astimezone(UTC)
         assert found.producer == "Upstream"
         assert reader.trailer["/Root"]["/Lang"] == "de"
+        xmp = reader.xmp_metadata
+        assert xmp.dc_title == {"x-default": options["title"]}
+        assert (xmp.dc_creator, xmp.dc_description) == (["Zoë"], {"x-default": "\\ ( )"})
+        assert (xmp.dc_language, xmp.pdf_producer) == (["de"], "Upstream")
+        assert xmp.xmp_create_date.replace(tzinfo=UTC) == made.astimezone(UTC)
 
     def test_there_is_no_clock_in_a_file_unless_it_is_given(self):
         data = written(rows(3), encoder=Pdf(title="T"))
@@ -538,6 +548,124 @@ class TestDocument:
     def test_long_titles_and_headers_leave_room_for_rows(self):
         data = written([{LOREM * 40: "cell"}] * 5, encoder=Pdf(title=LOREM * 20))
         assert "".join(texts(data)).count("cell") == 5
+
+
+def grown(element):
+    """Return an element of the structure as (kind, texts or elements), checking that kids know their parents."""
+    found = element.get("/K")
+    kids = list(found) if isinstance(found, pikepdf.Array) else [] if found is None else [found]
+    elements = [kid for kid in kids if isinstance(kid, pikepdf.Dictionary) and "/S" in kid]
+    assert all(kid.P.objgen == element.objgen for kid in elements)
+    return str(element.S), [grown(kid) for kid in elements] or len(kids)
+
+
+def structure(data):
+    document = opened(data)
+    return grown(document.Root.StructTreeRoot.K)
+
+
+def failures(data, profile):
+    """Return what a checker finds wrong that follows ISO 19005 (PDF/A) and ISO 14289 (PDF/UA)."""
+    return [str(one) for one in page_validation.validate_pdf_bytes(data, profile=profile).failures]
+
+
+class TestTags:
+    def test_a_table_has_a_header_and_a_body_for_each_page(self):
+        data = written(rows(200), encoder=Pdf(title="Drift", tagged=True))
+        kind, (title, (table, (head, *bodies))) = structure(data)
+        assert (kind, title, table) == ("/Document", ("/H1", 1), "/Table")
+        assert head == ("/THead", [("/TR", [("/TH", 1)] * 3)])
+        assert len(bodies) == len(opened(data).pages)
+        found = [row for body, body_rows in bodies for row in body_rows if body == "/TBody"]
+        assert found == [("/TR", [("/TD", 1)] * 3)] * 200
+
+    def test_empty_cells_and_rows_on_several_pages_are_elements_too(self):
+        words = " ".join(f"w{number}" for number in range(3000))
+        data = written([{"id": 1, "text": None}, {"id": 2, "text": words}, {"id": 3, "text": "x"}], None, TAGGED)
+        _, [(_, [_, *bodies])] = structure(data)
+        assert [row for _, found in bodies for row in found] == [
+            ("/TR", [("/TD", 1), ("/TD", 0)]),
+            ("/TR", [("/TD", 1), ("/TD", 3)]),
+            ("/TR", [("/TD", 1), ("/TD", 1)]),
+        ]
+
+    def test_each_mark_leads_to_its_element(self):
+        """The tree of parents, from pages and marks to elements, says what the elements say."""
+        document = opened(written(rows(3000), encoder=TAGGED))
+        parents = {}
+        for leaf in document.Root.StructTreeRoot.ParentTree.Kids:
+            numbers = list(leaf.Nums)
+            assert [int(limit) for limit in leaf.Limits] == [numbers[0], numbers[-2]]
+            parents |= {int(page): list(found) for page, found in zip(numbers[::2], numbers[1::2], strict=True)}
+        assert len(parents) == len(document.pages) > objects.KIDS
+        for page in document.pages:
+            found = parents[int(page.StructParents)]
+            marks = [
+                int(one.operands[1].MCID)
+                for one in pikepdf.parse_content_stream(page)
+                if str(one.operator) == "BDC"
+            ]
+            assert sorted(marks) == list(range(len(found)))
+            for mark, element in enumerate(found):
+                assert (element.Pg.objgen, element.K) == (page.objgen, mark)
+
+    def test_pdfinfo_reads_the_cells_in_their_rows(self, tmp_path):
+        if not (program := shutil.which("pdfinfo")) and not services.is_required():
+            pytest.skip("no pdfinfo: install poppler-utils")
+        path = tmp_path / "x.pdf"
+        path.write_bytes(written(rows(100), ["id", "payer"], TAGGED))
+        found = subprocess.check_output([program, "-struct-text", path], text=True)
+        assert re.findall(r"TD\s+\"(\d+)\"\s+TD\s+\"Payer (\d)\"", found) == [
+            (str(number), str(number % 7)) for number in range(100)
+        ]
+
+    @pytest.mark.parametrize("is_archival", [False, True])
+    @pytest.mark.parametrize("columns", [["id", "payer", "amount"], ["id"]])
+    @pytest.mark.parametrize("count", [0, 1, 200])
+    def test_a_checker_finds_nothing_against_accessibility(self, count, columns, is_archival):
+        encoder = Pdf(title="Übersicht <1>", language="de", tagged=True, archival=is_archival)
+        source = [{**row, "payer": MIXED[row["id"] % 7]} for row in rows(count)]
+        assert failures(written(source, columns, encoder), page_validation.ValidationProfile.PDF_UA_1) == []
+
+    def test_a_checker_finds_what_is_missing(self):
+        found = failures(written(rows(1)), page_validation.ValidationProfile.PDF_UA_1)
+        assert any("StructTreeRoot" in one for one in found)
+
+    @pytest.mark.parametrize(
+        ("is_tagged", "profile"),
+        [
+            (False, page_validation.ValidationProfile.PDF_A_2U),
+            (True, page_validation.ValidationProfile.PDF_A_2A),
+        ],
+    )
+    def test_a_checker_finds_nothing_against_archives(self, is_tagged, profile):
+        made = datetime(2026, 1, 31, 9, 30, tzinfo=ZoneInfo("Europe/Rome"))
+        known = {"author": "Zoë & Co", "subject": "Q1", "created": made, "tagged": is_tagged}
+        for properties in ({}, {**known, "title": "T", "language": "en"}):
+            encoder = Pdf(**{"tagged": is_tagged, **properties}, archival=True)
+            source = [{**row, "text": ["😀", "שלום", "ü", "\u0378"][row["id"] % 4]} for row in rows(100)]
+            assert failures(written(source, encoder=encoder), profile) == []
+
+    @pytest.mark.parametrize("chunk_size", [1, 7, 2000])
+    def test_batches_do_not_show(self, chunk_size):
+        source = [{**row, "text": LOREM * (row["id"] % 90)} for row in rows(120)]
+        assert written(source, encoder=TAGGED, chunk_size=chunk_size) == written(source, encoder=TAGGED)
+
+    def test_tags_do_not_show(self):
+        source = [{**row, "text": MIXED[row["id"] % 7] + LOREM * (row["id"] % 9)} for row in rows(90)]
+        plain, tagged = (
+            [bytes(page.render().buffer) for page in pypdfium2.PdfDocument(written(source, encoder=encoder))]
+            for encoder in (Pdf(title="T"), Pdf(title="T", tagged=True))
+        )
+        assert plain == tagged
+
+    def test_more_objects_than_readers_take_are_refused(self, monkeypatch):
+        monkeypatch.setattr(objects, "MOST_OBJECTS", 1000)
+        with pytest.raises(LimitError, match=r"a PDF has at most 1,000 objects.*tagged"):
+            written(rows(300), encoder=TAGGED)
+
+
+TAGGED = Pdf(tagged=True)
 
 
 class TestOptions:

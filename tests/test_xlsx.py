@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from time import sleep
 from uuid import UUID
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from django.db import connections
 from django.utils.timezone import override as in_zone
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from openxml_audit import OpenXmlValidator, ValidationSeverity
 
 from tests.fieldtypes.models import Parent
 from tests.oracle import SHEET, sheets_of
@@ -260,6 +262,15 @@ class TestLook:
         widths = [found[letter].width for letter in "ABCDE"]
         assert widths == [10.5, 31.5, 31.5, sheets.MAX_WIDTH + 1.5, 20.5]
 
+    @pytest.mark.parametrize(
+        ("count", "orientation", "pages"),
+        [(1, "portrait", 1), (9, "portrait", 1), (10, "landscape", 1), (30, "landscape", 2)],
+    )
+    def test_narrow_tables_are_printed_upright_and_wide_ones_on_several_pages(self, count, orientation, pages):
+        data = written([[1] * count], [f"c{number}" for number in range(count)])
+        found = openpyxl.load_workbook(io.BytesIO(data)).active.page_setup
+        assert (found.orientation, found.fitToWidth, found.fitToHeight) == (orientation, pages, 0)
+
     def test_number_formats_of_columns(self):
         formats = {"amount": "#,##0.00 €", "day": "d/m/yy"}
         data = written(
@@ -275,6 +286,13 @@ class TestLook:
     def test_right_to_left(self):
         data = written([(1,)], ["מספר"], Xlsx(right_to_left=True))
         assert openpyxl.load_workbook(io.BytesIO(data)).active.sheet_view.rightToLeft
+
+    def test_a_sheet_has_the_title_as_its_name_unless_it_has_its_own(self):
+        names = [
+            openpyxl.load_workbook(io.BytesIO(written([(1,)], ["x"], Xlsx(**options)))).sheetnames
+            for options in ({}, {"title": "Q1/2 drift"}, {"title": "Q1/2 drift", "sheet": "Drift"})
+        ]
+        assert names == [["Sheet1"], ["Q1_2 drift"], ["Drift"]]
 
     def test_properties_of_the_document(self):
         data = written([(1,)], ["x"], Xlsx(title="Q1 <draft> & more", author="Ada\x00"))
@@ -421,6 +439,18 @@ def path(tmp_path_factory):
     return to_file(stream(ROWS, encoder=Xlsx()), tmp_path_factory.mktemp("xlsx") / "rows.xlsx")
 
 
+def violations(data, folder):
+    """Return what breaks the schemas and rules of ECMA-376, as the Open XML SDK has them."""
+    path = folder / "checked.xlsx"
+    path.write_bytes(data)
+    # A theme may be missing: section 12.3. Inline strings, 18.3.1.53, draw a warning: Excel saves them otherwise.
+    return [
+        f"{found.part_uri}: {found.description}"
+        for found in OpenXmlValidator().validate(str(path)).errors
+        if found.severity is ValidationSeverity.ERROR and "relationships/theme" not in found.description
+    ]
+
+
 class TestReaders:
     def test_zip(self, path):
         with zipfile.ZipFile(path) as found:
@@ -463,6 +493,28 @@ class TestReaders:
         found = [one.tag.removeprefix(SHEET) for one in ET.fromstring(part(data, "xl/worksheets/sheet1.xml"))]
         assert found == [name for name in order if name in found]
 
+    @pytest.mark.parametrize(
+        ("source", "options"),
+        [
+            (ROWS, {}),
+            (ROWS, {"header": False}),
+            (ROWS, {"sheet_rows": 50, "totals": ["id", "amount"], "sheet": "It's <1>"}),
+            (ROWS, {"title": "Q1 & <more>", "author": "Zoë\x01", "right_to_left": True}),
+            (ROWS, {"number_formats": {"amount": '#,##0.00 "€"', "day": "d/m/yy"}, "totals": ["amount"]}),
+            ([{"=מספר": "=1+1", "long " * 99: "a\nb\x01", "x": None, "y": "x" * 32_767}], {}),
+            ([{"a": True, "b": time(8, 15), "c": MOMENT, "d": float("nan"), "e": 10**20, "f": -1.5e300}], {}),
+            ({"A": ROWS, "a": Table([{"x": 1}], ["x"]), "Nothing": Table([], ["x"])}, {"sheet_rows": 100}),
+            ([], {}),
+            ({}, {}),
+        ],
+    )
+    def test_a_validator_of_the_schema_finds_nothing(self, source, options, tmp_path):
+        assert violations(written(source, None, Xlsx(**options)), tmp_path) == []
+
+    def test_a_validator_of_the_schema_finds_a_misplaced_element(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(sheets, "PAGE", f"<cols/>{sheets.PAGE}")
+        assert any("'cols'" in one for one in violations(written(ROWS), tmp_path))
+
     def test_entries_are_streamed_as_excel_accepts_it(self, path):
         """No ZIP64, no newer version, sizes after the data only of sheets, and one time for all."""
         with zipfile.ZipFile(path) as found:
@@ -480,6 +532,22 @@ class TestStream:
         expected = written(rows, ["a", "b"], encoder)
         for options in ({"chunk_size": 1}, {"chunk_size": 99}, {"batch_bytes": 5000}):
             assert written(rows, ["a", "b"], encoder, **options) == expected
+
+    def test_a_slow_source_gives_the_same_sheet(self):
+        rows = [(number, "x" * number) for number in range(40)]
+
+        def slowly():
+            for row in rows:
+                if row[0] < 12:
+                    sleep(0.11)  # longer than a batch may take
+                yield row
+
+        taken, chunks = [], stream(slowly(), ["a", "b"], Xlsx())
+        taken += [next(chunks)]  # what needs no row that is still to come
+        assert chunks.rows == 1
+        data = b"".join([*taken, *chunks])
+        for name in zipfile.ZipFile(io.BytesIO(data)).namelist():
+            assert part(data, name) == part(written(rows, ["a", "b"]), name)
 
     def test_first_bytes_come_before_the_source_is_read_further(self):
         taken = []

@@ -255,7 +255,7 @@ class ExportAdminMixin(ExportOptions):
             request,
             _with_relations(queryset, [column.relation for column in columns if column.relation]),
             [column.column for column in columns],
-            export_format.encoder_for(profile),
+            export_format.encoder_for(profile, queryset),
             self.get_export_filename(request, queryset, export_format),
             sender=type(self),
             limits=self.export_limits,

@@ -157,7 +157,7 @@ class ExportListMixin(ExportOptions):
                     self.request._request,  # noqa: SLF001 (Django's request; REST framework set its user)
                     rows,
                     columns,
-                    export_format.encoder_for(self.export_profile),
+                    export_format.encoder_for(self.export_profile, queryset),
                     self.get_export_filename(queryset, export_format),
                     sender=type(self),
                     limits=self.export_limits,

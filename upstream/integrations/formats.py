@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Any, Literal, get_args
 
+from django.utils.text import capfirst
 from django.utils.timezone import get_current_timezone
+from django.utils.translation import get_language, get_language_bidi
 from django.utils.translation import gettext_lazy as _
 
 from upstream.streaming import Csv, Json, JsonLines, Parquet, Pdf, Xlsx
@@ -46,15 +48,21 @@ class Format:
         """Whether the profile is for people, and the format has an encoder for them."""
         return profile == "excel" and self.for_people is not None
 
-    def encoder_for(self, profile: Profile) -> Encoder:
+    def encoder_for(self, profile: Profile, source: Any = None) -> Encoder:
         """Return the encoder for a profile; the one for people writes moments as in the current time zone.
 
-        A `time_zone` or `datetime_format` of its own stays.
+        A document has the name of the model of `source` as its title, in the current language, which is also that
+        of its own words; where that is written from right to left, so are columns. Options that the encoder has
+        set stay.
         """
-        if not self.is_for_people(profile):
-            return self.encoder
-        local: Encoder = _local(self.for_people)
-        return local
+        encoder: Any = self.encoder
+        options = _document(source)
+        if self.is_for_people(profile):
+            encoder = self.for_people
+            if getattr(encoder, "profile", "excel") != "data":
+                options |= _local()
+        named: Encoder = _with_defaults(encoder, options)
+        return named
 
     def filename(self, source: Any, stem: str = "") -> str:
         """Return a file name: `stem`, by default the model name of `source`, and the suffix of the encoder."""
@@ -89,13 +97,28 @@ def format_of(path: PurePath) -> Format | None:
     return next((known for known in FORMATS.values() if path.suffix in _suffixes(known)), None)
 
 
-def _local(encoder: Any) -> Any:
-    """Return an encoder that writes moments of the current time zone, in a form that spreadsheets know."""
-    if not is_dataclass(encoder) or getattr(encoder, "profile", "excel") == "data":
-        return encoder
-    here = {"time_zone": get_current_timezone(), "datetime_format": "%Y-%m-%d %H:%M:%S"}
-    unset = {field.name for field in fields(encoder) if not getattr(encoder, field.name)}
-    return replace(encoder, **{name: here[name] for name in here if name in unset})  # type: ignore[type-var]
+def _local() -> dict[str, Any]:
+    """Return options for moments of the current time zone, in a form that spreadsheets know."""
+    return {"time_zone": get_current_timezone(), "datetime_format": "%Y-%m-%d %H:%M:%S"}
+
+
+def _document(source: Any) -> dict[str, Any]:
+    """Return options for what a document says besides its rows."""
+    model = getattr(source, "model", None)
+    return {
+        "title": capfirst(str(model._meta.verbose_name_plural)) if model else "",
+        "language": get_language() or "",
+        "right_to_left": get_language_bidi(),
+        "page_label": str(_("Page {page} of {pages}")),
+        "empty_text": str(_("No rows")),
+    }
+
+
+def _with_defaults(encoder: Any, options: Mapping[str, Any]) -> Any:
+    """Return the encoder with those of the options that it knows, and has left at their defaults."""
+    known = fields(encoder) if is_dataclass(encoder) else ()
+    unset = {one.name for one in known if one.name in options and getattr(encoder, one.name) == one.default}
+    return replace(encoder, **{name: options[name] for name in unset}) if unset else encoder
 
 
 def _suffixes(known: Format) -> tuple[str, ...]:

@@ -183,7 +183,7 @@ class ExportMixin(ExportOptions, AccessMixin):
             self.request,
             rows,
             columns,
-            export_format.encoder_for(self.export_profile),
+            export_format.encoder_for(self.export_profile, rows),
             self.get_export_filename(rows, export_format),
             sender=type(self),
             limits=self.export_limits,

@@ -107,10 +107,11 @@ class Command(BaseCommand):
             return
         path = Path(options["output"])
         suffix = SUFFIXES.get(path.suffix)
-        encoder = _encoder(options, path.with_suffix("") if suffix else path)
+        model = _model(options["model"])
+        encoder = _encoder(options, path.with_suffix("") if suffix else path, model)
         compression = options["compression"] or suffix
         _check_compression(encoder, compression)
-        self._export_model(_model(options["model"]), encoder, path, {**options, "compression": compression})
+        self._export_model(model, encoder, path, {**options, "compression": compression})
 
     def _export_all(self, options: dict[str, Any]) -> None:
         """Export the models one after the other; one that fails is told, and keeps no other from its file."""
@@ -126,7 +127,8 @@ class Command(BaseCommand):
         for model in stored_models(options["database"]):
             name = model._meta.label_lower
             try:
-                self._export_model(model, encoder, directory / f"{name}{ending}", options)
+                of_model = _encoder(options, Path(), model)
+                self._export_model(model, of_model, directory / f"{name}{ending}", options)
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 (a field's own code may raise anything)
@@ -236,12 +238,12 @@ def _model(label: str) -> type[Model]:
         raise CommandError(f"unknown model {label!r}; choose from: {', '.join(close)}") from None
 
 
-def _encoder(options: dict[str, Any], path: Path) -> Encoder:
+def _encoder(options: dict[str, Any], path: Path, model: type[Model] | None = None) -> Encoder:
     chosen, profile = _format(options, path), options["profile"]
     if profile != "data" and chosen.for_people is None:
         able = ", ".join(known.name for known in FORMATS.values() if known.for_people)
         raise CommandError(f"--profile {profile} is only for {able}, not for {chosen.name}")
-    encoder = chosen.encoder_for(profile)
+    encoder = chosen.encoder_for(profile, model and model._default_manager)
     return _without_header(chosen.name, encoder) if options["header"] == "none" else encoder
 
 

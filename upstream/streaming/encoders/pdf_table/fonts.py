@@ -47,12 +47,14 @@ class Shown(NamedTuple):
 class DocumentFonts:
     """Chooses fonts, records what is used of them, and writes them."""
 
-    def __init__(self, writer: ObjectWriter, fonts: Sequence[FontFile], language: str) -> None:
+    def __init__(
+        self, writer: ObjectWriter, fonts: Sequence[FontFile], language: str, resources: str = ""
+    ) -> None:
         self._writer = writer
         self._own = fonts
         self._language = language
         self._embedded: dict[int, EmbeddedFont] = {}
-        self._pictures = PictureFonts(writer)
+        self._pictures = PictureFonts(writer, resources)
         self._names = 0
         self._chosen: dict[tuple[str, bool, bool], FontFile | None] = {}
 
@@ -196,8 +198,8 @@ class EmbeddedFont:
 class PictureFonts:
     """Type 3 fonts of pictures: colour glyphs, and boxes for characters that no font has."""
 
-    def __init__(self, writer: ObjectWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: ObjectWriter, resources: str) -> None:
+        self._writer, self._resources = writer, resources
         self._codes: dict[tuple[FontFile | None, int, str], Shown | None] = {}
         self._missing: list[str] = []
         self._shown = 0
@@ -244,13 +246,13 @@ class PictureFonts:
             "<</Type/Font/Subtype/Type3/FontBBox[0 -300 1400 1100]/FontMatrix[.001 0 0 .001 0 0]"
             f"/Encoding<</Type/Encoding/Differences[1{''.join(names)}]>>/FirstChar 1/LastChar {len(names)}"
             f"/Widths[{' '.join(str(shown.width) for shown, _ in members)}]/CharProcs<<{procedures}>>"
-            f"/Resources<</XObject<<{''.join(images)}>>>>/ToUnicode {ref(to_unicode)}>>"
+            f"/Resources<<{self._resources}/XObject<<{''.join(images)}>>>>/ToUnicode {ref(to_unicode)}>>"
         )
 
     def _write_drawing(self, shown: Shown, key: tuple[FontFile | None, int, str], images: list[str]) -> int:
         font, glyph, _ = key
         if font is None:
-            box = f"{BOX_WIDTH} 0 60 -120 640 760 d1 40 w 90 -90 {BOX_WIDTH - 180} 820 re S"
+            box = f"{BOX_WIDTH} 0 70 -110 630 750 d1 70 -110 {BOX_WIDTH - 140} 860 re 110 -70 480 780 re f*"
             return self._writer.add_stream(box.encode())
         image, (x, y, width, height) = _picture(font, glyph)
         number = _write_image(self._writer, image)
@@ -307,7 +309,7 @@ def _write_image(writer: ObjectWriter, image: Any) -> int:
 def _to_unicode(texts: Mapping[int, str], digits: int) -> bytes:
     """Return the CMap that tells readers the text of each code, a code of so many hexadecimal digits."""
     lines = [
-        f"<{code:0{digits}x}><{text.encode('utf-16-be').hex()}>" for code, text in sorted(texts.items()) if text
+        f"<{code:0{digits}x}> <{text.encode('utf-16-be').hex()}>" for code, text in sorted(texts.items()) if text
     ]
     blocks = [lines[start : start + MOST_MAPPINGS] for start in range(0, len(lines), MOST_MAPPINGS)]
     mappings = "\n".join(f"{len(block)} beginbfchar\n{chr(10).join(block)}\nendbfchar" for block in blocks)

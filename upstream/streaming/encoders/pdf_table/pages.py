@@ -6,6 +6,7 @@ from typing import NamedTuple
 from upstream.streaming.encoders.pdf_table.fonts import DocumentFonts
 from upstream.streaming.encoders.pdf_table.layout import MARGIN, PADDING, Layout
 from upstream.streaming.encoders.pdf_table.objects import ObjectWriter, Outline, PageTree, ref
+from upstream.streaming.encoders.pdf_table.structure import Untagged
 from upstream.streaming.encoders.pdf_table.typeset import Line, Typesetter
 
 LINE_HEIGHT = 1.35  # of the font size
@@ -37,6 +38,7 @@ class Style(NamedTuple):
     total_label: str | None
     empty_text: str
     right_to_left: bool
+    page_entries: str
 
 
 class Pages:
@@ -50,8 +52,9 @@ class Pages:
         style: Style,
         setters: tuple[Typesetter, Typesetter],
         headers: Sequence[str],
+        tags: Untagged,
     ) -> None:
-        self._writer, self._layout, self._style = writer, layout, style
+        self._writer, self._layout, self._style, self._tags = writer, layout, style, tags
         self._body, self._head = setters
         self._title = Typesetter(fonts, size=TITLE_SIZE, bold=True)
         self._small = Typesetter(fonts, size=FOOTER_SIZE)
@@ -87,7 +90,8 @@ class Pages:
                 self._start()
                 continue
             count = max(1, min(room, left))
-            self._draw([lines[start : start + count] for lines in cells] if count < height else cells, count)
+            part = [lines[start : start + count] for lines in cells] if count < height else cells
+            self._draw(part, count, is_continued=start > 0)
             start += count
 
     def finish(self) -> tuple[int, int]:
@@ -103,7 +107,12 @@ class Pages:
         if self._style.right_to_left:
             x = self._layout.right - self._padding - line.width * self._layout.size / 1000
         place = f"1 0 0 1 {x:.2f} {self._top - self._line:.2f} Tm {line.operators}"
-        self._below.append(_shown(GREY, self._body, [place]))
+        tags = self._tags
+        if cells := self._layout.columns:  # the row of a table without rows
+            place, *_ = tags.row([place, *[""] * (len(cells) - 1)], is_continued=False)
+            self._above.append(_shown(GREY, self._body, [place]))
+        else:
+            self._above += tags.text("P", [_shown(GREY, self._body, [place])])
 
     @property
     def _padding(self) -> float:
@@ -120,29 +129,31 @@ class Pages:
     def _height(self, cells: Cells) -> float:
         return max(map(len, cells), default=0) * self._line + 2 * self._gap
 
-    def _draw(self, cells: Cells, count: int) -> None:
+    def _draw(self, cells: Cells, count: int, *, is_continued: bool) -> None:
         height = count * self._line + 2 * self._gap
         if self._rows % 2 == 0:
             self._fill(ZEBRA_FILL, height)
         if self._fresh:
             self._note_bookmark()
-        self._texts += self._cells(cells, self._top - self._gap - ASCENT * self._layout.size)
+        shown = self._cells(cells, self._top - self._gap - ASCENT * self._layout.size)
+        self._texts += self._tags.row(shown, is_continued=is_continued)
         self._top -= height
         self._fresh = False
 
     def _cells(self, cells: Cells, baseline: float) -> list[str]:
-        """Return the operators that show the lines of a row's cells, the first ones at `baseline`."""
-        padding, size = self._padding, self._layout.size / 1000
+        """Return the operators that show each of a row's cells, its first line at `baseline`."""
+        padding, size, is_reversed = self._padding, self._layout.size / 1000, self._style.right_to_left
         shown = []
-        y = f"{baseline:.2f}"
+        first = f"{baseline:.2f}"
         for column, lines in zip(self._layout.columns, cells, strict=True):
+            operators = ""
             for number, line in enumerate(lines):
-                if number:
-                    y_below = f"{baseline - number * self._line:.2f}"
                 if line.width:
-                    at_end = column.is_number or line.right_to_left or self._style.right_to_left
+                    at_end = column.is_number or line.right_to_left or is_reversed
                     x = column.right - padding - line.width * size if at_end else column.left + padding
-                    shown.append(f"1 0 0 1 {x:.2f} {y_below if number else y} Tm {line.operators}")
+                    y = f"{baseline - number * self._line:.2f}" if number else first
+                    operators += f"{chr(10) if operators else ''}1 0 0 1 {x:.2f} {y} Tm {line.operators}"
+            shown.append(operators)
         return shown
 
     def _fill(self, colour: str, height: float) -> None:
@@ -161,6 +172,8 @@ class Pages:
         self._below: list[str] = []
         self._top = self._layout.page_height - MARGIN
         self._fresh = True
+        self._page = self._writer.reserve()
+        self._tags.begin_page(self._page)
         if self._style.title and not self._tree.pages:
             self._draw_title()
         if self._headers:
@@ -171,14 +184,16 @@ class Pages:
 
     def _draw_title(self) -> None:
         width = int((self._layout.page_width - 2 * MARGIN) * 1000 / TITLE_SIZE)
+        shown = []
         for line in self._title.lines(self._style.title, width)[:TITLE_LINES]:
             self._top -= TITLE_SIZE
             x = MARGIN
             if self._style.right_to_left or line.right_to_left:
                 x = self._layout.page_width - MARGIN - line.width * TITLE_SIZE / 1000
             place = f"1 0 0 1 {x:.2f} {self._top:.2f} Tm {line.operators}"
-            self._above.append(_shown(HEADER_INK, self._title, [place]))
+            shown.append(_shown(HEADER_INK, self._title, [place]))
             self._top -= TITLE_SIZE * (LINE_HEIGHT - 1)
+        self._above += self._tags.text("H1", shown)
         self._top -= TITLE_SIZE / 2
 
     def _header_lines(self, headers: Sequence[str]) -> list[list[Line]]:
@@ -193,7 +208,11 @@ class Pages:
         baseline = self._top - self._gap - ASCENT * self._layout.size
         blank = Line(0, "")
         standing = [[*[blank] * (height - len(lines)), *lines] for lines in self._headers]
-        self._above.append(_shown(HEADER_INK, self._head, self._cells(standing, baseline)))
+        cells = self._cells(standing, baseline)
+        if self._tree.pages:  # on later pages they are for the eyes
+            self._above += self._tags.artifact([_shown(HEADER_INK, self._head, list(filter(None, cells)))])
+        else:
+            self._above.append(_shown(HEADER_INK, self._head, self._tags.header(cells)))
 
     def _note_bookmark(self) -> None:
         if self._tree.pages % PAGES_PER_BOOKMARK == 0:
@@ -203,12 +222,14 @@ class Pages:
         if not self._fresh:
             self._rule(END_RULE)
         self._draw_footer()
-        content = "\n".join([*self._fills, *self._above, _shown(INK, self._body, self._texts), *self._below])
+        fills, below = self._tags.artifact(self._fills), self._tags.artifact(self._below)
+        content = "\n".join([*fills, *self._above, _shown(INK, self._body, self._texts), *below])
         stream = self._writer.add_stream(content.encode("ascii"))
         box = f"[0 0 {self._layout.page_width:g} {self._layout.page_height:g}]"
-        page = self._tree.add(f"/MediaBox{box}/Resources {ref(self.resources)}/Contents {ref(stream)}")
+        entries = f"/MediaBox{box}/Resources {ref(self.resources)}/Contents {ref(stream)}"
+        self._tree.add(self._page, f"{entries}{self._style.page_entries}{self._tags.end_page()}")
         if self._bookmark:
-            self._outline.add(self._bookmark, page)
+            self._outline.add(self._bookmark, self._page)
             self._bookmark = ""
 
     def _draw_footer(self) -> None:
@@ -243,8 +264,8 @@ class Pages:
         entries = f"/Type/XObject/Subtype/Form/BBox{box}/Resources {ref(self.resources)}"
         self._writer.write_stream(self._total, content.encode("ascii"), entries)
 
-    def write_resources(self, fonts: str) -> None:
-        self._writer.write(self.resources, f"<</Font{fonts}/XObject<</N {ref(self._total)}>>>>")
+    def write_resources(self, entries: str) -> None:
+        self._writer.write(self.resources, f"<<{entries}/XObject<</N {ref(self._total)}>>>>")
 
 
 def _shown(colour: str, setter: Typesetter, operators: Sequence[str]) -> str:

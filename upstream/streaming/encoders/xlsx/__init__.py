@@ -21,6 +21,8 @@ from upstream.streaming.encoders.xlsx.workbook import Look, RenderedTable, write
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import text_forms
 
+SHEET = "Sheet1"  # as spreadsheets call the first one
+
 
 @dataclass(frozen=True, kw_only=True)
 class Xlsx:
@@ -35,10 +37,10 @@ class Xlsx:
     wide as the first rows need. `number_formats` gives columns, by header, a format in Excel's codes, such as
     "#,##0.00". `totals` are the headers of columns that a last row sums up.
 
-    A sheet is called `sheet`. One that is full, with `sheet_rows` rows or 2 GB, is continued on the next, with the
-    header again. A mapping as the source is a workbook of several sheets, by their names: its values are sources
-    of rows, or a `Table` with columns. `title` and `author` are properties of the document. The same rows give
-    the same bytes.
+    A sheet is called `sheet`, by default like the `title`, or "Sheet1". One that is full, with `sheet_rows` rows
+    or 2 GB, is continued on the next, with the header again. A mapping as the source is a workbook of several
+    sheets, by their names: its values are sources of rows, or a `Table` with columns. `title` and `author` are
+    properties of the document. The same rows give the same bytes.
 
         >>> workbook = to_buffer(stream([{"Payer": "Medicare", "Days": 3}], encoder=Xlsx(totals=["Days"])))
         >>> workbook.read(4)
@@ -48,7 +50,7 @@ class Xlsx:
     __repr__ = short_repr
 
     header: bool = True
-    sheet: str = "Sheet1"
+    sheet: str | None = None
     sheet_rows: int = MAX_ROWS
     time_zone: tzinfo | None = None
     number_formats: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +76,8 @@ class Xlsx:
     is_compressed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        parts.check_name(self.sheet)
+        if self.sheet is not None:
+            parts.check_name(self.sheet)
         least = 1 + self.header + bool(self.totals)
         if not isinstance(self.sheet_rows, int) or not least <= self.sheet_rows <= MAX_ROWS:
             raise ValueError(f"sheet_rows must be from {least} to {MAX_ROWS:,}, not {self.sheet_rows!r}")
@@ -100,16 +103,20 @@ class Xlsx:
                 raise ColumnError(f"{option} names {unknown[0]!r}, but no column has that header")
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
-        return write(self._look(), self._one(self._table(self.sheet, columns or (), batches)))
+        return write(self._look(), self._one(self._table(self._sheet, columns or (), batches)))
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:
         """Yield rows rendered by a database, framed as `encode` frames them. Closes `batches`."""
         rows = completed(batches, [column.header for column in columns], self.long_texts)
-        return write(self._look(), self._one(RenderedTable(self.sheet, columns, rows, {})))
+        return write(self._look(), self._one(RenderedTable(self._sheet, columns, rows, {})))
 
     def encode_document(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[bytes]:
         """Yield a workbook of several sheets; `open_rows` opens the source of each."""
         return write(self._look(), self._tables(document, open_rows))
+
+    @property
+    def _sheet(self) -> str:
+        return self.sheet or (parts.clean_name(self.title) if self.title else SHEET)
 
     def _look(self) -> Look:
         return Look(
@@ -128,7 +135,7 @@ class Xlsx:
 
     def _tables(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[RenderedTable]:
         if not document:  # a workbook has at least one sheet
-            yield RenderedTable(self.sheet, (), _nothing(), {})
+            yield RenderedTable(self._sheet, (), _nothing(), {})
         for name, value in document.items():
             with open_rows(value) as (columns, batches):
                 yield self._table(parts.clean_name(str(name)), columns or (), batches)

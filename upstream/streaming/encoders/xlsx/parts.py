@@ -116,7 +116,8 @@ def styles(custom: Sequence[str]) -> bytes:
     return (
         f'{START}<styleSheet xmlns="{NAMESPACE}"><numFmts count="{len(of_format)}">{numbered}</numFmts>'
         f"{FONTS}{FILLS}{BORDERS}"
-        '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs>'
+        '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" applyAlignment="1">'
+        '<alignment vertical="top"/></xf></cellStyleXfs>'  # LibreOffice takes it for cells without a style
         f'<cellXfs count="{len(made)}">{"".join(made)}</cellXfs>'
         '<cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>'
     ).encode()

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import unescape
 from itertools import accumulate
-from time import monotonic
 from typing import NamedTuple
 from unicodedata import east_asian_width
 
@@ -16,10 +15,10 @@ MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384
 # A signed 32-bit size of the sheet's XML, as some readers have it.
 SHEET_BYTES = 2_000_000_000
 
-# The widths of columns are those of the first rows: so many, or of so many bytes, or what comes in that time.
+# The widths of columns are those of the first rows: so many, or of so many bytes. They are waited for, however
+# slowly they come: the same rows give the same sheet. What stands before the sheets has left by then.
 SAMPLE_ROWS = 100
 SAMPLE_BYTES = 64 * 1024
-SAMPLE_SECONDS = 1.0
 MIN_WIDTH, MAX_WIDTH = 9, 60  # in digits of the default font
 FILTER_WIDTH = 3  # the button of a header
 PADDING = 1.5
@@ -35,9 +34,11 @@ FROZEN = (
     '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/>'
     '<selection pane="bottomLeft" activeCell="A2" sqref="A2"/>'
 )
+# Columns of so many digits fill an upright page; others lie, and of more than so many, several stand side by side.
+UPRIGHT_WIDTH, LYING_WIDTH = 100, 300
 PAGE = (
     '<pageMargins left="0.5" right="0.5" top="0.6" bottom="0.6" header="0.3" footer="0.3"/>'
-    '<pageSetup orientation="landscape" fitToHeight="0"/>'
+    '<pageSetup orientation="{orientation}" fitToWidth="{pages}" fitToHeight="0"/>'
     "<headerFooter><oddFooter>&amp;L&amp;A&amp;R&amp;P / &amp;N</oddFooter></headerFooter>"
 )
 
@@ -70,9 +71,8 @@ class Rows:
         return taken[:fitting]
 
     def sample(self) -> list[bytes]:
-        """Return the first rows; the same ones however they come in batches, unless they come slowly."""
-        end = monotonic() + SAMPLE_SECONDS
-        while len(self.pending) < SAMPLE_ROWS and sum(map(len, self.pending)) < SAMPLE_BYTES and monotonic() < end:
+        """Return the first rows; the same ones however they come in batches."""
+        while len(self.pending) < SAMPLE_ROWS and sum(map(len, self.pending)) < SAMPLE_BYTES:
             batch = next(self.batches, None)
             if batch is None:
                 break
@@ -135,12 +135,16 @@ class Layout:
             f"{self._header_row(columns)}"
         ).encode()
 
-    def end(self, rows: int, total_row: str) -> bytes:
+    def end(self, columns: Sequence[SheetColumn], rows: int, total_row: str) -> bytes:
         """Return what comes after so many rows, the header's included."""
         filters = f'<autoFilter ref="{self.area(rows)}"/>' if self.header else ""
         area = self.area(rows + bool(total_row))
         ignored = f'<ignoredErrors><ignoredError sqref="{area}" numberStoredAsText="1"/></ignoredErrors>'
-        return f"{total_row}</sheetData>{filters}{PAGE}{ignored}</worksheet>".encode()
+        width = sum(column.width for column in columns)
+        page = PAGE.format(
+            orientation="portrait" if width <= UPRIGHT_WIDTH else "landscape", pages=1 + int(width / LYING_WIDTH)
+        )
+        return f"{total_row}</sheetData>{filters}{page}{ignored}</worksheet>".encode()
 
     def _header_row(self, columns: Sequence[SheetColumn]) -> str:
         if not self.header:

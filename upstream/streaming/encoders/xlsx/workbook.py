@@ -106,7 +106,7 @@ class _Workbook:
         self.sheets.append(parts.Sheet(name, layout.last_column, count, layout.header))
         is_last = not rows.has_more()
         total_row = self._total_row(table, [*before, self.sheets[-1]]) if is_last and table.totals else ""
-        yield layout.end(count, total_row)
+        yield layout.end(columns, count, total_row)
 
     def _total_row(self, table: RenderedTable, sheets: Sequence[parts.Sheet]) -> str:
         self.calculates = True
