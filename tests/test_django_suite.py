@@ -167,6 +167,11 @@ def test_only_listed_refusals_are_no_differences():
     assert not reason_of(Difference(kind="cells", message=refused.message, test="a"))
 
 
+def test_what_django_gives_otherwise_itself_is_no_difference():
+    random = Difference(kind="cells", message="", test="a", unstable="Django gives other rows")
+    assert reason_of(random) == "Django gives other rows"
+
+
 def test_differences_of_one_cause_are_told_once():
     differences = [Difference(kind="rows", message=f"{count} rows", test="a") for count in range(3)]
     assert [number for number, _ in grouped([*differences, Difference(kind="order", message="", test="b")])] == [

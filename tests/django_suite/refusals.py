@@ -17,7 +17,9 @@ TESTS = {
 
 
 def reason_of(difference: Difference) -> str:
-    """Return why a refusal is right, or why a test says nothing; "" if nothing says so."""
+    """Return why a difference is none: a right refusal, or what says nothing; "" if nothing says so."""
+    if difference.unstable:
+        return difference.unstable
     if difference.kind == "test":
         return TESTS.get(difference.test.rpartition(".")[2], "")
     if difference.kind != "refusal":

@@ -144,15 +144,12 @@ class Watcher:
         return lane
 
     def _failed(self, error: Exception, where: str, queryset: Any, shape: str, expected: Given | None) -> None:
-        kind = getattr(error, "kind", type(error).__name__)
-        if isinstance(error, ExportError):
-            kind = "refusal"
-        elif why := self._unstable(queryset, shape, expected):
-            self.findings.counts[f"unstable: {why}"] += 1
-            return
+        is_refusal = isinstance(error, ExportError)
+        kind = "refusal" if is_refusal else getattr(error, "kind", type(error).__name__)
+        unstable = "" if is_refusal else self._unstable(queryset, shape, expected)
         at = "" if isinstance(error, DifferentError) else _frame(error)
         message = " ".join([str(error), *getattr(error, "__notes__", [])])
-        self._differ(kind, message, queryset, where, at)
+        self._differ(kind, message, queryset, where, at, unstable)
 
     def _unstable(self, queryset: Any, shape: str, expected: Given | None) -> str:
         """Say whether Django itself gives other rows, or fails, when it is asked again; "" if it does not."""
@@ -167,10 +164,19 @@ class Watcher:
             return "Django fails when it is asked again"
         return ""
 
-    def _differ(self, kind: str, message: str, queryset: Any, where: str = "", at: str = "") -> None:
-        sql = _sql(queryset)[:1500]
+    def _differ(
+        self, kind: str, message: str, queryset: Any, where: str = "", at: str = "", unstable: str = ""
+    ) -> None:
         self.findings.add(
-            Difference(kind=kind, message=message[:1500], test=self.test, where=where, sql=sql, at=at)
+            Difference(
+                kind=kind,
+                message=message[:1500],
+                test=self.test,
+                where=where,
+                sql=_sql(queryset)[:1500],
+                at=at,
+                unstable=unstable,
+            )
         )
 
 
