@@ -25,6 +25,9 @@ SELECT current_setting('DateStyle'), current_setting('IntervalStyle'), current_s
     current_setting('transaction_read_only'), (SELECT count(*) FROM pg_cursors WHERE name LIKE 'upstream%')
 """
 
+# What tells that rows differ in one way, and not in another.
+TOLD_BY: dict[str, Any] = {"rows": len, "cells": sorted, "order": list}
+
 
 class Watcher:
     """Exports what tests evaluate. `install()` puts it in place of Django's own fetching."""
@@ -146,20 +149,21 @@ class Watcher:
     def _failed(self, error: Exception, where: str, queryset: Any, shape: str, expected: Given | None) -> None:
         is_refusal = isinstance(error, ExportError)
         kind = "refusal" if is_refusal else getattr(error, "kind", type(error).__name__)
-        unstable = "" if is_refusal else self._unstable(queryset, shape, expected)
+        unstable = "" if is_refusal else self._unstable(kind, queryset, shape, expected)
         at = "" if isinstance(error, DifferentError) else _frame(error)
         message = " ".join([str(error), *getattr(error, "__notes__", [])])
         self._differ(kind, message, queryset, where, at, unstable)
 
-    def _unstable(self, queryset: Any, shape: str, expected: Given | None) -> str:
-        """Say whether Django itself gives other rows, or fails, when it is asked again; "" if it does not."""
+    def _unstable(self, kind: str, queryset: Any, shape: str, expected: Given | None) -> str:
+        """Say whether Django itself differs in the same way, or fails, when it is asked again; "" if not."""
+        told_by = TOLD_BY.get(kind)
         try:
             with _savepoint(queryset.db):
                 for rows in (list(own(queryset)), list(own(queryset).iterator(2000))):
                     again = related(queryset, rows) if shape == "related" else given(queryset, rows)
                     again = again.halved() if again and shape == "halved" else again
-                    if _texts(again) != _texts(expected):
-                        return "Django gives other rows when it is asked again"
+                    if told_by and told_by(_texts(again) or []) != told_by(_texts(expected) or []):
+                        return f"Django gives other {kind} when it is asked again"
         except Exception:  # noqa: BLE001 (told from the export's)
             return "Django fails when it is asked again"
         return ""
