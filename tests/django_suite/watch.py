@@ -79,7 +79,7 @@ class Watcher:
         connection = connections[queryset.db]
         with _unseen():
             try:
-                _check_usable(connection)
+                _check_usable(queryset, connection)
                 expected = given(queryset, rows)
                 is_repeated = self._is_repeated(queryset, expected)
             except UnknownError as why:
@@ -209,7 +209,9 @@ def _texts(rows: Given | None) -> Any:
         raise UnknownError("a value that has no text") from error
 
 
-def _check_usable(connection: Any) -> None:
+def _check_usable(queryset: Any, connection: Any) -> None:
+    if hasattr(queryset.query, "own_statement"):  # a test that prints garbage evaluates the querysets in it
+        raise UnknownError("an export made it")
     if hasattr(connection.cursor, "message"):  # Django's guard around a test without databases
         raise UnknownError("its test has no database")
     if connection.in_atomic_block and connection.needs_rollback:
