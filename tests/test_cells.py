@@ -11,10 +11,11 @@ from uuid import UUID
 import pytest
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
-from django.db import connection, models
+from django.db import connection, connections, models
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from tests.fieldtypes.models import Parent
+from tests.forced_lanes import LANES, in_lane
 from upstream.streaming import Column, ColumnError, Csv, Json, JsonLines, SourceError, plan, stream
 
 ENCODERS = [Csv(), Csv(header=False), Json(), JsonLines()]
@@ -151,6 +152,46 @@ class TestDecimals:
     @pytest.mark.parametrize("text", ["1e20000", "1e-16383", "-0", "0e5", "NaN123", "-Infinity", "1.50", "1e-7"])
     def test_others_are_plain_digits(self, text):
         assert written([{"a": Decimal(text)}], ["a"]).splitlines()[1] == format(Decimal(text), "f")
+
+
+with isolate_apps("tests.fieldtypes"):
+
+    class Measured(models.Model):  # noqa: DJ008
+        """Has decimals of any digits, which Django 6.1 allows on databases that have them."""
+
+        size = models.DecimalField(null=True)
+
+        class Meta:
+            app_label = "fieldtypes"
+            db_table = "cells_measured"
+
+
+class TestDecimalsOfAnyDigits:
+    STORED = ("0.99", "-1234.5", "12345678901234567890", "0.000000001", None, "7.10")
+
+    @pytest.fixture
+    def measured(self, database):
+        connection = connections[database]
+        if not getattr(connection.features, "supports_no_precision_decimalfield", False):
+            pytest.skip("Django and its database have no such field")
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE cells_measured (id integer PRIMARY KEY, size decimal)")
+            for key, size in enumerate(self.STORED):
+                cursor.execute("INSERT INTO cells_measured VALUES (%s, %s)", (key, size))
+        yield Measured.objects.using(database).order_by("id")
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE cells_measured")
+
+    @pytest.mark.parametrize("lane", LANES)
+    @pytest.mark.parametrize("encoder", [Csv(), JsonLines()], ids=["csv", "ndjson"])
+    def test_they_are_what_django_reads(self, measured, lane, encoder):
+        read = [{"size": row.size} for row in measured]
+        assert read[0]["size"] == Decimal("0.99")
+        assert written(measured, ["size"], in_lane(encoder, lane)) == written(read, ["size"], encoder)
+
+    def test_windows_find_each_once(self, measured):
+        by_size = measured.order_by("size")
+        assert written(by_size, ["size"], windows=True, chunk_size=2) == written(by_size, ["size"])
 
 
 class TestArrays:

@@ -1,6 +1,7 @@
 """Whatever Django's own tests evaluate is exported as Django gave it."""
 
 import pytest
+from django.db.models import Count, F
 
 from tests import processes, services
 from tests.django_suite import source
@@ -10,6 +11,8 @@ from tests.django_suite.findings import Difference, grouped
 from tests.django_suite.given import Given
 from tests.django_suite.refusals import REFUSALS, reason_of
 from tests.django_suite.suite import LABELS
+from tests.django_suite.ties import group_sizes
+from tests.fieldtypes.models import Parent
 
 # Parts with querysets of many kinds; `make oracle` runs all.
 SAMPLE = ["aggregation", "custom_managers", "defer", "filtered_relation", "from_db_value", "ordering", "raw_query"]
@@ -56,6 +59,14 @@ def test_the_command_says_what_is_missing(offline, capsys):
     assert "cannot be downloaded" in capsys.readouterr().err
 
 
+def alone():
+    return [1] * 2
+
+
+def together():
+    return [2]
+
+
 class TestTheComparison:
     """A comparison that cannot fail proves nothing."""
 
@@ -65,7 +76,7 @@ class TestTheComparison:
 
     @pytest.mark.parametrize(("name", "text"), [("csv", CSV), ("ndjson", NDJSON)])
     def test_it_takes_what_django_gave(self, name, text):
-        Way("text", name, {}).compare(text.encode(), self.GIVEN, ordered=True)
+        Way("text", name, {}).compare(text.encode(), self.GIVEN, alone)
 
     @pytest.mark.parametrize(
         ("kind", "name", "text"),
@@ -86,15 +97,62 @@ class TestTheComparison:
     )
     def test_it_finds_what_differs(self, kind, name, text):
         with pytest.raises(DifferentError) as caught:
-            Way("text", name, {}).compare(text.encode(), self.GIVEN, ordered=True)
+            Way("text", name, {}).compare(text.encode(), self.GIVEN, alone)
         assert caught.value.kind == kind
 
     def test_rows_without_an_order_may_come_in_any(self):
-        Way("text", "csv", {}).compare(b"id\r\n2\r\n1\r\n", Given(["id"], [(1,), (2,)], [""]), ordered=False)
+        Way("text", "csv", {}).compare(b"id\r\n2\r\n1\r\n", Given(["id"], [(1,), (2,)], [""]), together)
+
+    def test_rows_that_tie_may_come_in_any_order_among_themselves_alone(self):
+        given = Given(["id"], [(1,), (2,), (3,)], [""])
+
+        def tied():
+            return [2, 1]
+
+        Way("text", "csv", {}).compare(b"id\r\n2\r\n1\r\n3\r\n", given, tied)
+        with pytest.raises(DifferentError, match="where Django gave") as caught:
+            Way("text", "csv", {}).compare(b"id\r\n1\r\n3\r\n2\r\n", given, tied)
+        assert caught.value.kind == "order"
 
     def test_rows_where_django_gave_none_differ(self):
         with pytest.raises(DifferentError, match="1 rows"):
-            Way("text", "csv", {}).compare(b"id\r\n2\r\n", None, ordered=False)
+            Way("text", "csv", {}).compare(b"id\r\n2\r\n", None, together)
+
+
+class TestTies:
+    @pytest.fixture(autouse=True)
+    def parents(self, db):
+        """Two b, one a, three d; the keys of the d are no neighbours."""
+        Parent.objects.bulk_create(Parent(name=name, details={"first": name}) for name in "dbadbd")
+
+    @pytest.mark.parametrize(
+        ("queryset", "sizes"),
+        [
+            (lambda: Parent.objects.order_by("name"), [1, 2, 3]),
+            (lambda: Parent.objects.order_by("name").reverse(), [3, 2, 1]),
+            (lambda: Parent.objects.order_by(F("name").desc()), [3, 2, 1]),
+            (lambda: Parent.objects.order_by("details__first").values("name"), [1, 2, 3]),
+            (lambda: Parent.objects.order_by("name", "-pk"), [1] * 6),
+            (lambda: Parent.objects.extra(select={"b": "name = 'b'"}, order_by=["-b"]), [2, 4]),
+            (Parent.objects.all, [6]),
+            (lambda: Parent.objects.raw("SELECT * FROM fieldtypes_parent"), [6]),
+        ],
+    )
+    def test_rows_with_equal_keys_are_a_group(self, queryset, sizes):
+        assert group_sizes(queryset(), 6) == sizes
+
+    @pytest.mark.parametrize(
+        "queryset",
+        [
+            lambda: Parent.objects.order_by("name")[1:4],
+            lambda: Parent.objects.order_by("name").distinct(),
+            lambda: Parent.objects.filter(name="d").union(Parent.objects.all()).order_by("name"),
+            lambda: Parent.objects.values("name").annotate(Count("pk")).order_by("name"),
+        ],
+    )
+    def test_where_no_key_can_break_the_ties_each_row_is_a_group(self, queryset):
+        found = queryset()
+        assert group_sizes(found, len(found)) == [1] * len(found)
 
 
 def test_half_of_the_columns_stand_elsewhere():
@@ -107,6 +165,11 @@ def test_only_listed_refusals_are_no_differences():
     assert reason_of(refused) in REFUSALS.values()
     assert not reason_of(Difference(kind="refusal", message="another", test="a"))
     assert not reason_of(Difference(kind="cells", message=refused.message, test="a"))
+
+
+def test_what_django_gives_otherwise_itself_is_no_difference():
+    random = Difference(kind="cells", message="", test="a", unstable="Django gives other rows")
+    assert reason_of(random) == "Django gives other rows"
 
 
 def test_differences_of_one_cause_are_told_once():

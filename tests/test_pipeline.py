@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import cycle, pairwise
 from time import monotonic, sleep
+from unittest.mock import Mock
 
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
@@ -675,6 +676,15 @@ class TestRouting:
         with CaptureQueriesContext(connections[chunks.plan.database]) as queries:
             b"".join(chunks)
         assert any("fieldtypes_parent" in query["sql"] for query in queries)
+
+    @pytest.mark.parametrize("columns", [["name"], ["name", "label"]], ids=["tuples", "instances"])
+    def test_a_router_is_asked_as_the_queryset_asks_it(self, db, settings, columns):
+        router = Mock()
+        router.db_for_read.return_value = None
+        settings.DATABASE_ROUTERS = [router]
+        owner = Parent(name="hint")
+        b"".join(stream(Parent.objects.db_manager(hints={"instance": owner}).all(), columns))
+        router.db_for_read.assert_called_once_with(Parent, instance=owner)
 
 
 class Alternating:

@@ -4,5 +4,6 @@
     python -m tests.django_suite ordering queries   two labels
 
 `__main__` runs the suite in a process per database (`child`), whose querysets `watch` catches. `given` says what
-Django gave for one, `exports` how it is exported and compared, and `findings` what came of it.
+Django gave for one, `exports` how it is exported and compared, `ties` which rows may come in any order, and
+`findings` what came of it.
 """

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tests import oracle
@@ -34,8 +34,11 @@ class Way(NamedTuple):
     def open(self, queryset: Any) -> ByteStream:
         return stream(queryset, **self.options)
 
-    def compare(self, data: bytes, expected: Given | None, *, ordered: bool) -> None:
-        """Raise DifferentError unless `data` is what Django gave; None is no rows of unknown columns."""
+    def compare(self, data: bytes, expected: Given | None, tied: Callable[[], Sequence[int]]) -> None:
+        """Raise DifferentError unless `data` is what Django gave; None is no rows of unknown columns.
+
+        `tied` returns the sizes of the groups of rows that may come in any order.
+        """
         header, rows = (_read_csv if self.format == "csv" else _read_json)(data.decode(), self.format)
         if expected is None:
             if rows:
@@ -45,7 +48,7 @@ class Way(NamedTuple):
         if header != names and (header or self.format == "csv"):  # no JSON object, no names
             raise DifferentError("header", f"{header}, where Django gave {names}")
         given = expected.cells() if self.format == "csv" else expected.nodes()
-        _compare_rows(rows, [[*row, *self.added] for row in given], self.format, ordered=ordered)
+        _compare_rows(rows, [[*row, *self.added] for row in given], self.format, tied)
 
 
 def way_in(lane: str, name: str, columns: list[str] | None) -> Way:
@@ -84,21 +87,32 @@ def _read_json(text: str, name: str) -> tuple[list[str], list[list[Any]]]:
     return list(next(iter(headers), ())), [list(one.values()) for one in objects]
 
 
-def _compare_rows(got: list[list[Any]], given: list[list[Any]], name: str, *, ordered: bool) -> None:
+def _compare_rows(
+    got: list[list[Any]], given: list[list[Any]], name: str, tied: Callable[[], Sequence[int]]
+) -> None:
     if len(got) != len(given):
         raise DifferentError("rows", f"{len(got)} rows, where Django gave {len(given)}")
-    different = [row for row, other in zip(got, given, strict=True) if not _is_same(other, row, name)]
-    if not different:
+    if all(_is_same(other, row, name) for row, other in zip(got, given, strict=True)):
         return
+    if (at := _first_other(got, given, name)) is not None:
+        raise DifferentError("cells", f"{got[at]!r:.600}, where Django gave {given[at]!r:.600}")
+    start = 0
+    for size in tied():
+        group = slice(start, start + size)
+        if _first_other(got[group], given[group], name) is not None:
+            raise DifferentError("order", f"{got!r:.600}, where Django gave {given!r:.600}")
+        start += size
+
+
+def _first_other(got: list[list[Any]], given: list[list[Any]], name: str) -> int | None:
+    """Return where the first row is that was not given, in any order; None if all were."""
     missing = list(given)
-    for row in got:
-        found = next((at for at, other in enumerate(missing) if _is_same(other, row, name)), None)
+    for at, row in enumerate(got):
+        found = next((place for place, other in enumerate(missing) if _is_same(other, row, name)), None)
         if found is None:
-            at = got.index(row)
-            raise DifferentError("cells", f"{row!r:.600}, where Django gave {given[at]!r:.600}")
+            return at
         del missing[found]
-    if ordered:
-        raise DifferentError("order", f"{got!r:.600}, where Django gave {given!r:.600}")
+    return None
 
 
 def _is_same(given: list[Any], got: list[Any], name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One export that is not what Django gave, and where."""
+    """One export that is not what Django gave, and where; `unstable` says why Django itself gives others too."""
 
     kind: str
     message: str
@@ -18,6 +18,7 @@ class Difference:
     where: str = ""
     sql: str = ""
     at: str = ""
+    unstable: str = ""
 
     @property
     def group(self) -> tuple[str, str, str]:

@@ -64,7 +64,9 @@ def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
 
 
 def _decimal(_connection: Any, field: Any, is_column: bool) -> Loader | None:
-    return Loader(load=decimals_of_doubles(field), texts_of=Decimal) if is_column else None
+    if not is_column or field.max_digits is None or field.decimal_places is None:
+        return None
+    return Loader(load=decimals_of_doubles(field), texts_of=Decimal)
 
 
 def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
