@@ -17,7 +17,7 @@ import django_filters
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.paginator import Paginator
-from django.db import connection, connections
+from django.db import connection, connections, models
 from django.db.models import Count, F, Prefetch, QuerySet
 from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
@@ -53,6 +53,7 @@ from upstream.integrations.drf import (
     JsonArrayRenderer,
 )
 from upstream.integrations.limits import Limits
+from upstream.integrations.serializer_columns import _keeps_digits
 from upstream.models import AlertRule, Customer, DriftEvent, ReportRun
 from upstream.streaming import ColumnError, JsonLines, MissingDependencyError, Xlsx, plan, stream
 
@@ -304,6 +305,11 @@ class TestColumns:
         found = objects(ask(view, "?format=ndjson"))
         assert len(found) == 7
         assert found == listed(view)
+
+    def test_a_number_without_digits_of_its_own_may_be_wider_than_its_serializers(self):
+        narrow = serializers.DecimalField(max_digits=12, decimal_places=1)
+        assert not _keeps_digits(narrow, models.DecimalField(decimal_places=1))  # as from Django 6.1 on
+        assert _keeps_digits(narrow, models.DecimalField(max_digits=12, decimal_places=1))
 
     def test_nested_objects_are_json_in_a_cell(self):
         view = serializing(model=DriftEvent, customer=CustomerSerializer())

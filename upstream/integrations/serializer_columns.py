@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -180,7 +181,8 @@ def _is_iso(field: Any, default: str) -> bool:
 
 
 def _keeps_digits(field: Any, source: Any) -> bool:
-    is_as_wide = field.max_digits is None or field.max_digits >= source.max_digits
+    # A column may have no digits of its own from Django 6.1 on: then it holds numbers of any width.
+    is_as_wide = field.max_digits is None or field.max_digits >= (source.max_digits or inf)
     is_as_long = field.decimal_places in (None, source.decimal_places)
     return is_as_wide and is_as_long and not field.localize and not field.normalize_output
 
