@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
-from django.db.models import Q
 
 from upstream.integrations.progress import metered
+from upstream.management.customers import customer_named
 from upstream.models import Customer
 from upstream.services.claim_import import AlreadyImportedError, ClaimFileError, import_claims
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--no-progress", action="store_true", help="show no progress on the terminal")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        customer = _customer(options["customer"], options["database"])
+        customer = customer_named(options["customer"], options["database"])
         visible = not options["no_progress"]
         try:
             with metered(visible=visible) as meter:
@@ -41,16 +41,6 @@ class Command(BaseCommand):
         if options["verbosity"] > 1 or (sys.stderr.isatty() and visible):
             self.stderr.write(str(meter), self.style.SUCCESS)
         self.stdout.write(self.style.SUCCESS(_summary(customer, upload, options["rejected"])))
-
-
-def _customer(text: str, database: str) -> Customer:
-    wanted = Q(name=text) | Q(pk=int(text)) if text.isdecimal() else Q(name=text)
-    try:
-        return Customer.objects.using(database).get(wanted)
-    except Customer.DoesNotExist:
-        raise CommandError(f"there is no customer {text!r}: give the name or the id of one") from None
-    except Customer.MultipleObjectsReturned:
-        raise CommandError(f"{text!r} is the name of one customer and the id of another") from None
 
 
 def _summary(customer: Customer, upload: Any, rejected: str | None) -> str:
