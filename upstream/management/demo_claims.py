@@ -59,15 +59,20 @@ class Payer:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a payer does otherwise with a group of CPT codes in the last full weeks, and since."""
+    """What a payer does otherwise with a group of CPT codes, from so many full weeks ago until now, or `until`."""
 
     payer: str
     cpt_group: str
     weeks: int
+    until: int = 0
     more_denied: float = 0.0
     more_days: float = 0.0
     paid_times: float = 1.0
     cpt: str = ""  # of the group, the only code that is denied otherwise
+
+    def is_on(self, day: dt.date, last_week: dt.date) -> bool:
+        begins, ends = (last_week - (weeks - 1) * WEEK for weeks in (self.weeks, self.until))
+        return begins <= day and (not self.until or day < ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ PRACTICES = (
             Change("Summit Mutual", KNEE, weeks=1, more_denied=0.192, cpt="29881"),
             Change("Harborview Health Plan", OFFICE, weeks=3, more_days=7),
             Change("Seguros Peñasco", OFFICE, weeks=2, paid_times=0.82),
+            Change("Medicaid", OFFICE, weeks=10, until=8, more_days=9),
         ),
         COLUMNS,
         Csv(),
@@ -115,7 +121,10 @@ PRACTICES = (
     Practice(
         "Bayview Medical Group",
         240,
-        (Change("Medicaid", OFFICE, weeks=2, more_denied=-0.18),),
+        (
+            Change("Medicaid", OFFICE, weeks=2, more_denied=-0.18),
+            Change("Summit Mutual", OFFICE, weeks=9, until=8, paid_times=0.8),
+        ),
         OTHER_COLUMNS,
         AMERICAN,
     ),
@@ -168,8 +177,7 @@ def _decision(
     payer, group, cpt, price = _drawn(rng)
     denied, days, paid = payer.denied, payer.days, payer.paid
     for change in practice.changes:
-        begins = last_week - (change.weeks - 1) * WEEK
-        if (change.payer, change.cpt_group) == (payer.name, group) and day >= begins:
+        if change.is_on(day, last_week) and (change.payer, change.cpt_group) == (payer.name, group):
             denied += change.more_denied if change.cpt in ("", cpt) else 0
             days += change.more_days
             paid *= change.paid_times

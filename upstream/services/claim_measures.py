@@ -138,10 +138,10 @@ class Comparison:
 
 def compare(claims: Any, windows: Windows, group_by: Sequence[str]) -> Iterator[Comparison]:
     """Yield the groups of the claims that were decided in the windows, aggregated by one statement."""
-    current = Q(decided_date__gte=windows.current_start)
+    baseline, current = Q(decided_date__lt=windows.current_start), Q(decided_date__gte=windows.current_start)
     aggregates: dict[str, Any] = {}
     for measure in MEASURES:
-        aggregates |= measure.aggregates(f"{measure.drift_type}_baseline", ~current)
+        aggregates |= measure.aggregates(f"{measure.drift_type}_baseline", baseline)
         aggregates |= measure.aggregates(f"{measure.drift_type}_current", current)
     rows = claims.filter(decided_date__range=(windows.baseline_start, windows.current_end))
     for row in rows.order_by().values(*group_by).annotate(**aggregates).iterator():
