@@ -273,7 +273,7 @@ class TestFailure:
         [
             (b"", "no rows"),
             (HEADER.encode(), "no rows"),
-            (b"payer,cpt\nMedicare,99213\n", "no column submitted_date, outcome; its columns: payer, cpt"),
+            (b"payer,cpt\nMedicare,99213\n", "no column submitted_date, outcome: its first row must"),
             (file_of(RIGHT, RIGHT + ",more").getvalue(), "row 2 has 10 cells, but the header has 9"),
             (
                 file_of(RIGHT, RIGHT).getvalue().replace(b"Medicare", b"M\xe9dicare"),
@@ -305,6 +305,12 @@ class TestFailure:
 
         assert customer.claim_uploads.get().error_message == "too many"
         assert not customer.claims.exists()
+
+    def test_of_a_file_without_a_header_shows_nothing_of_its_first_row(self, customer, caplog):
+        with pytest.raises(ClaimFileError, match="first row must name the columns") as caught:
+            import_claims(customer, file_of(RIGHT, header="Jane Roe,99213,2026-10-01,PAID,1,2,3,4,5"))
+
+        assert "Roe" not in str(caught.value) + customer.claim_uploads.get().error_message + caplog.text
 
     def test_can_be_tried_again(self, customer, tmp_path):
         missing = tmp_path / "no directory" / "rejected.csv"

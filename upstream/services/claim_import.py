@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.db import DatabaseError, IntegrityError, router, transaction
+from django.utils.timezone import localdate
 
 from upstream.services.claim_values import (
     AMOUNTS,
@@ -67,7 +68,7 @@ class AlreadyImportedError(ClaimFileError):
 
     def __init__(self, upload: Any) -> None:
         super().__init__(
-            f"this file was imported on {upload.uploaded_at:%Y-%m-%d}, as {upload.filename!r}: "
+            f"this file was imported on {localdate(upload.uploaded_at)}, as {upload.filename!r}: "
             f"{upload.accepted_rows:,} claims"
         )
         self.upload = upload
@@ -167,7 +168,8 @@ def claim_columns(header: Iterable[str], required_columns: Sequence[str] = REQUI
         if close := get_close_matches(_normal(name), absent, n=1, cutoff=0.85):
             raise ClaimFileError(f"unknown column {name!r}: did you mean {close[0]!r}?")
     if missing := [column for column in required_columns if column not in found]:
-        raise ClaimFileError(f"the file has no column {', '.join(missing)}; its columns: {', '.join(header)}")
+        # The names that are there are not shown: without a header they are a patient's row.
+        raise ClaimFileError(f"the file has no column {', '.join(missing)}: its first row must name the columns")
     return found
 
 
