@@ -1,6 +1,7 @@
 """A file of claims is imported whole or not at all; what is wrong in it goes to a file with the reasons."""
 
 import csv
+import doctest
 import gzip
 import hashlib
 import io
@@ -395,6 +396,12 @@ print(Customer.objects.count(), ClaimUpload.objects.count(), ClaimRecord.objects
 
 
 class TestHeader:
+    def test_is_read_as_the_example_shows(self):
+        [example] = doctest.DocTestFinder(recurse=False).find(
+            claim_columns, globs={"claim_columns": claim_columns}
+        )
+        assert doctest.DocTestRunner().run(example) == (0, 1)
+
     def test_may_use_other_names_and_any_case(self):
         names = ["INSURANCE COMPANY", "Procedure-Code", "service line", "Claim Date", "Status", "Charges"]
         assert list(claim_columns(names)) == [

@@ -1,5 +1,6 @@
 """Tests from sums give what scipy's tests give for the numbers themselves, and what books print."""
 
+import doctest
 import statistics
 import sys
 
@@ -9,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from upstream.services import drift_statistics
 from upstream.services.drift_statistics import Sample, adjusted, mean_p_value, rate_p_value
 from upstream.streaming import MissingDependencyError
 
@@ -107,3 +109,8 @@ def test_without_scipy_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(MissingDependencyError, match=r"python -m pip install 'upstream\[analytics\]'"):
         adjusted([0.5])
+
+
+def test_the_examples_are_true():
+    failed, attempted = doctest.testmod(drift_statistics)
+    assert (failed, attempted) == (0, 4)
