@@ -1,4 +1,4 @@
-# make demo: watch 200,000 drift events stream to CSV, JSON, NDJSON, Excel and PDF. make test: the whole suite.
+# make demo: import claims, find drift in them, and watch 200,000 drift events stream to files. make test: the whole suite.
 PYTHON ?= python3
 VENV ?= .venv
 DJANGO ?= Django
@@ -17,7 +17,7 @@ DEMO = .demo
 .SILENT:
 
 help:
-	echo "make demo     seed an SQLite database and export $(ROWS) drift events as CSV, JSON, NDJSON, Excel and PDF"
+	echo "make demo     fill an SQLite database, import claims, find drift, and export $(ROWS) drift events in every format"
 	echo "make serve    the demo application on http://127.0.0.1:$(PORT)/; PORT=9000 serves another port"
 	echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
 	echo "make oracle   Django's own tests: whatever they evaluate is exported and compared; ARGS=\"ordering queries\""
@@ -28,9 +28,14 @@ help:
 demo: $(VENV)/.demo
 	$(MANAGE) migrate --verbosity 0
 	echo "Seeding $(ROWS) drift events (about 20 seconds per 100,000) ..."
-	$(MANAGE) seed_demo --rows $(ROWS) --replace
+	$(MANAGE) seed_demo --rows $(ROWS) --claims $(DEMO)/claims --replace
 	DJANGO_SUPERUSER_PASSWORD=demo $(MANAGE) createsuperuser --noinput --username demo --email demo@example.com >/dev/null 2>&1 || true
-	mkdir -p $(DEMO)/exports
+	mkdir -p $(DEMO)/exports $(DEMO)/rejected
+	for name in Lakeside Bayview Riverbend; do \
+		echo; echo "import_claims '$$name Medical Group' $(DEMO)/claims/$$name.csv, rejected rows to $(DEMO)/rejected"; \
+		$(MANAGE) import_claims "$$name Medical Group" $(DEMO)/claims/$$name.csv --rejected $(DEMO)/rejected/$$name.csv || exit 1; \
+		$(MANAGE) compute_drift "$$name Medical Group" --weeks 12 || exit 1; \
+	done
 	for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \

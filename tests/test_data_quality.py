@@ -49,6 +49,7 @@ class TestUploads:
             (HEADER, "claims.csv", []),
             (b"\xef\xbb\xbf" + HEADER.upper(), "CLAIMS.CSV", []),
             (gzip.compress(HEADER), "claims.csv.gz", []),
+            (b"Insurer,Procedure code,Submission date,Claim status\r\n", "claims.csv", []),
             (HEADER, "claims.xlsx", ["extension"]),
             (HEADER, "claims", ["extension"]),
             (b"", "claims.csv", ["empty"]),
@@ -111,6 +112,7 @@ class TestClaims:
 
     def test_a_text_that_the_column_cannot_hold_is_an_error(self):
         assert errors(cpt="9" * 17) == [("cpt", "length")]
+        assert errors(cpt_group="a\0b") == [("cpt_group", "nul")]
 
     @given(st.decimals(0, "9999999999.99", places=2))
     def test_every_amount_that_the_column_holds_is_read_in_either_form(self, amount):

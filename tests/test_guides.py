@@ -95,6 +95,7 @@ def demo_rows(db, tmp_path, monkeypatch, settings):
     settings.MEDIA_ROOT = tmp_path / "media"
     monkeypatch.setattr(databases, "DATABASES", dict(databases.DATABASES))  # a guide adds one
     call_command("seed_demo", rows=300, verbosity=0)
+    Path("october.csv").write_text("payer,cpt,submitted_date,outcome\nSummit Mutual,29881,2026-10-01,OTHER\n")
     _take_orders(30)
 
 

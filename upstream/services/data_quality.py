@@ -2,12 +2,14 @@
 
 import csv
 import io
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from math import inf
 from os import PathLike
 from pathlib import PurePath
 from typing import IO, Any
 
+from upstream.services.claim_columns import ClaimFileError, claim_columns
 from upstream.services.claim_values import (
     AMOUNTS,
     DATES,
@@ -47,7 +49,8 @@ class DataQualityService:
         Returns:
             The problems, each a dict of `code` and `message`; empty if the file can be read. Codes: "extension"
             (neither .csv nor .csv.gz), "empty", "size" (more than 500 MiB), "encoding" (the header is not UTF-8),
-            "header" (a column is missing or named twice, or the header is not CSV).
+            "header" (it is not CSV, lacks a required column under any of the names in `claim_columns.ALIASES`, or
+            has two names for one).
 
         Example:
             >>> from io import BytesIO
@@ -90,8 +93,8 @@ class DataQualityService:
         Returns:
             The errors, each a dict of `row`, `field`, `code` and `message`; empty if the row is right. Codes:
             "required", "date", "date_order" (decided before submitted), "outcome" (not PAID, DENIED or OTHER),
-            "amount" (negative, not a number, or beyond 9,999,999,999.99), "length", and "personal": a payer that
-            looks like the name of a patient. No error holds a value of the row, since it may be such a name.
+            "amount" (negative, not a number, or beyond 9,999,999,999.99), "length", "nul", and "personal": a payer
+            that looks like the name of a patient. No error holds a value of the row, since it may be such a name.
 
         Example:
             >>> row = {"payer": "Smith, John", "cpt": "99213", "submitted_date": "2026-02-30", "outcome": "paid"}
@@ -101,7 +104,7 @@ class DataQualityService:
         required = REQUIRED_COLUMNS if required_columns is None else required_columns
         cells = {name: str(value).strip() for name, value in row.items() if value is not None}
         errors = [(name, "required", "is empty") for name in required if not cells.get(name)]
-        errors += _too_long(cells)
+        errors += _unstorable(cells)
         payer = cells.get("payer", "")
         if payer not in known_payers and is_personal(payer):
             errors.append(("payer", "personal", "looks like the name of a person, or what identifies one"))
@@ -209,26 +212,23 @@ def _problem(code: str, message: str) -> dict[str, str]:
 def _problems_of_header(file: IO[bytes]) -> list[dict[str, str]]:
     try:
         with opened(file) as plain, io.TextIOWrapper(plain, encoding="utf-8", newline="") as text:
-            header = [name.strip().lower() for name in next(csv.reader(text, strict=True), [])]
+            claim_columns(next(csv.reader(text, strict=True), []))
     except UnicodeDecodeError:
         return [_problem("encoding", "the header is not UTF-8: save the file as CSV UTF-8")]
+    except ClaimFileError as error:
+        return [_problem("header", str(error))]
     except (ExportError, csv.Error, OSError, EOFError) as error:
         return [_problem("header", f"the header cannot be read: {error}")]
-    missing = [name for name in REQUIRED_COLUMNS if name not in header]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    words = [
-        f"the header has no column {', '.join(missing)}" if missing else "",
-        f"the header names a column twice: {', '.join(twice)}" if twice else "",
-    ]
-    return [_problem("header", message) for message in words if message]
+    return []
 
 
-def _too_long(cells: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    return [
-        (name, "length", f"is longer than {most} characters")
-        for name, most in MAX_LENGTHS.items()
-        if len(cells.get(name, "")) > most
-    ]
+def _unstorable(cells: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the errors of texts that the database would refuse, and the batch with them."""
+    for name, cell in cells.items():
+        if len(cell) > MAX_LENGTHS.get(name, inf):
+            yield name, "length", f"is longer than {MAX_LENGTHS[name]} characters"
+        if "\0" in cell:
+            yield name, "nul", "contains a NUL character"
 
 
 def _misread(cells: Mapping[str, str]) -> list[tuple[str, str, str]]:
