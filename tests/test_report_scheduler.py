@@ -5,6 +5,7 @@ import threading
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
+import django
 import openpyxl
 import pytest
 from aiosmtpd.controller import Controller
@@ -279,6 +280,16 @@ class TestArtifact:
         assert run.status == RunStatus.SUCCESS
 
 
+def use_server(settings, port):
+    """Send mail to the SMTP server at a port, by the settings that this Django has."""
+    backend = "django.core.mail.backends.smtp.EmailBackend"
+    if django.VERSION >= (6, 1):
+        options = {"host": "127.0.0.1", "port": port}
+        settings.MAILERS = {"default": {"BACKEND": backend, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = backend, "127.0.0.1", port
+
+
 LAST_START, LAST_END = report_scheduler.last_week(timezone.localdate())
 
 
@@ -379,14 +390,14 @@ class TestCommand:
                 received.append(envelope)
                 return "250 OK"
 
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+        use_server(settings, 1)
         with pytest.raises(CommandError, match="2 weekly reports failed"):
             call_command("run_weekly_reports")
         assert not any(report_mail.is_mailed(run) for run in self.runs())
         with socket.create_server(("127.0.0.1", 0)) as free:
-            settings.EMAIL_PORT = free.getsockname()[1]
-        server = Controller(Handler(), hostname="127.0.0.1", port=settings.EMAIL_PORT)
+            port = free.getsockname()[1]
+        use_server(settings, port)
+        server = Controller(Handler(), hostname="127.0.0.1", port=port)
         server.start()
         try:
             call_command("run_weekly_reports")
