@@ -35,7 +35,8 @@ import upstream
 from benchmarks.__main__ import main as run_benchmarks
 from tests import processes, services
 from tests.serving.running import get, running
-from upstream.models import DriftEvent
+from upstream.models import Customer as Reported
+from upstream.models import DriftEvent, ReportSchedule
 from upstream.streaming import databases
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -346,6 +347,8 @@ def test_the_changelog_tells_of_the_version():
 
 @commands("python manage.py ", guides=[guide for guide in GUIDES if guide != DOOR])
 def test_commands_run(line, demo_rows, capsysbinary):
+    customer, _ = Reported.objects.get_or_create(name="Lakeside Orthopedics")
+    ReportSchedule.objects.get_or_create(customer=customer)
     command, *pipe = line.split("|")
     _, _, *arguments = shlex.split(command, comments=True)
 

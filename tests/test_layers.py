@@ -21,7 +21,8 @@ PACKAGE_LAYERS = [
     ("integrations",),
     ("dumps",),
     ("jobs",),
-    ("exports", "reporting"),
+    ("reporting",),
+    ("exports",),
     ("services",),
     ("application",),
 ]
@@ -207,6 +208,47 @@ def _without_docstrings(path):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
             node.body[0] = ast.Pass()
     return ast.unparse(tree)
+
+
+# What writes a format; `csv.reader` and `json.loads` read, and so may the application.
+WRITERS = ("openpyxl", "xlsxwriter", "pyexcelerate", "weasyprint", "reportlab", "pyarrow", "orjson", "pandas")
+WRITING = ("csv.writer", "csv.DictWriter", "json.dump", "json.dumps", "json.JSONEncoder")
+
+
+def writings(path, root):
+    """Yield (line, name) of what a file imports or names to write CSV, JSON, Excel or PDF."""
+    yield from ((line, name) for line, name in imports(path, root) if name.split(".")[0] in WRITERS)
+    yield from ((line, name) for line, name in imports(path, root) if name in WRITING)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in WRITING:
+            yield node.lineno, ast.unparse(node)
+
+
+def test_the_application_writes_no_format_itself():
+    application = [path for path in (ROOT / "upstream").rglob("*.py") if not path.is_relative_to(ENGINE)]
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sorted(application)
+        if path.relative_to(ROOT).parts[1] not in ("integrations", "dumps", "jobs")
+        for line, name in writings(path, ROOT)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import openpyxl",
+        "from weasyprint import HTML",
+        "import_module('xlsxwriter')",
+        "from csv import writer",
+        "import csv\ncsv.DictWriter(file, [])",
+        "import json\njson.dump(rows, file)",
+    ],
+)
+def test_what_writes_a_format_is_found(code, tmp_path):
+    (tmp_path / "module.py").write_text(code)
+    assert list(writings(tmp_path / "module.py", tmp_path))
 
 
 class TestTheCheckItself:

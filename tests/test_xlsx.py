@@ -370,6 +370,15 @@ class TestSheets:
             [["x"]],
         ]
 
+    def test_formats_and_totals_of_several_sheets_are_for_those_that_have_their_headers(self):
+        tables = {"Sums": [{"payer": "a", "amount": Decimal("1.50")}], "Days": [{"day": 1}, {"day": 2}]}
+        data = written(tables, None, Xlsx(number_formats={"amount": "#,##0.00"}, totals=["amount"]))
+        assert sheets_of(data) == [
+            [["payer", "amount"], ["a", "1.50"], ["Total", "1.50"]],
+            [["day"], ["1"], ["2"]],
+        ]
+        assert openpyxl.load_workbook(io.BytesIO(data))["Sums"]["B2"].number_format == "#,##0.00"
+
     def test_a_table_gives_columns_in_json_too(self):
         assert written({"a": Table([{"x": 1, "y": 2}], ["y"])}, None, Json()) == b'{"a":[{"y":2}]}'
 

@@ -168,13 +168,12 @@ def _of_document(
             "a mapping is written as one JSON object: use stream(mapping, encoder=Json()) without columns, "
             "or Xlsx() for a workbook; Table(source, columns) gives columns to one of its values"
         )
+    check = capabilities.check_part or capabilities.check
     document = Document(source, partial(_source_of_document, capabilities))
     for rows in document.checked(whole=not capabilities.takes_records):
         if rows.columns is not None:
-            capabilities.check(rows.columns)
-    return _Decision(
-        DocumentLane(document, capabilities.encode_document, capabilities.check), document.databases, "", None
-    )
+            check(rows.columns)
+    return _Decision(DocumentLane(document, capabilities.encode_document, check), document.databases, "", None)
 
 
 def _source_of_document(capabilities: Capabilities, source: Any, columns: Any) -> Source:

@@ -54,6 +54,9 @@ class Capabilities:
     check: Callable[[Columns], None] = _accept
     """Raise ColumnError for columns that the format cannot hold; called before reading, if they are known then."""
 
+    check_part: Callable[[Columns], None] | None = None
+    """As `check`, for the columns of one source in a document; by default it is `check`."""
+
     takes_records: bool = False
     """Whether it also writes whole records, such as dicts: then `columns` is None and rows are 1-tuples."""
 

@@ -39,8 +39,9 @@ class Xlsx:
 
     A sheet is called `sheet`, by default like the `title`, or "Sheet1". One that is full, with `sheet_rows` rows
     or 2 GB, is continued on the next, with the header again. A mapping as the source is a workbook of several
-    sheets, by their names: its values are sources of rows, or a `Table` with columns. `title` and `author` are
-    properties of the document. The same rows give the same bytes.
+    sheets, by their names: its values are sources of rows, or a `Table` with columns; formats and totals apply to
+    the sheets that have their headers. `title` and `author` are properties of the document. The same rows give the
+    same bytes.
 
         >>> workbook = to_buffer(stream([{"Payer": "Medicare", "Days": 3}], encoder=Xlsx(totals=["Days"])))
         >>> workbook.read(4)
@@ -95,12 +96,15 @@ class Xlsx:
         return SheetRows(local=not _is_utc(self._zone()), styles=self._styles())
 
     def check(self, columns: Columns) -> None:
-        if len(columns) > MAX_COLUMNS:
-            raise ColumnError(f"a sheet has at most {MAX_COLUMNS:,} columns, and these are {len(columns):,}")
+        self.check_part(columns)
         headers = {column.header for column in columns}
         for option in ("number_formats", "totals"):
             if unknown := sorted(set(getattr(self, option)) - headers):
                 raise ColumnError(f"{option} names {unknown[0]!r}, but no column has that header")
+
+    def check_part(self, columns: Columns) -> None:
+        if len(columns) > MAX_COLUMNS:
+            raise ColumnError(f"a sheet has at most {MAX_COLUMNS:,} columns, and these are {len(columns):,}")
 
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         return write(self._look(), self._one(self._table(self._sheet, columns or (), batches)))
