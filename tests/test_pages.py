@@ -189,19 +189,22 @@ class TestDrift:
             url = page.older and f"/drift/?weeks=all&state=all&customer=1&before={quote(page.older)}"
         rows = DriftEvent.objects.filter(customer=1).order_by("-created_at", "-pk").values_list("pk", flat=True)
         assert found == list(rows)
+        last = page.rows
         while page.newer:
             page = client.get(f"/drift/?weeks=all&state=all&customer=1&after={quote(page.newer)}").context["page"]
             backwards = [event.pk for event in page.rows] + backwards
-        assert backwards == found[: len(backwards)]
-        assert len(backwards) == len(found) // 25 * 25
+        assert backwards == found[: -len(last)]
 
     @pytest.mark.usefixtures("seeded")
     @pytest.mark.parametrize(
         ("query", "condition"),
         [
-            ("payer=Medicare&weeks=all", {"payer": "Medicare", "suppressed": False}),
-            ("drift_type=DENIAL_RATE&weeks=all", {"drift_type": "DENIAL_RATE", "suppressed": False}),
-            ("severity=high&weeks=all", {"severity__gte": 0.5, "suppressed": False}),
+            ("payer=Medicare&weeks=all", {"payer": "Medicare", "suppressed": False, "acknowledged_at": None}),
+            (
+                "drift_type=DENIAL_RATE&weeks=all",
+                {"drift_type": "DENIAL_RATE", "suppressed": False, "acknowledged_at": None},
+            ),
+            ("severity=high&weeks=all", {"severity__gte": 0.5, "suppressed": False, "acknowledged_at": None}),
             ("severity=medium&weeks=all&state=all", {"severity__gte": 0.25}),
             ("state=suppressed&weeks=all", {"suppressed": True}),
             ("state=acknowledged&weeks=all", {"acknowledged_at__isnull": False, "suppressed": False}),
@@ -239,7 +242,8 @@ class TestDrift:
         )
         assert "Acknowledged 3 drift events." in texts_of(answer)
         event = DriftEvent.objects.select_related("acknowledged_by").get(pk=rows[0])
-        assert event.acknowledged_by and event.acknowledged_by.get_username() == "root"
+        assert event.acknowledged_by
+        assert event.acknowledged_by.get_username() == "root"
         again = client.post("/drift/change/", {"action": "acknowledge", "row": rows}, follow=True)
         assert "Acknowledged 0 drift events." in texts_of(again)
         assert DriftEvent.objects.get(pk=rows[0]).acknowledged_at == event.acknowledged_at
@@ -363,7 +367,7 @@ class TestReports:
         assert answer.getvalue() == b"id\r\n1\r\n"
         assert answer.headers["Content-Disposition"].startswith('attachment; filename="week')
         default_storage.delete(path)
-        assert "no longer in the storage" in texts_of(client.get(url))
+        assert client.get(url).status_code == 404
 
     @pytest.mark.usefixtures("seeded")
     def test_a_schedule_is_made_and_changed(self, client: Client) -> None:
@@ -477,7 +481,7 @@ def test_download_streams_as_an_attachment_of_its_type(client: Client, suffix: s
 def test_head_answers_the_same_headers_without_a_query(client: Client, suffix: str) -> None:
     url = f"/drift-events/?format={suffix}"
     response = client.get(url)
-    response.close()
+    body(response)
     with CaptureQueriesContext(connection) as queries:
         head = client.head(url)
     assert head.headers == response.headers
