@@ -235,6 +235,14 @@ class TestDrift:
         assert "page" not in page.context
 
     @pytest.mark.usefixtures("seeded")
+    def test_the_boxes_of_the_list_choose_its_events(self, client: Client) -> None:
+        page = client.get("/drift/?weeks=all&state=all&customer=2")
+        keys = re.findall(r'name="row" value="([^"]*)"', page.content.decode())
+        assert min(map(int, keys)) > 1000  # where the text of a number has a comma
+        client.post("/drift/change/", {"action": "acknowledge", "row": keys})
+        assert {str(event.pk) for event in DriftEvent.objects.exclude(acknowledged_at=None)} == {*keys}
+
+    @pytest.mark.usefixtures("seeded")
     def test_acknowledging_says_who_and_when_and_once(self, client: Client) -> None:
         rows = [event.pk for event in DriftEvent.objects.order_by("pk")[:3]]
         answer = client.post(

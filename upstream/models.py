@@ -242,11 +242,16 @@ class DriftEvent(models.Model):
             Index(fields=["customer", "created_at"], name="driftevent_customer_created"),
             Index(fields=["drift_type", "created_at"], name="driftevent_type_created"),
             Index(fields=["payer", "created_at"], name="driftevent_payer_created"),
-            # Where the database has partial indexes, the dashboard reads this one alone: all it needs is in it.
+            # Where the database has partial indexes, the dashboard reads these alone: all it needs is in them.
             Index(
                 fields=["current_end", "payer", "customer", "estimated_revenue_impact", "suppressed"],
                 condition=Q(suppressed=False, estimated_revenue_impact__lt=0),
                 name="driftevent_at_risk",
+            ),
+            Index(
+                fields=["customer", "current_end", "payer", "estimated_revenue_impact", "suppressed"],
+                condition=Q(suppressed=False, estimated_revenue_impact__lt=0),
+                name="driftevent_customer_at_risk",
             ),
             # Few rows have these states, so that a page of them is not found by looking at the others.
             Index(fields=["created_at"], condition=Q(suppressed=True), name="driftevent_suppressed"),

@@ -41,6 +41,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="driftevent",
             index=models.Index(
+                condition=models.Q(("estimated_revenue_impact__lt", 0), ("suppressed", False)),
+                fields=["customer", "current_end", "payer", "estimated_revenue_impact", "suppressed"],
+                name="driftevent_customer_at_risk",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="driftevent",
+            index=models.Index(
                 condition=models.Q(("suppressed", True)), fields=["created_at"], name="driftevent_suppressed"
             ),
         ),
