@@ -23,6 +23,13 @@ def _in_order(first: str, last: str, *, name: str) -> CheckConstraint:
     return CheckConstraint(condition=Q((f"{last}__gte", F(first))), name=name)
 
 
+def _newest_of_all_and_of_customers(state: str, condition: Q) -> tuple[Index, Index]:
+    return (
+        Index(fields=["created_at"], condition=condition, name=f"driftevent_{state}"),
+        Index(fields=["customer", "created_at"], condition=condition, name=f"driftevent_customer_{state}"),
+    )
+
+
 class Outcome(models.TextChoices):
     PAID = "PAID", "Paid"
     DENIED = "DENIED", "Denied"
@@ -254,10 +261,8 @@ class DriftEvent(models.Model):
                 name="driftevent_customer_at_risk",
             ),
             # Few rows have these states, so that a page of them is not found by looking at the others.
-            Index(fields=["created_at"], condition=Q(suppressed=True), name="driftevent_suppressed"),
-            Index(
-                fields=["created_at"], condition=Q(acknowledged_at__isnull=False), name="driftevent_acknowledged"
-            ),
+            *_newest_of_all_and_of_customers("suppressed", Q(suppressed=True)),
+            *_newest_of_all_and_of_customers("acknowledged", Q(acknowledged_at__isnull=False)),
         )
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ DAYS = (DriftType.DECISION_TIME, DriftType.PROCESSING_DELAY)
 LEVELS = {"high": 0.5, "medium": 0.25, "low": 0.0}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 BYTE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-TONES = {
+TONES: dict[str, str] = {
     RunStatus.FAILED: "warn",
     RunStatus.PENDING: "wait",
     RunStatus.SUCCESS: "good",
