@@ -26,7 +26,7 @@ def _in_order(first: str, last: str, *, name: str) -> CheckConstraint:
 def _newest_of_all_and_of_customers(state: str, condition: Q) -> tuple[Index, Index]:
     return (
         Index(fields=["created_at"], condition=condition, name=f"driftevent_{state}"),
-        Index(fields=["customer", "created_at"], condition=condition, name=f"driftevent_customer_{state}"),
+        Index(fields=["customer", "created_at"], condition=condition, name=f"driftevent_cust_{state}"),
     )
 
 
