@@ -19,8 +19,8 @@ from upstream.models import (
     ReportRun,
     ReportSchedule,
 )
-from upstream.templatetags.wording import baseline, change, current, dollars, file_size
-from upstream.views.exports import DriftEventExport
+from upstream.templatetags.wording import day, dollars, file_size
+from upstream.views.exports import AlertEventExport, DriftEventExport
 
 admin.site.site_header = admin.site.site_title = "Upstream"
 admin.site.index_title = "Payer drift"
@@ -106,7 +106,7 @@ class ReportArtifactAdmin(Facts):
 
 @admin.register(DriftEvent)
 class DriftEventAdmin(Facts):
-    list_display = ("id", "found", "customer", "payer", "drift_type", "shift", "rounded_severity", "impact")
+    list_display = ("found", "customer", "payer", "drift_type", "rounded_severity", "impact")
     list_filter = ("drift_type", "trend_direction", "suppressed")
     search_fields = ("payer", "cpt_group", "customer__name")
     list_select_related = ("customer",)
@@ -116,11 +116,7 @@ class DriftEventAdmin(Facts):
 
     @admin.display(description="Found", ordering="created_at")
     def found(self, event: DriftEvent) -> str:
-        return f"{event.created_at:%Y-%m-%d}"
-
-    @admin.display(description="Change")
-    def shift(self, event: DriftEvent) -> str:
-        return f"{baseline(event)} to {current(event)}, {change(event)}"
+        return day(event.created_at)
 
     @admin.display(description="Severity", ordering="severity")
     def rounded_severity(self, event: DriftEvent) -> str:
@@ -143,10 +139,19 @@ class AlertRuleAdmin(ExportModelAdmin):
 
 @admin.register(AlertEvent)
 class AlertEventAdmin(Facts):
-    list_display = ("id", "triggered_at", "customer", "alert_rule", "drift_event", "status")
+    list_display = ("triggered", "customer", "alert_rule", "payer", "status")
     list_filter = ("status",)
     search_fields = ("customer__name",)
     ordering = ("-triggered_at",)
+    export_columns = AlertEventExport.columns
+
+    @admin.display(description="Triggered", ordering="triggered_at")
+    def triggered(self, alert: AlertEvent) -> str:
+        return day(alert.triggered_at)
+
+    @admin.display(description="Payer")
+    def payer(self, alert: AlertEvent) -> str:
+        return alert.drift_event.payer
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AlertEvent]:
         return super().get_queryset(request).select_related("customer", "alert_rule", "drift_event")
