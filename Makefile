@@ -47,11 +47,11 @@ demo: $(VENV)/.demo
 			-o $(DEMO)/exports/$$name || exit 1; \
 	done
 	echo; ls -l $(DEMO)/exports
-	echo; echo "make serve: the same downloads in your browser, and the admin (user demo, password demo)"
+	echo; echo "make serve: the pages, the same downloads and the admin in your browser (user demo, password demo)"
 
 serve: $(DEMO)/exports $(VENV)/.demo
 	$(MANAGE) migrate --verbosity 0
-	echo "Upstream is on http://127.0.0.1:$(PORT)/, its admin on http://127.0.0.1:$(PORT)/admin/ (user demo, password demo). Ctrl-C ends it."
+	echo "Upstream is on http://127.0.0.1:$(PORT)/, its admin on http://127.0.0.1:$(PORT)/admin/: user demo, password demo. Ctrl-C ends it."
 	$(BIN)/gunicorn upstream.wsgi --threads 4 --bind 127.0.0.1:$(PORT) --log-level warning
 
 # It is made once the rows are there.

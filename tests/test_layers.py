@@ -28,7 +28,19 @@ PACKAGE_LAYERS = [
 ]
 # The Upstream application itself: its modules may import each other.
 APPLICATION = {
-    *("admin", "apps", "asgi", "management", "migrations", "models", "settings", "urls", "views", "wsgi"),
+    *(
+        "access",
+        "admin",
+        "apps",
+        "asgi",
+        "forms",
+        "management",
+        "migrations",
+        "models",
+        "settings",
+        "templatetags",
+    ),
+    *("urls", "views", "wsgi"),
 }
 ENGINE_LAYERS = [
     ("errors",),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import closing, contextmanager
+from html import unescape
 from http.client import IncompleteRead
 
 import pytest
@@ -229,15 +230,25 @@ def test_memory_of_the_server_does_not_grow_with_the_rows(kind, suffix, served, 
 # The demo application, as it comes
 
 
+LOGGED_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.create_superuser("root"))
+print("Cookie", client.cookies.output(header="").split(";")[0].strip())
+"""
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The variables of a demo application with a database of its own, seeded."""
+    """The variables of a demo application with a database of its own, seeded, and the headers of a login."""
     path = tmp_path_factory.mktemp("demo") / "demo.sqlite3"
-    variables = {"DATABASE_URL": f"sqlite:///{path}"}
-    for command in (["migrate"], ["seed_demo", "--rows", "500"]):
+    variables = {"DATABASE_URL": f"sqlite:///{path}", "UPSTREAM_SECRET_KEY": "tests"}
+    for command in (["migrate"], ["seed_demo", "--rows", "500"], ["shell", "-c", LOGGED_IN]):
         result = processes.run("manage.py", *command, variables=variables)
         assert result.returncode == 0, result.stderr.decode()
-    return variables
+    name, cookie = result.stdout.decode().split()[-2:]
+    return variables, {name: cookie}
 
 
 DEMO_COMMANDS = {
@@ -249,11 +260,13 @@ DEMO_COMMANDS = {
 
 @pytest.mark.parametrize("kind", DEMO_COMMANDS)
 def test_demo_application_serves_its_page_and_every_link_on_it(kind, demo):
-    with running(*DEMO_COMMANDS[kind], **demo) as port:
-        status, _, page = get(port, "/")
+    variables, login = demo
+    with running(*DEMO_COMMANDS[kind], **variables) as port:
+        status, _, page = get(port, "/drift/?weeks=all&state=all", headers=login)
         assert status == 200
-        links = re.findall(r'href="(/drift-events/\?format=(\w+))"', page.decode())
-        bodies = {suffix: get(port, url) for url, suffix in links}
+        assert get(port, "/static/upstream/upstream.css")[0] == 200
+        links = re.findall(r'href="(/drift-events/\?format=(\w+)[^"]*)"', page.decode())
+        bodies = {suffix: get(port, unescape(url), headers=login) for url, suffix in links}
     assert {suffix: status for suffix, (status, _, _) in bodies.items()} == dict.fromkeys(FORMATS, 200)
     texts = {suffix: bodies[suffix][2].decode() for suffix in ("csv", "json", "ndjson")}
     assert len(list(csv.DictReader(io.StringIO(texts["csv"], newline="")))) == 500

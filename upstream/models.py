@@ -23,6 +23,13 @@ def _in_order(first: str, last: str, *, name: str) -> CheckConstraint:
     return CheckConstraint(condition=Q((f"{last}__gte", F(first))), name=name)
 
 
+def _newest_of_all_and_of_customers(state: str, condition: Q) -> tuple[Index, Index]:
+    return (
+        Index(fields=["created_at"], condition=condition, name=f"driftevent_{state}"),
+        Index(fields=["customer", "created_at"], condition=condition, name=f"driftevent_cust_{state}"),
+    )
+
+
 class Outcome(models.TextChoices):
     PAID = "PAID", "Paid"
     DENIED = "DENIED", "Denied"
@@ -153,7 +160,10 @@ class ReportRun(models.Model):
             _in_order("period_start", "period_end", name="reportrun_period_order"),
             _in_order("started_at", "finished_at", name="reportrun_finish_order"),
         )
-        indexes = (Index(fields=["customer", "period_end"], name="reportrun_customer_period"),)
+        indexes = (
+            Index(fields=["customer", "period_end"], name="reportrun_customer_period"),
+            Index(fields=["period_end"], name="reportrun_period"),
+        )
 
     def __str__(self) -> str:
         return f"{self.get_run_type_display()} report {self.period_start} to {self.period_end}"
@@ -238,6 +248,21 @@ class DriftEvent(models.Model):
             Index(fields=["created_at"], name="driftevent_created"),
             Index(fields=["customer", "created_at"], name="driftevent_customer_created"),
             Index(fields=["drift_type", "created_at"], name="driftevent_type_created"),
+            Index(fields=["payer", "created_at"], name="driftevent_payer_created"),
+            # Where the database has partial indexes, the dashboard reads these alone: all it needs is in them.
+            Index(
+                fields=["current_end", "payer", "customer", "estimated_revenue_impact", "suppressed"],
+                condition=Q(suppressed=False, estimated_revenue_impact__lt=0),
+                name="driftevent_at_risk",
+            ),
+            Index(
+                fields=["customer", "current_end", "payer", "estimated_revenue_impact", "suppressed"],
+                condition=Q(suppressed=False, estimated_revenue_impact__lt=0),
+                name="driftevent_customer_at_risk",
+            ),
+            # Few rows have these states, so that a page of them is not found by looking at the others.
+            *_newest_of_all_and_of_customers("suppressed", Q(suppressed=True)),
+            *_newest_of_all_and_of_customers("acknowledged", Q(acknowledged_at__isnull=False)),
         )
 
     def __str__(self) -> str:
@@ -290,6 +315,12 @@ class AlertEvent(models.Model):
         indexes = (
             Index(fields=["customer", "triggered_at"], name="alertevent_customer_triggered"),
             Index(fields=["status", "triggered_at"], name="alertevent_status_triggered"),
+            Index(fields=["triggered_at"], name="alertevent_triggered"),
+            Index(
+                fields=["triggered_at", "status"],
+                condition=~Q(status=AlertStatus.ACKNOWLEDGED) & ~Q(status=AlertStatus.RESOLVED),
+                name="alertevent_open",
+            ),
         )
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ DEBUG = os.environ.get("UPSTREAM_DEBUG") == "1"
 ALLOWED_HOSTS = os.environ.get("UPSTREAM_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 
 INSTALLED_APPS = [
+    "upstream",  # first, for its base page of the admin
     "django.contrib.admin",
     "django.contrib.contenttypes",
     "django.contrib.auth",
@@ -31,7 +32,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "upstream.integrations",
-    "upstream",
 ]
 
 MIDDLEWARE = [
@@ -46,6 +46,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "upstream.urls"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
 ASGI_APPLICATION = "upstream.asgi.application"
 WSGI_APPLICATION = "upstream.wsgi.application"
 

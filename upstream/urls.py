@@ -1,10 +1,30 @@
 from django.contrib import admin
+from django.contrib.auth import views as auth
 from django.urls import path
 
-from upstream import views
+from upstream.views import alerts, dashboard, drift, exports, reports
 
 urlpatterns = [
-    path("", views.index, name="index"),
+    path("", dashboard.Dashboard.as_view(), name="dashboard"),
+    path("customers/", dashboard.Customers.as_view(), name="customers"),
+    path("drift/", drift.DriftFeed.as_view(), name="drift"),
+    path("drift/change/", drift.ChangeDrift.as_view(), name="change_drift"),
+    path("drift/<int:pk>/", drift.DriftPage.as_view(), name="drift_event"),
+    path("drift-events/", exports.DriftEventExport.as_view(), name="drift_events"),
+    path("alerts/", alerts.AlertInbox.as_view(), name="alerts"),
+    path("alerts/change/", alerts.ChangeAlerts.as_view(), name="change_alerts"),
+    path("alerts/export/", exports.AlertEventExport.as_view(), name="alert_export"),
+    path("rules/", alerts.AlertRules.as_view(), name="rules"),
+    path("rules/new/", alerts.AlertRulePage.as_view(), name="new_rule"),
+    path("rules/change/", alerts.ChangeRules.as_view(), name="change_rules"),
+    path("rules/export/", exports.AlertRuleExport.as_view(), name="rule_export"),
+    path("rules/<int:pk>/", alerts.AlertRulePage.as_view(), name="rule"),
+    path("reports/", reports.ReportRuns.as_view(), name="reports"),
+    path("reports/export/", exports.ReportRunExport.as_view(), name="report_export"),
+    path("reports/<int:pk>/", reports.ReportRunPage.as_view(), name="report"),
+    path("reports/artifacts/<int:pk>/", reports.ArtifactFile.as_view(), name="artifact"),
+    path("reports/schedules/<int:pk>/", reports.SchedulePage.as_view(), name="schedule"),
+    path("accounts/login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
-    path("drift-events/", views.DriftEventExport.as_view(), name="drift_events"),
 ]
