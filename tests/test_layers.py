@@ -27,7 +27,20 @@ PACKAGE_LAYERS = [
 ]
 # The Upstream application itself: its modules may import each other.
 APPLICATION = {
-    *("admin", "apps", "asgi", "management", "migrations", "models", "settings", "urls", "views", "wsgi"),
+    *(
+        "access",
+        "admin",
+        "api",
+        "apps",
+        "asgi",
+        "management",
+        "migrations",
+        "models",
+        "settings",
+        "urls",
+        "views",
+        "wsgi",
+    ),
 }
 ENGINE_LAYERS = [
     ("errors",),
