@@ -133,7 +133,10 @@ def test_filters_choose_rows_of_lists_and_exports(client_of, customers):
     found = client.get(f"/api/drift-events/?customer={key}&format=ndjson&columns=customer_name").getvalue()
     assert found == b'{"customer_name":"Summit"}\n'
     assert listed(client.get("/api/drift-events/?severity__gte=0.51")) == set()
+    assert listed(client.get("/api/drift-events/?suppressed=true")) == set()
+    assert listed(client.get("/api/drift-events/?suppressed=false")) == {"Bayview", "Summit"}
     assert client.get("/api/drift-events/?severity__gte=high").status_code == 400
+    assert client.get("/api/drift-events/?suppressed=perhaps").status_code == 400
     assert client.get("/api/drift-events/?format=csv&columns=secret").status_code == 400
 
 
@@ -144,7 +147,7 @@ def test_a_filter_does_not_tell_whether_a_customer_exists(client_of, customers):
 
 
 class TestSchema:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def schema(self):
         schema = SchemaGenerator().get_schema(request=None, public=True)
         validate_schema(schema)
@@ -168,12 +171,11 @@ class TestSchema:
 
     def test_each_parameter_that_it_names_is_looked_at(self, client_of, schema):
         client = client_of("root")
-        impossible = {"string": "\x00", "number": "x", "integer": "x", "boolean": "x"}
         for path, operation in self.lists(schema).items():
             for parameter in operation["parameters"]:
-                kind, name = parameter["schema"]["type"], parameter["name"]
+                name = parameter["name"]
                 if name not in ("page_size", "format"):  # REST framework takes any page size, and 404s a format
-                    answer = client.get(path, {name: impossible[kind], "format": "csv"[: 3 * (name == "columns")]})
+                    answer = client.get(path, {name: "x", "format": "csv"[: 3 * (name == "columns")]})
                     assert (name, answer.status_code in (400, 404) or not answer.json()["results"]) == (name, True)
 
     def test_each_row_has_what_it_says(self, client_of, schema):

@@ -6,9 +6,9 @@ that a cursor links, so that nobody counts rows.
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import BooleanField, QuerySet
 from django.urls import path
-from django_filters.rest_framework import DjangoFilterBackend, FilterSet, NumberFilter
+from django_filters.rest_framework import DjangoFilterBackend, FilterSet, NumberFilter, TypedChoiceFilter
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.fields import CharField
 from rest_framework.pagination import CursorPagination
@@ -48,7 +48,16 @@ class OfCustomer(ModelSerializer):
     customer_name = CharField(source="customer.name", read_only=True)
 
 
+def _strict(_field: Any) -> dict[str, Any]:
+    return {"choices": [("true", "true"), ("false", "false")], "coerce": "true".__eq__}
+
+
 class ByCustomer(FilterSet):
+    # A value that is no boolean is a 400; django-filter's own filter lists all rows then.
+    FILTER_DEFAULTS = {
+        **FilterSet.FILTER_DEFAULTS,
+        BooleanField: {"filter_class": TypedChoiceFilter, "extra": _strict},
+    }
     # A number, not a choice: what it says of a key does not tell whether there is such a customer.
     customer = NumberFilter(field_name="customer_id", label="The customer's id")
 
