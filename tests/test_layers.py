@@ -28,19 +28,8 @@ PACKAGE_LAYERS = [
 ]
 # The Upstream application itself: its modules may import each other.
 APPLICATION = {
-    *(
-        "access",
-        "admin",
-        "apps",
-        "asgi",
-        "forms",
-        "management",
-        "migrations",
-        "models",
-        "settings",
-        "templatetags",
-    ),
-    *("urls", "views", "wsgi"),
+    *("access", "admin", "api", "apps", "asgi", "forms", "management", "migrations", "models", "settings"),
+    *("templatetags", "urls", "views", "wsgi"),
 }
 ENGINE_LAYERS = [
     ("errors",),

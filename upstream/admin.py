@@ -19,7 +19,8 @@ from upstream.models import (
     ReportRun,
     ReportSchedule,
 )
-from upstream.templatetags.wording import day, dollars, file_size
+from upstream.reporting.wording import dollars
+from upstream.templatetags.wording import day, file_size
 from upstream.views.exports import AlertEventExport, DriftEventExport
 
 admin.site.site_header = admin.site.site_title = "Upstream"

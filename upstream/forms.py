@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from upstream.models import AlertRule, Customer, DriftType, ReportSchedule
-from upstream.templatetags.wording import LEVELS
+from upstream.reporting.wording import LEVELS
 
 WEEKS = {"1": "Last 7 days", "4": "Last 4 weeks", "12": "Last 12 weeks", "52": "Last 12 months", "all": "Any time"}
 STATES = {"open": "Open", "acknowledged": "Acknowledged", "suppressed": "Suppressed", "all": "Any state"}

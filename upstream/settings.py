@@ -13,6 +13,8 @@ from typing import Any
 import django
 from django.core.management.utils import get_random_secret_key
 
+from upstream import __version__
+
 if DATABASE_URL := os.environ.get("DATABASE_URL"):
     import dj_database_url
 
@@ -63,6 +65,21 @@ TEMPLATES = [
         },
     }
 ]
+
+if find_spec("drf_spectacular") and find_spec("django_filters"):  # the JSON API; they come with the `demo` extra
+    INSTALLED_APPS += ["rest_framework", "django_filters", "drf_spectacular"]
+    REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+    SPECTACULAR_SETTINGS = {
+        "TITLE": "Upstream",
+        "DESCRIPTION": "Payer drift: claims, drift events, alerts and reports. Every list is an export too.",
+        "VERSION": __version__,
+        "SERVE_INCLUDE_SCHEMA": False,
+        "ENUM_NAME_OVERRIDES": {
+            "DriftTypeEnum": "upstream.models.DriftType",
+            "RunStatusEnum": "upstream.models.RunStatus",
+            "AlertStatusEnum": "upstream.models.AlertStatus",
+        },
+    }
 
 STATIC_URL = "static/"
 if find_spec("whitenoise"):  # the admin's style sheets without `runserver`; it comes with the `demo` extra

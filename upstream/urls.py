@@ -1,6 +1,7 @@
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth import views as auth
-from django.urls import path
+from django.urls import include, path
 
 from upstream.views import alerts, dashboard, drift, exports, reports
 
@@ -28,3 +29,6 @@ urlpatterns = [
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
 ]
+
+if apps.is_installed("drf_spectacular"):
+    urlpatterns.append(path("api/", include("upstream.api")))

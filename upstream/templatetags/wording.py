@@ -1,4 +1,4 @@
-"""Drift in the words of a revenue manager: "17.2 % to 26.9 %, +9.6 points, $85,419 at risk"."""
+"""The words of `upstream.reporting.wording` as template filters, and those that only pages need."""
 
 from datetime import date
 from decimal import Decimal
@@ -6,15 +6,13 @@ from typing import Any
 
 from django.template import Library
 
-from upstream.models import AlertStatus, DriftType, RunStatus
+from upstream.models import AlertStatus, RunStatus
+from upstream.reporting import wording
 
 register = Library()
+for word in (wording.counted, wording.dollars, wording.impact, wording.level):
+    register.filter(word.__name__, word)
 
-RATES = (DriftType.DENIAL_RATE, DriftType.APPROVAL_RATE, DriftType.AUTH_FAILURE_RATE)
-DAYS = (DriftType.DECISION_TIME, DriftType.PROCESSING_DELAY)
-# The lowest severity of each level, the highest first; a rule's threshold is on the same scale.
-LEVELS = {"high": 0.5, "medium": 0.25, "low": 0.0}
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 BYTE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 TONES: dict[str, str] = {
     RunStatus.FAILED: "warn",
@@ -24,45 +22,27 @@ TONES: dict[str, str] = {
 }
 
 
+def unbroken(words: str) -> str:
+    """Return words in which no line ends between a number and its %."""
+    return words.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 @register.filter
 def baseline(event: Any) -> str:
     """Return an event's baseline in its unit, such as 17.2 %."""
-    return measured(event.baseline_value, event.drift_type)
+    return unbroken(wording.measured(event.baseline_value, event.drift_type))
 
 
 @register.filter
 def current(event: Any) -> str:
     """Return an event's current value in its unit."""
-    return measured(event.current_value, event.drift_type)
+    return unbroken(wording.measured(event.current_value, event.drift_type))
 
 
 @register.filter
 def change(event: Any) -> str:
     """Return an event's change in its unit, such as +9.6 points."""
-    delta, kind = event.delta_value, event.drift_type
-    sign = MINUS if delta < 0 else "+"
-    if kind in RATES:
-        return f"{sign}{abs(delta) * 100:.1f} points"
-    if kind in DAYS:
-        return f"{sign}{abs(delta):.1f} days"
-    return f"{sign}${abs(delta):,.0f}"
-
-
-def measured(value: float, kind: str) -> str:
-    """Return a value of a drift type: a percentage, a number of days or an amount."""
-    if kind in RATES:
-        return f"{value * 100:.1f}\N{NO-BREAK SPACE}%"
-    if kind in DAYS:
-        return f"{value:.1f} days"
-    return dollars(value)
-
-
-@register.filter
-def dollars(amount: Decimal | float | None) -> str:
-    """Return an amount without cents, and a dash where there is none."""
-    if amount is None:
-        return DASH
-    return f"{MINUS if amount < 0 else ''}${abs(amount):,.0f}"
+    return wording.difference(event.delta_value, event.drift_type)
 
 
 @register.filter
@@ -70,24 +50,10 @@ def short_dollars(amount: Decimal | float | None) -> str:
     """Return an amount; from a million on in three digits and a unit, such as $12.3M."""
     size = abs(float(amount or 0))
     if size < 1e6:
-        return dollars(amount or 0)
+        return wording.dollars(amount or 0)
     number, unit = (size / 1e9, "B") if size >= 1e9 else (size / 1e6, "M")
     decimals = 0 if number >= 100 else 1 if number >= 10 else 2
-    return f"{MINUS if (amount or 0) < 0 else ''}${number:.{decimals}f}{unit}"
-
-
-@register.filter
-def impact(amount: Decimal | None) -> str:
-    """Return what an estimated revenue impact means."""
-    if amount is None:
-        return "no estimate"
-    return f"{dollars(abs(amount))} {'at risk' if amount < 0 else 'gained'}"
-
-
-@register.filter
-def level(severity: float) -> str:
-    """Return the level of a severity: high, medium or low."""
-    return next(name for name, lowest in LEVELS.items() if severity >= lowest)
+    return f"{wording.MINUS if (amount or 0) < 0 else ''}${number:.{decimals}f}{unit}"
 
 
 @register.filter
@@ -99,7 +65,7 @@ def tone(status: str) -> str:
 @register.filter
 def day(moment: date | None) -> str:
     """Return a day as Nov 27, 2026."""
-    return f"{moment:%b} {moment.day}, {moment.year}" if moment else DASH
+    return wording.day(moment) if moment else wording.NONE
 
 
 @register.filter
@@ -110,12 +76,6 @@ def file_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:,.1f} {BYTE_UNITS[-1]}"
-
-
-@register.filter
-def counted(number: int, noun: str) -> str:
-    """Return "1 alert" or "1,200 alerts"; `noun` is the plural, its singular lacks the s."""
-    return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
 
 
 @register.filter

@@ -1,6 +1,5 @@
 """Alerts: the inbox, and the rules that fill it."""
 
-from importlib import import_module
 from typing import Any
 
 from django.contrib import messages
@@ -13,7 +12,8 @@ from django.shortcuts import redirect
 from upstream import access
 from upstream.forms import AlertRuleForm
 from upstream.models import AlertEvent, AlertRule, AlertStatus, Customer, DriftType
-from upstream.templatetags.wording import counted
+from upstream.reporting.wording import counted
+from upstream.services import AlertProcessingService
 from upstream.views.dashboard import OPEN_STATUSES, open_alerts
 from upstream.views.exports import AlertEventExport, AlertRuleExport, offer
 from upstream.views.pages import ChangeRows, Page
@@ -158,12 +158,11 @@ class ChangeRules(ChangeRows):
         return f"Disabled {counted(rows.update(enabled=False), 'alert rules')}."
 
     def send_test(self, rows: QuerySet[AlertRule]) -> str:
-        service = import_module("upstream.services.alert_processing").AlertProcessingService
         rule = rows[0]
-        channels = service.channels_of(rule)
+        channels = AlertProcessingService.channels_of(rule)
         if not channels:
             return f"The rule “{rule.name}” has no e-mail address and no webhook yet."
-        outcome = service.process_alert_delivery(example_alert(rule), channels)
+        outcome = AlertProcessingService.process_alert_delivery(example_alert(rule), channels)
         failed = [one for one in outcome["results"] if not one["delivered"]]
         for one in failed:
             messages.error(self.request, f"{one['target']}: {one['error']}")

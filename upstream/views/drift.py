@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from upstream.forms import DriftFilter
 from upstream.models import AlertEvent, DriftEvent
-from upstream.templatetags.wording import baseline, counted, current
+from upstream.reporting.wording import counted
+from upstream.templatetags.wording import baseline, current
 from upstream.views import charts
 from upstream.views.dashboard import WEEKS, at_risk
 from upstream.views.exports import DriftEventExport, offer
