@@ -36,6 +36,8 @@ demo: $(VENV)/.demo
 		$(MANAGE) import_claims "$$name Medical Group" $(DEMO)/claims/$$name.csv --rejected $(DEMO)/rejected/$$name.csv || exit 1; \
 		$(MANAGE) compute_drift "$$name Medical Group" --weeks 12 || exit 1; \
 	done
+	echo; echo "run_weekly_reports: alerts, and a report of the last week as PDF, Excel and CSV, mailed to $(DEMO)/mail"; \
+		$(MANAGE) run_weekly_reports
 	for name in drift_events.csv drift_events.json drift_events.ndjson drift_events.csv.gz; do \
 		echo; echo "export_data upstream.DriftEvent -o $(DEMO)/exports/$$name"; \
 		$(EXPORT) --verbosity 2 -o $(DEMO)/exports/$$name || exit 1; \

@@ -345,7 +345,6 @@ class TestAlerts:
 
     @pytest.mark.usefixtures("seeded")
     def test_a_test_of_a_rule_reaches_its_addresses(self, client: Client) -> None:
-        pytest.importorskip("upstream.services.alert_processing")
         rule = AlertRule.objects.filter(customer=member(client))[0]
         button = {"action": "test", "row": rule.pk, "next": "/rules/"}
         assert "has no e-mail address and no webhook yet" in texts_of(

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.utils.timezone import localdate, now
+from django.utils.timezone import localdate
 
 from upstream.management.customers import customer_named
-from upstream.models import Customer, ReportRun, RunStatus, RunType
-from upstream.services.payer_drift import save_drift
+from upstream.reporting.wording import counted
+from upstream.services import ReportSchedulerService
 
 DAY = dt.timedelta(days=1)
 WEEK = dt.timedelta(weeks=1)
@@ -36,18 +36,8 @@ class Command(BaseCommand):
         today = today or localdate()
         monday = today - today.weekday() * DAY - WEEK
         for number in reversed(range(weeks)):
-            run, drifts = _compute(customer, monday - number * WEEK)
-            self.stdout.write(
-                f"{customer}, {run.period_start} to {run.period_end}: {drifts} drift{'s' * (drifts != 1)}"
-            )
-
-
-def _compute(customer: Customer, monday: dt.date) -> tuple[ReportRun, int]:
-    started_at = now()
-    sunday = monday + 6 * DAY
-    run, _ = customer.report_runs.get_or_create(run_type=RunType.WEEKLY, period_start=monday, period_end=sunday)
-    drifts = save_drift(run)
-    run.status, run.started_at, run.finished_at = RunStatus.SUCCESS, started_at, now()
-    run.summary_json = {"drift_events": drifts}
-    run.save()
-    return run, drifts
+            start, end = monday - number * WEEK, monday - number * WEEK + 6 * DAY
+            run = ReportSchedulerService.schedule_weekly_report(customer, start, end)
+            ReportSchedulerService.compute_report_drift(run)
+            drifts = counted(run.summary_json["drift_events"], "drifts")
+            self.stdout.write(f"{customer}, {start} to {end}: {drifts}")

@@ -20,9 +20,9 @@ ARTIFACTS = ("pdf", "xlsx", "csv")
 
 class Command(BaseCommand):
     help = (
-        "Make the report of the last full week, Monday to Sunday, for each customer with an enabled schedule, and "
-        "mail it. It can run again: what was mailed is not mailed twice. If one customer fails, the others go on, "
-        "and the exit code is 1."
+        "Make the report of the last full week, Monday to Sunday, for each customer with an enabled schedule, send "
+        "the alerts of that week, and mail the report. It can run again: what was sent is not sent twice. If one "
+        "customer fails, the others go on, and the exit code is 1."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -33,7 +33,9 @@ class Command(BaseCommand):
             metavar="YYYY-MM-DD",
             help="The week with this day; by default the last one that is over.",
         )
-        parser.add_argument("--no-mail", action="store_true", help="Make the reports, and mail none.")
+        parser.add_argument(
+            "--no-mail", action="store_true", help="Make the reports and raise the alerts, and send none."
+        )
         parser.add_argument("--again", action="store_true", help="Make and mail also what was mailed already.")
 
     def handle(self, *, customer: str | None, week: dt.date | None, no_mail: bool, again: bool, **_: Any) -> None:
@@ -75,6 +77,10 @@ def _report(schedule: ReportSchedule, start: dt.date, end: dt.date, *, mails: bo
         return f"mailed before, {period(start, end)}"
     ReportSchedulerService.compute_report_drift(run)
     alerts = AlertProcessingService.create_alert_events(run)
+    if mails:
+        AlertProcessingService.deliver_alert_events(
+            schedule.customer.alert_events.filter(drift_event__report_run=run)
+        )
     for kind in ARTIFACTS:
         ReportSchedulerService.generate_report_artifact(run, kind)
     summary = run.summary_json
