@@ -21,8 +21,8 @@ ARTIFACTS = ("pdf", "xlsx", "csv")
 class Command(BaseCommand):
     help = (
         "Make the report of the last full week, Monday to Sunday, for each customer with an enabled schedule, "
-        "send its alerts, and mail it. It can run again: what was sent is not sent twice. If one customer fails, the "
-        "others go on, and the exit code is 1."
+        "send its alerts, and mail it. It can run again: what was sent is not sent twice. If one customer fails, "
+        "the others go on, and the exit code is 1."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
