@@ -307,7 +307,7 @@ OPTIONS = {
     JsonLines: {"decimals": ("string", "number"), "integers": ("number", "safe"), "time_zone": ZONES},
     Xlsx: {
         "header": (True, False),
-        "sheet": ("Sheet1", "Été & it's"),
+        "sheet": (None, "Été & it's"),
         "sheet_rows": (1_048_576, 3),
         "time_zone": ZONES,
         "number_formats": ({}, {"decimal": "#,##0.00", "floating": "0", "datetime": 'd mmmm yyyy "<&>"'}),
@@ -329,6 +329,8 @@ OPTIONS = {
         "fonts": ((), (OWN_FONT.name,)),
         "page_label": ("Page {page} of {pages}", ""),
         "empty_text": ("No rows", ""),
+        "tagged": (False, True),
+        "archival": (False, True),
         "right_to_left": (False, True),
         "time_zone": ZONES,
         "decimal_separator": (".", ","),
