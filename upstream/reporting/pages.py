@@ -126,12 +126,10 @@ PAGES = {"drift": _drift_page, "payer_summary": _payers_page, "recovery": _recov
 def _headline(totals: Mapping[str, Any]) -> str:
     if not totals["events"]:
         return "No drift was found."
+    events = f"{wording.counted(totals['events'], 'drift events')} at {_payers(totals)}"
     if not totals["revenue_at_risk"]:
-        return (
-            f"{wording.counted(totals['events'], 'drift events')} at {_payers(totals)}, none with revenue at risk."
-        )
-    events = wording.counted(totals["worsening"], "events")
-    return f"{wording.dollars(totals['revenue_at_risk'])} is at risk at {_payers(totals)}; {events} got worse."
+        return f"{events}, none with revenue at risk."
+    return f"{wording.dollars(totals['revenue_at_risk'])} is at risk: {events}, {totals['worsening']:,} got worse."
 
 
 def _payers(totals: Mapping[str, Any]) -> str:
