@@ -1,8 +1,10 @@
 """An interrupt such as Ctrl-C, at any moment of an export, leaves nothing behind but a connection that works."""
 
+import asyncio
 import os
 import random
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -114,6 +116,37 @@ def test_an_interrupt_that_the_caller_handles_already_is_not_raised_again(transa
             with pytest.raises(ZeroDivisionError):
                 b"".join(stream(rows, [Column(lambda record: 1 / 0, header="broken")]))
     check_usable(transactional_database)
+
+
+def test_errors_that_follow_what_is_no_interrupt_are_raised_as_they_are():
+    def late(_record):
+        async def wait():
+            async with asyncio.timeout(0.001):
+                await asyncio.sleep(1)
+
+        asyncio.run(wait())
+
+    def converted(_record):
+        try:
+            sys.exit(2)
+        except SystemExit as error:
+            raise ValueError("a tool of the caller's ended") from error
+
+    for function, expected in ((late, TimeoutError), (converted, ValueError)):
+        with pytest.raises(expected):
+            b"".join(stream([{"a": 1}], [Column(function, header="a")]))
+
+
+def test_closing_a_source_that_fails_to_clean_up_raises_its_error():
+    def rows():
+        try:
+            yield {"a": 1}
+            yield {"a": 2}
+        finally:
+            raise OSError("the source cannot be closed")
+
+    with pytest.raises(OSError, match="cannot be closed"), stream(rows(), chunk_size=1) as chunks:
+        next(chunks)
 
 
 def test_a_connection_whose_transaction_was_cut_is_opened_anew(transactional_database):

@@ -1,10 +1,12 @@
 """Parquet holds the values that Django gives, typed, in row groups that come as soon as they are full."""
 
+import gc
 import io
 import os
 import signal
 import tempfile
-from contextlib import closing, contextmanager
+import weakref
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -437,6 +439,47 @@ class TestAhead:
         with pytest.raises(KeyError, match="7"):
             results.extend(ahead(check, items()))
         assert (results, closed, active_count()) == (list(range(7)), [True], threads)
+
+    def test_an_error_keeps_nothing_alive_once_it_is_handled(self):
+        class Rows:
+            pass
+
+        def fail(rows):
+            raise KeyError
+
+        def held():
+            rows = Rows()
+            with suppress(KeyError):
+                list(ahead(fail, (one for one in [rows])))
+            return weakref.ref(rows)
+
+        gc.disable()
+        try:
+            assert held()() is None
+        finally:
+            gc.enable()
+
+    def test_it_can_be_ended_by_its_own_thread_where_the_garbage_collector_runs(self, recwarn):
+        ended = Event()
+
+        def items():
+            try:
+                yield from range(100)
+            finally:
+                ended.set()
+
+        def work(number):
+            if number:
+                gc.collect()
+            return number
+
+        threads = active_count()
+        cycle = [ahead(work, items())]
+        cycle.append(cycle)
+        next(cycle[0])
+        del cycle
+        assert ended.wait(10)
+        assert processes.eventually(lambda: active_count() == threads)
 
     def test_an_error_of_the_source_ends_the_thread(self):
         def items():

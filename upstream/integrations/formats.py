@@ -52,8 +52,8 @@ class Format:
         """Return the encoder for a profile; the one for people writes moments as in the current time zone.
 
         A document has the name of the model of `source` as its title, in the current language, which is also that
-        of its own words; where that is written from right to left, so are columns. Options that the encoder has
-        set stay.
+        of its own words; where that is written from right to left, so are columns. These are options of the encoder
+        by name, `title` and so on; those that differ from their defaults stay.
         """
         encoder: Any = self.encoder
         options = _document(source)
@@ -117,7 +117,9 @@ def _document(source: Any) -> dict[str, Any]:
 def _with_defaults(encoder: Any, options: Mapping[str, Any]) -> Any:
     """Return the encoder with those of the options that it knows, and has left at their defaults."""
     known = fields(encoder) if is_dataclass(encoder) else ()
-    unset = {one.name for one in known if one.name in options and getattr(encoder, one.name) == one.default}
+    unset = {
+        one.name for one in known if one.init and one.name in options and getattr(encoder, one.name) == one.default
+    }
     return replace(encoder, **{name: options[name] for name in unset}) if unset else encoder
 
 

@@ -131,15 +131,20 @@ class ByteStream(Iterator[bytes]):
         recover(self.plan.databases)
 
 
-def _interrupt_of(error: BaseException | None, handled: BaseException | None) -> BaseException | None:
+def _interrupt_of(error: BaseException, handled: BaseException | None) -> BaseException | None:
     """Return the interrupt, such as Ctrl-C, that an error is or that it hides: a driver may fail to clean up.
 
-    `handled` is what the caller was handling before.
+    `handled` is what the caller was handling before. An error that is raised `from` an interrupt stands for it.
     """
-    while error is not None and error is not handled:
-        if not isinstance(error, Exception):
-            return error
-        error = error.__context__
+    if not isinstance(error, Exception):
+        return error
+    shown: BaseException | None = error
+    while shown is not None and shown is not handled:
+        hidden = shown.__context__
+        # Generators that are closed and tasks that are cancelled are no interrupts.
+        if isinstance(hidden, KeyboardInterrupt | SystemExit) and hidden not in (shown.__cause__, handled):
+            return hidden
+        shown = hidden
     return None
 
 

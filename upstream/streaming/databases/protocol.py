@@ -186,8 +186,7 @@ class Database(Protocol):
     """How a kind of database is read, and what it can do for an export.
 
     `connection` is Django's. Only `hold`, `open_cursor` and `is_idle` may execute statements, so that planning
-    executes none;
-    Django itself may connect to read the server's version.
+    executes none; Django itself may connect to read the server's version.
     """
 
     loaders: ClassVar[Mapping[str, MakeLoader]] = {}

@@ -291,7 +291,7 @@ class _JsonColumn:
         return self.forms.text(json.loads(text, parse_float=RawJson, parse_int=self._integer))
 
     def _integer(self, digits: str) -> RawJson:
-        is_text = self.is_safe and abs(Decimal(digits)) > MAX_SAFE_INTEGER
+        is_text = self.is_safe and Decimal(digits).copy_abs() > MAX_SAFE_INTEGER
         return RawJson(f'"{digits}"' if is_text else digits)
 
 

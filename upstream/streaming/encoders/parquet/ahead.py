@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from queue import SimpleQueue
 from sys import is_finalizing
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -40,7 +40,9 @@ def ahead(function: Callable[[Item], Result], items: Generator[Item]) -> Generat
     finally:
         stopped.set()
         tasks.put(None)
-        if not is_finalizing():  # the interpreter at its end, which has stopped the thread for good
+        # Not the thread itself, whose garbage collection may end this, nor an interpreter at its end, which has
+        # stopped the thread for good.
+        if thread is not current_thread() and not is_finalizing():
             thread.join()
 
 
@@ -57,6 +59,9 @@ def _work(function: Callable[[Any], Any], tasks: SimpleQueue[Any], done: SimpleQ
 
 def _result(done: SimpleQueue[Any]) -> Any:
     result, error = done.get()
-    if error is not None:
+    if error is None:
+        return result
+    try:
         raise error
-    return result
+    finally:
+        del error  # its traceback holds this frame, and the rows

@@ -132,7 +132,7 @@ def _uuid_array(values: Sequence[Any], texts_of: type | None) -> Array:
 
 
 def bytes_of_uuids(texts: Array) -> Array:
-    """Decode the text of all UUIDs at once: in a twelfth of the time of one by one."""
+    """Decode the text of all UUIDs of an unsliced array at once: in a twelfth of the time of one by one."""
     pa = arrow()
     _, _, characters = (texts.fill_null(NIL) if texts.null_count else texts).buffers()
     digits = characters.to_pybytes().translate(None, b"-")

@@ -4,7 +4,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from io import BytesIO
-from sys import is_finalizing
 from threading import Lock
 from typing import Any
 
@@ -41,7 +40,8 @@ class File:
             compression_level=level,
             dictionary_pagesize_limit=DICTIONARY_BYTES,
         )
-        self._writing = Lock()  # if a second Ctrl-C interrupts the wait for the thread that writes
+        self._writing = Lock()
+        self._is_abandoned = False
 
     def add(self, batch: list[Array]) -> Generator[bytes]:
         """Add rows; yield each row group that they complete."""
@@ -54,17 +54,27 @@ class File:
         yield self._sink.take()
 
     def abandon(self) -> None:
-        """Release the writer, if it has not ended."""
-        if self._writing.acquire(blocking=not is_finalizing()):  # a thread that was stopped for good may hold it
-            self._writer.close()
-            self._writing.release()
+        """Release the writer, if it has not ended; a write that still runs does so at its end.
+
+        That write may be below this call, where the garbage collector ends an abandoned stream.
+        """
+        self._is_abandoned = True
+        if self._writing.acquire(blocking=False):
+            try:
+                self._writer.close()
+            finally:
+                self._writing.release()
 
     def _write(self, group: list[Array]) -> bytes:
-        with self._writing:
-            table = arrow().Table.from_arrays(group, schema=self._schema)
-            self._writer.write_table(table, row_group_size=len(table))
-            arrow().default_memory_pool().release_unused()  # else the peak is 5 MiB higher
-            return self._sink.take()
+        try:
+            with self._writing:
+                table = arrow().Table.from_arrays(group, schema=self._schema)
+                self._writer.write_table(table, row_group_size=len(table))
+                arrow().default_memory_pool().release_unused()  # else the peak is 5 MiB higher
+                return self._sink.take()
+        finally:
+            if self._is_abandoned:
+                self.abandon()
 
 
 class _Sink:
