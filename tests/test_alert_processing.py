@@ -1,6 +1,7 @@
 """Drift events alert by rules, once, and reach people by mail and webhooks that are tried again."""
 
 import datetime as dt
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -139,8 +140,11 @@ class TestSuppression:
 
 
 @contextmanager
-def webhook(*statuses):
-    """Run a server that answers with these statuses in turn, then 200; yield its URL and what it was sent."""
+def webhook(*statuses, size=0):
+    """Run a server that answers with these statuses in turn, then 200; yield its URL and what it was sent.
+
+    It says that its answer has so many bytes.
+    """
     requests, answers = [], list(statuses)
 
     class Handler(BaseHTTPRequestHandler):
@@ -149,7 +153,7 @@ def webhook(*statuses):
             requests.append((self.path, self.headers, orjson.loads(body)))
             self.send_response(answers.pop(0) if answers else 200)
             self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(size))
             self.end_headers()
 
         def log_message(self, *_):
@@ -220,6 +224,15 @@ class TestWebhooks:
         result, _ = self.send(status)
         assert (result["delivered"], result["attempts"]) == (False, 1)
 
+    def test_its_answer_is_not_read(self):
+        with webhook(size=10**12) as (url, requests):
+            [result] = process(ALERT, [{"type": "webhook", "url": url}])["results"]
+        assert (result["delivered"], len(requests)) == (True, 1)
+
+    def test_a_name_that_is_no_hosts_is_told(self):
+        [result] = process(ALERT, [{"type": "webhook", "url": "http://a..b/"}])["results"]
+        assert (result["delivered"], result["attempts"]) == (False, 1)
+
     def test_a_redirect_is_not_followed(self):
         result, requests = self.send(307)
         assert (result["delivered"], len(requests)) == (False, 1)
@@ -230,7 +243,7 @@ class TestWebhooks:
         assert (result["delivered"], result["attempts"]) == (False, 3)
         assert result["error"]
 
-    @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]"])
+    @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"])
     def test_link_local_addresses_are_refused(self, host):
         [result] = process(ALERT, [{"type": "webhook", "url": f"http://{host}/latest"}])["results"]
         assert (result["attempts"], "link-local" in result["error"]) == (1, True)
@@ -275,7 +288,10 @@ class TestChannels:
             *({}, {"type": "fax"}, {"type": "email"}, {"type": "email", "to": "ann@example.com"}),
             *({"type": "email", "to": ["ann"]}, {"type": "email", "to": ["a@example.com\nBcc: b@example.com"]}),
             *({"type": "webhook"}, {"type": "webhook", "url": "file:///etc/passwd"}),
-            {"type": "webhook", "url": "http:///nowhere"},
+            *(
+                {"type": "webhook", "url": "http:///nowhere"},
+                {"type": "webhook", "url": "https://example.com:99999/"},
+            ),
         ],
     )
     def test_what_cannot_be_a_channel_is_refused_before_anything_is_sent(self, channel):
@@ -359,6 +375,30 @@ class TestEvents:
             }
         alert = AlertEvent.objects.get()
         assert (alert.status, alert.error_message) == ("failed", f"{url}: answered 404")
+
+    def test_one_that_cannot_be_sent_does_not_stop_the_others(self, run, mailoutbox):
+        self.rule(run, webhook_url="ftp://example.com/")
+        self.rule(run, name="Other", email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        assert AlertProcessingService.deliver_alert_events(AlertEvent.objects.all()) == {"sent": 1, "failed": 1}
+        assert "https://" in AlertEvent.objects.get(status="failed").error_message
+
+    def test_what_failed_is_sent_again_if_asked_to(self, run):
+        with webhook(404) as (url, _):
+            self.rule(run, webhook_url=url)
+            AlertProcessingService.create_alert_events(run)
+            for again, counts in ((False, (0, 1)), (False, (0, 0)), (True, (1, 0))):
+                sent = AlertProcessingService.deliver_alert_events(AlertEvent.objects.all(), again=again)
+                assert tuple(sent.values()) == counts
+
+    def test_a_webhook_without_its_extra_fails_and_mail_goes_out_once(self, run, mailoutbox, monkeypatch):
+        self.rule(run, email_recipients="ann@example.com", webhook_url="https://example.com/")
+        AlertProcessingService.create_alert_events(run)
+        monkeypatch.setitem(sys.modules, "urllib3", None)
+        for _ in range(2):
+            AlertProcessingService.deliver_alert_events(AlertEvent.objects.all())
+        assert len(mailoutbox) == 1
+        assert "upstream[alerts]" in AlertEvent.objects.get().error_message
 
     def test_an_alert_of_a_rule_without_channels_stays_in_the_inbox(self, run):
         self.rule(run)

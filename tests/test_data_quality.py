@@ -15,7 +15,7 @@ from tests import processes
 from upstream.models import ClaimRecord, Customer
 from upstream.services import DataQualityService
 from upstream.services.claim_values import parsed_amount, parsed_date
-from upstream.streaming import Json, JsonLines, Parquet, Pdf, Xlsx, stream, to_file
+from upstream.streaming import Csv, Json, JsonLines, Parquet, Pdf, Xlsx, stream, to_file
 
 HEADER = b"payer,cpt,cpt_group,submitted_date,decided_date,outcome,billed_amount,allowed_amount,paid_amount\r\n"
 CLAIM = {
@@ -48,7 +48,7 @@ class TestUploads:
         [
             (HEADER, "claims.csv", []),
             (b"\xef\xbb\xbf" + HEADER.upper(), "CLAIMS.CSV", []),
-            (gzip.compress(HEADER), "claims.csv.gz", []),
+            (gzip.compress(HEADER, mtime=0), "claims.csv.gz", []),
             (b"Insurer,Procedure code,Submission date,Claim status\r\n", "claims.csv", []),
             (HEADER, "claims.xlsx", ["extension"]),
             (HEADER, "claims", ["extension"]),
@@ -58,6 +58,7 @@ class TestUploads:
             (b"payer,cpt,submitted_date,outcome,cpt\r\n", "claims.csv", ["header"]),
             (b'"payer,cpt', "claims.csv", ["header"]),
             (b"\x1f\x8b cut off", "claims.csv.gz", ["header"]),
+            (b"a" * 100_000, "claims.csv", ["header"]),
         ],
     )
     def test_what_cannot_be_imported_is_told_before_its_rows_are_read(self, data, name, found):
@@ -267,6 +268,18 @@ class TestExports:
         path.write_bytes(path.read_bytes()[:-30])
         [difference] = DataQualityService.verify_export(path)["differences"]
         assert difference.startswith(f"cannot be read as {name[2:]}")
+
+    def test_damaged_zstd_is_told(self, tmp_path):
+        path = exported(tmp_path / "a.csv.zst", compression="zstd")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+        path.write_bytes(data)
+        [difference] = DataQualityService.verify_export(path)["differences"]
+        assert difference.startswith("cannot be read as csv")
+
+    def test_another_delimiter_can_be_named(self, tmp_path):
+        path = to_file(stream(ROWS, encoder=Csv(delimiter=";")), tmp_path / "a.csv")
+        assert DataQualityService.verify_export(path, {"columns": ["id", "name"]}, delimiter=";")["valid"]
 
     def test_rows_of_another_shape_are_told(self, tmp_path):
         (tmp_path / "a.csv").write_text("a,b\n1,2\n1,2,3\n4\n")

@@ -52,8 +52,8 @@ class Format:
         """Return the encoder for a profile; the one for people writes moments as in the current time zone.
 
         A document has the name of the model of `source` as its title, in the current language, which is also that
-        of its own words; where that is written from right to left, so are columns. These are options of the encoder
-        by name, `title` and so on; those that differ from their defaults stay.
+        of its own words; where that is written from right to left, so are columns. These are options of the
+        encoder, such as `title`; those that differ from their defaults stay.
         """
         encoder: Any = self.encoder
         options = _document(source)

@@ -14,6 +14,9 @@ from upstream.services.delivery import check_channel, deliver
 BATCH_ROWS = 500
 # From this much money at stake on, the revenue's part of the priority is full.
 FULL_IMPACT = 100_000
+# An alert is noise if as many like it were raised within these days.
+NOISE_DAYS = 7
+NOISE_ALERTS = 3
 # What makes two alerts alike: of one rule, about one measure, at one payer.
 ALIKE = ("alert_rule", "payer", "cpt_group", "drift_type")
 EVENT_FIELDS = (
@@ -77,8 +80,8 @@ class AlertProcessingService:
         alert: Any,
         history: Iterable[Any],
         cooldown_hours: float = 4,
-        noise_window_days: float = 7,
-        noise_threshold: int = 3,
+        noise_window_days: float = NOISE_DAYS,
+        noise_threshold: int = NOISE_ALERTS,
     ) -> bool:
         """Tell whether an alert would only repeat what people have heard.
 
@@ -155,11 +158,12 @@ class AlertProcessingService:
 
     @staticmethod
     def create_alert_events(report_run: Any) -> int:
-        """Raise the alerts that a report run's drift events ask for; return how many were new.
+        """Raise the alerts that a report run's drift events ask for; return how many were raised.
 
         The rules are the customer's enabled ones. An event that has an alert of a rule gets no second one, so the
         call can be repeated. Alerts that would only repeat earlier ones are left out, as `should_suppress_alert`
-        tells. Memory holds 500 events, and the last three alerts of each kind within the noise window.
+        tells. Memory holds 500 events, and the last three alerts of each kind within the noise window. Of two
+        calls at a time, both may count an alert that is raised once.
         """
         customer = report_run.customer
         rules = list(customer.alert_rules.filter(enabled=True).order_by("pk"))
@@ -177,20 +181,19 @@ class AlertProcessingService:
         return created
 
     @staticmethod
-    def deliver_alert_events(alert_events: Any) -> dict[str, int]:
+    def deliver_alert_events(alert_events: Any, *, again: bool = False) -> dict[str, int]:
         """Send the pending alerts of a queryset by the channels of their rules; count those sent and failed.
 
-        What became of each is saved at once, so that an interrupted call goes on where it ended. An alert whose
+        What became of each is saved at once, so that an interrupted call goes on where it ended; two calls at a
+        time may both send an alert. With `again`, alerts that could not be delivered are sent too. An alert whose
         rule has no channel stays pending: it is in the inbox.
         """
         counts = {"sent": 0, "failed": 0}
-        pending = alert_events.filter(status="pending").select_related("alert_rule", "drift_event", "customer")
-        for alerts in _batches(pending):
+        waiting = alert_events.filter(status__in=("pending", "failed") if again else ("pending",))
+        for alerts in _batches(waiting.select_related("alert_rule", "drift_event", "customer")):
             for alert in alerts:
                 if channels := AlertProcessingService.channels_of(alert.alert_rule):
-                    answer = AlertProcessingService.process_alert_delivery(alert, channels)
-                    _save_answer(alert, answer)
-                    counts["sent" if answer["delivered"] else "failed"] += 1
+                    counts["sent" if _delivered(alert, channels) else "failed"] += 1
         return counts
 
 
@@ -201,7 +204,7 @@ class _History:
         self._now = timezone.now()
         self._times: dict[tuple[Any, ...], deque[datetime]] = {}
         names = ("alert_rule_id", "drift_event__payer", "drift_event__cpt_group", "drift_event__drift_type")
-        recent = customer.alert_events.filter(triggered_at__gte=self._now - timedelta(days=7))
+        recent = customer.alert_events.filter(triggered_at__gte=self._now - timedelta(days=NOISE_DAYS))
         for *key, triggered_at in recent.order_by("triggered_at").values_list(*names, "triggered_at").iterator():
             self._last(tuple(key)).append(triggered_at)
 
@@ -216,7 +219,7 @@ class _History:
         return True
 
     def _last(self, key: tuple[Any, ...]) -> deque[datetime]:
-        return self._times.setdefault(key, deque(maxlen=3))
+        return self._times.setdefault(key, deque(maxlen=NOISE_ALERTS))
 
 
 def _triggered(drift_events: Iterable[Any], alert_rules: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -260,12 +263,18 @@ def _alert_event(customer: Any, alert: Mapping[str, Any]) -> Any:
     )
 
 
-def _save_answer(alert: Any, answer: Mapping[str, Any]) -> None:
-    errors = [f"{one['target']}: {one['error']}" for one in answer["results"] if one["error"]]
-    alert.status = "sent" if answer["delivered"] else "failed"
+def _delivered(alert: Any, channels: Sequence[Mapping[str, Any]]) -> bool:
+    """Send an alert, save what became of it, and tell whether all channels took it."""
+    try:
+        answer = AlertProcessingService.process_alert_delivery(alert, channels)
+        errors = [f"{one['target']}: {one['error']}" for one in answer["results"] if one["error"]]
+    except ValueError as error:  # a rule that came in another way than by its form; the other alerts go on
+        errors = [str(error)]
+    alert.status = "failed" if errors else "sent"
     alert.error_message = "\n".join(errors)
-    alert.notification_sent_at = timezone.now() if answer["delivered"] else None
+    alert.notification_sent_at = None if errors else timezone.now()
     alert.save(update_fields=["status", "error_message", "notification_sent_at"])
+    return not errors
 
 
 def _facts(alert: Any) -> dict[str, Any]:
@@ -318,7 +327,9 @@ def _customer(record: Any) -> Any:
     return record.customer_id
 
 
-def _aware(moment: datetime) -> datetime:
+def _aware(moment: datetime | None) -> datetime:
+    if moment is None:
+        raise ValueError("an alert of the history has no triggered_at")
     if timezone.is_naive(moment):
         raise ValueError(f"{moment!r} has no time zone: use django.utils.timezone.now() and aware datetimes")
     return moment

@@ -45,7 +45,7 @@ def claim_columns(header: Iterable[str], required_columns: Sequence[str] = REQUI
             found[column] = name
     absent = [column for column in COLUMNS if column not in found]
     for name in others:
-        if close := get_close_matches(_normal(name), absent, n=1, cutoff=0.85):
+        if len(name) < 64 and (close := get_close_matches(_normal(name), absent, n=1, cutoff=0.85)):
             raise ClaimFileError(f"unknown column {name!r}: did you mean {close[0]!r}?")
     if missing := [column for column in required_columns if column not in found]:
         # The names that are there are not shown: without a header they are a patient's row.

@@ -28,7 +28,8 @@ from upstream.streaming.sources.files import opened
 StrPath = str | PathLike[str]
 
 MAX_UPLOAD_BYTES = 500 * 1024 * 1024  # some 5,000,000 claims
-UPLOAD_SUFFIXES = (".csv", ".csv.gz")
+UPLOAD_SUFFIXES = (".csv", ".csv.gz", ".csv.zst")
+MAX_HEADER = 64 * 1024  # characters; a line of a compressed file could fill the memory
 
 
 class DataQualityService:
@@ -48,9 +49,9 @@ class DataQualityService:
 
         Returns:
             The problems, each a dict of `code` and `message`; empty if the file can be read. Codes: "extension"
-            (neither .csv nor .csv.gz), "empty", "size" (more than 500 MiB), "encoding" (the header is not UTF-8),
-            "header" (it is not CSV, lacks a required column under any of the names in `claim_columns.ALIASES`, or
-            has two names for one).
+            (none of .csv, .csv.gz and .csv.zst), "empty", "size" (more than 500 MiB), "encoding" (the header is
+            not UTF-8), "header" (it is not CSV, lacks a required column under any of the names in
+            `claim_columns.ALIASES`, or has two names for one).
 
         Example:
             >>> from io import BytesIO
@@ -60,7 +61,7 @@ class DataQualityService:
         problems = []
         if not filename.lower().endswith(UPLOAD_SUFFIXES):
             suffix = PurePath(filename).suffix or "no suffix"
-            problems.append(_problem("extension", f"{suffix}: upload a CSV file, as .csv or .csv.gz"))
+            problems.append(_problem("extension", f"{suffix}: upload a CSV file, as .csv, .csv.gz or .csv.zst"))
         position = file_obj.tell()
         try:
             size = file_obj.seek(0, 2)
@@ -174,6 +175,7 @@ class DataQualityService:
         manifest: Mapping[str, Any] | StrPath | None = None,
         *,
         source: Iterable[bytes] | None = None,
+        delimiter: str | None = None,
     ) -> dict[str, Any]:
         """Read an exported file again with an independent reader, and tell what it holds and where it differs.
 
@@ -187,9 +189,10 @@ class DataQualityService:
             manifest: what is known of the file, as a mapping or the path of one in JSON: any of `rows`, `columns`,
                 `bytes` and `sha256`; or `parts`, a list of such mappings with a `name`.
             source: the chunks that the file should consist of, such as `stream(...)` with the same arguments.
+            delimiter: that of a CSV file; by default a comma, in TSV a tab.
 
         Returns:
-            A dict of `path`, `format`, `rows` (without headers; None if the format does not tell), `columns`,
+            A dict of `path`, `format`, `rows` (without headers, with totals; None for PDF), `columns`,
             `bytes`, `sha256`, `differences` (a list of sentences) and `valid` (whether that is empty).
 
         Raises:
@@ -202,7 +205,7 @@ class DataQualityService:
             >>> found["rows"], found["differences"]
             (2, ['has rows 2, but the manifest says 3'])
         """
-        return check_export(path, manifest, source)
+        return check_export(path, manifest, source, delimiter)
 
 
 def _problem(code: str, message: str) -> dict[str, str]:
@@ -212,7 +215,8 @@ def _problem(code: str, message: str) -> dict[str, str]:
 def _problems_of_header(file: IO[bytes]) -> list[dict[str, str]]:
     try:
         with opened(file) as plain, io.TextIOWrapper(plain, encoding="utf-8", newline="") as text:
-            claim_columns(next(csv.reader(text, strict=True), []))
+            line = text.readline(MAX_HEADER)
+            claim_columns(next(csv.reader([line], strict=True), []))
     except UnicodeDecodeError:
         return [_problem("encoding", "the header is not UTF-8: save the file as CSV UTF-8")]
     except ClaimFileError as error:

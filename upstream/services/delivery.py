@@ -16,6 +16,7 @@ from django.core.validators import validate_email
 
 from upstream.services.data_export import DataExportService
 from upstream.streaming._optional import optional
+from upstream.streaming.errors import MissingDependencyError
 
 ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.5
@@ -47,11 +48,18 @@ def check_channel(channel: Mapping[str, Any]) -> None:
             except ValidationError:
                 raise ValueError(f"{address!r} is not an e-mail address") from None
     elif kind == "webhook":
-        url = urlsplit(str(channel.get("url", "")))
-        if url.scheme not in ("http", "https") or not url.hostname:
+        if not _is_web_address(str(channel.get("url", ""))):
             raise ValueError('a channel of type "webhook" needs "url", which starts with https:// or http://')
     else:
         raise ValueError(f'a channel has the type "email" or "webhook", not {kind!r}')
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port beyond 65,535, half a bracket
+        return False
 
 
 def deliver(facts: Facts, channel: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +108,10 @@ def _subject(facts: Facts) -> str:
 
 def _post(facts: Facts, channel: Mapping[str, Any]) -> None:
     """Post the alert as JSON; redirects are not followed, since they could lead to where the URL may not."""
-    urllib3 = optional("urllib3", "alerts")
+    try:
+        urllib3 = optional("urllib3", "alerts")
+    except MissingDependencyError as error:  # mail to others may have been sent already
+        raise DeliveryError(str(error), is_transient=False) from error
     url = channel["url"]
     _refuse_link_local(url)
     body = str(DataExportService.export_to_json(dict(facts), indent=None)).encode()
@@ -108,8 +119,10 @@ def _post(facts: Facts, channel: Mapping[str, Any]) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "Upstream"}
     try:
         with urllib3.PoolManager() as pool:
-            options = {"timeout": TIMEOUT_SECONDS, "retries": False, "redirect": False}
+            # The answer's body is never read: it may be of any length.
+            options = {"timeout": TIMEOUT_SECONDS, "retries": False, "redirect": False, "preload_content": False}
             answer = pool.request("POST", url, body=body, headers=headers, **options)
+            answer.close()
     except urllib3.exceptions.HTTPError as error:
         raise DeliveryError(f"{type(error).__name__}: {error}", is_transient=True) from error
     if not 200 <= answer.status < 300:
@@ -121,7 +134,14 @@ def _refuse_link_local(url: str) -> None:
     parts = urlsplit(url)
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port, proto=socket.IPPROTO_TCP)
+    except UnicodeError as error:
+        raise DeliveryError(f"{parts.hostname} is no name of a host", is_transient=False) from error
     except OSError as error:
         raise DeliveryError(f"{parts.hostname} is not known: {error}", is_transient=True) from error
-    if any(ip_address(str(address[0]).partition("%")[0]).is_link_local for *_, address in found):
+    if any(_is_link_local(str(address[0])) for *_, address in found):
         raise DeliveryError(f"{parts.hostname} is a link-local address", is_transient=False)
+
+
+def _is_link_local(text: str) -> bool:
+    address = ip_address(text.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_link_local

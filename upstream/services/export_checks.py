@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +35,7 @@ DAMAGED = (
     KeyError,
     SyntaxError,
     csv.Error,
+    zlib.error,
     BadZipFile,
     ijson.JSONError,
 )
@@ -49,14 +51,18 @@ class Reading:
 
 
 def check_export(
-    path: StrPath, manifest: Mapping[str, Any] | StrPath | None, source: Iterable[bytes] | None
+    path: StrPath,
+    manifest: Mapping[str, Any] | StrPath | None,
+    source: Iterable[bytes] | None,
+    delimiter: str | None,
 ) -> dict[str, Any]:
     """Return what `DataQualityService.verify_export` returns."""
     file = Path(path)
     kind = _kind_of(file)
     checksum, size = _sha256(file)
+    read = partial(_read_delimited, delimiter=delimiter) if delimiter else READERS[kind]
     try:
-        reading = READERS[kind](file)
+        reading = read(file)
     except MissingDependencyError:
         raise
     except DAMAGED as error:

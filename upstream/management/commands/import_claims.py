@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from upstream.integrations.progress import metered
 from upstream.management.customers import customer_named
 from upstream.models import Customer
+from upstream.services import DataQualityService
 from upstream.services.claim_columns import ClaimFileError
 from upstream.services.claim_import import AlreadyImportedError, import_claims
 
@@ -42,11 +43,16 @@ class Command(BaseCommand):
         if options["verbosity"] > 1 or (sys.stderr.isatty() and visible):
             self.stderr.write(str(meter), self.style.SUCCESS)
         self.stdout.write(self.style.SUCCESS(_summary(customer, upload, options["rejected"])))
+        for pattern in DataQualityService.flag_suspicious_patterns(upload.claims.all()):
+            self.stdout.write(f"Look at this: {pattern['message']}")
 
 
 def _summary(customer: Customer, upload: Any, rejected: str | None) -> str:
     where = f", see {rejected}" if rejected and upload.rejected_rows else ""
+    counts = upload.accepted_rows, upload.rejected_rows, upload.warning_rows
+    score = DataQualityService.compute_data_quality_score(sum(counts[:2]), *counts)
     return (
         f"{customer}: imported {upload.accepted_rows:,} claims of {upload.filename} "
-        f"({upload.warning_rows:,} contradict themselves), rejected {upload.rejected_rows:,} rows{where}."
+        f"({upload.warning_rows:,} contradict themselves), rejected {upload.rejected_rows:,} rows{where}. "
+        f"Data quality: {score:.1%}."
     )

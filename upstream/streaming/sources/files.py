@@ -133,7 +133,8 @@ class _ZstdFile:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._new_frame = optional("zstandard", "compression").ZstdDecompressor().decompressobj
+        zstandard = optional("zstandard", "compression")
+        self._new_frame, self._error = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
         self._frame: Any = None
         self._compressed = self._plain = b""
 
@@ -145,7 +146,10 @@ class _ZstdFile:
                     raise EOFError("the zstd file is truncated")
                 return b""
             self._frame = self._frame or self._new_frame()
-            self._plain, self._compressed = self._frame.decompress(compressed), b""
+            try:
+                self._plain, self._compressed = self._frame.decompress(compressed), b""
+            except self._error as error:
+                raise SourceError(f"the zstd file is damaged: {error}") from error
             if self._frame.eof:
                 self._compressed, self._frame = self._frame.unused_data, None
         data, self._plain = self._plain[:size], self._plain[size:]
