@@ -1,15 +1,14 @@
 """Files that are made of report runs: saved whole in the default storage, recorded with size and checksum."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
 from django.core.files.storage import default_storage
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
@@ -64,7 +63,9 @@ def _saved(report_run: Any, kind: str, suffix: str, params: Mapping[str, Any], m
             "sha256": digest.sha256.hexdigest(),
             "bytes": digest.size,
             "rows": made.rows(),
-            "params": json.loads(json.dumps(dict(params), cls=DjangoJSONEncoder)),
+            "params": {
+                name: str(value) if isinstance(value, Decimal) else value for name, value in params.items()
+            },
             "created_at": timezone.now(),
         }
         return _recorded(report_run, kind, facts)
