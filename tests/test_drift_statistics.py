@@ -3,10 +3,11 @@
 import doctest
 import statistics
 import sys
+from itertools import accumulate
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -17,6 +18,11 @@ from upstream.streaming import MissingDependencyError
 
 def sample(numbers):
     return Sample(len(numbers), sum(numbers), sum(number * number for number in numbers))
+
+
+def added_up(number, size):
+    """Return the sample of so many equal numbers, added up one by one as a database does."""
+    return Sample(size, *(list(accumulate([one] * size))[-1] for one in (number, number * number)))
 
 
 def rate(hits, size):
@@ -37,6 +43,14 @@ class TestSample:
         size, total = 3, 3 * 1.1
         assert total * total / size > 3.629999999999999
         assert Sample(size, total, 3.629999999999999).variance == 0
+
+    @given(st.integers(1, 10**7).map(lambda cents: cents / 100), st.integers(2, 3000))
+    @example(690.10, 1200)
+    def test_of_equal_numbers_has_no_variance_whatever_rounding_does(self, number, size):
+        assert added_up(number, size).variance == 0
+
+    def test_of_numbers_that_hardly_differ_has_their_variance(self):
+        assert sample([690.10, 690.11] * 600).variance == pytest.approx(0.000025, rel=0.01)
 
 
 class TestRates:
@@ -81,6 +95,11 @@ class TestMeans:
     def test_without_variance_differ_for_certain_or_not_at_all(self):
         assert mean_p_value(sample([14] * 50), sample([21] * 20)) == 0
         assert mean_p_value(sample([14] * 50), sample([14] * 20)) == 1
+
+    def test_of_equal_payments_do_not_differ_by_rounding(self):
+        baseline, current = added_up(690.10, 1200), added_up(690.10, 97)
+        assert baseline.mean != current.mean
+        assert mean_p_value(baseline, current) == 1
 
 
 class TestCorrection:

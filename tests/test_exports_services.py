@@ -3,6 +3,7 @@
 import io
 import zipfile
 from datetime import date, timedelta
+from decimal import Decimal
 
 import openpyxl
 import pytest
@@ -235,6 +236,12 @@ class TestLog:
     def test_a_count_below_zero_is_refused(self, db):
         with pytest.raises(ValueError, match="-1"):
             ExportService(Customer.objects.create(name="a")).log_export(None, "alerts", -1)
+
+
+def test_a_decimal_is_a_value_of_a_filter(customer, run):
+    stored(customer, run, [drift_event(severity=severity) for severity in (0.2, 0.5, 0.9)])
+    with ExportService(customer).export_drift_events_excel(run, {"severity_min": Decimal("0.5")}) as file:
+        assert file.rows == 2
 
 
 def test_dates_and_moments_are_values_of_filters(customer, run):

@@ -215,6 +215,19 @@ class TestDrift:
         drifts = find_drifts(customer.claims.all(), START, END)
         assert [drift.payer for drift in drifts] == ["Severe", "Mild"]
 
+    @pytest.mark.parametrize(
+        ("before", "after", "drift_type"),
+        [
+            ({"paid_amount": Decimal(0)}, {"paid_amount": Decimal(90)}, "PAYMENT_AMOUNT"),
+            ({"days": 0}, {"days": 7}, "DECISION_TIME"),
+        ],
+    )
+    def test_from_a_mean_of_0_has_the_highest_severity(self, customer, before, after, drift_type):
+        store(customer, before, after, denied=0)
+        [drift] = find_drifts(customer.claims.all(), START, END)
+        assert (drift.measure.drift_type, drift.severity) == (drift_type, 1)
+        assert find_causes(customer.claims.all(), WINDOWS, [drift])[drift.key][0]["share"] == 1
+
     def test_whose_payments_nobody_knows_has_no_price(self, customer):
         store(customer, paid_amount=None, current={"denied": 0.27})
         [drift] = find_drifts(customer.claims.all(), START, END)
@@ -244,6 +257,12 @@ class TestCauses:
         [[cause]] = find_causes(customer.claims.all(), WINDOWS, drifts).values()
 
         assert (cause["cause"], cause["share"]) == ("case_mix", 1.0)
+
+    def test_name_dollars_as_reports_do(self, customer):
+        store(customer, denied=0, paid_amount=Decimal("412.60"), current={"paid_amount": Decimal("330.20")})
+        drifts = find_drifts(customer.claims.all(), START, END)
+        [[cause]] = find_causes(customer.claims.all(), WINDOWS, drifts).values()
+        assert cause["note"] == "CPT 29881: $413 to $330, 200 claims"
 
     def test_may_be_a_code_that_is_new(self, customer):
         store(customer, cpt="29880")

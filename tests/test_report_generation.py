@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from tests import processes
 from tests.drift import END, FOUND, START, drift_event, drift_events, stored
 from upstream import models
-from upstream.reporting import charts, pages, reports, wording
+from upstream.reporting import charts, facts, pages, reports, wording
 from upstream.services import ReportGenerationService, report_generation
 from upstream.streaming import SourceError
 
@@ -106,6 +106,21 @@ class TestFacts:
         report = report_of([drift_event()], history=iter(history))
         assert [week["events"] for week in report["weeks"]][-2:] == [1, 1]
         assert report["totals"]["events"] == 1
+
+    def test_the_last_week_is_that_of_the_period_however_quiet(self):
+        history = [
+            drift_event(current_end=END - timedelta(weeks=back), estimated_revenue_impact=Decimal(-back))
+            for back in (1, 2, 5)
+        ]
+        report = report_of([], history=history)
+        assert [week["week"] for week in report["weeks"]][-2:] == [START - timedelta(weeks=1), START]
+        assert [week["revenue_at_risk"] for week in report["weeks"]][-6:] == [5, 0, 0, 2, 1, 0]
+        assert "$1 less than the week before" in pages.page_html(report)
+
+    @pytest.mark.parametrize("impact", ["abc", float("nan"), float("inf"), Decimal("sNaN"), 10**40])
+    def test_an_impact_that_is_no_amount_is_named(self, impact):
+        with pytest.raises(SourceError, match="the estimated_revenue_impact of drift event 2 is no amount"):
+            report_of([drift_event(), drift_event(estimated_revenue_impact=impact)])
 
     def test_recovery_tells_what_is_open_and_how_soon_events_were_acknowledged(self):
         events = [
@@ -244,6 +259,13 @@ os.waitpid(child, 0)
 """
         assert "spawned" in processes.printed(code, timeout=30)
 
+    def test_more_than_a_thousand_bars_have_each_its_own_name(self):
+        names = [f"Payer {number}." for number in range(1_011)]
+        svg = charts.top_payers([{"payer": name, "events": 1, "revenue_at_risk": Decimal(5)} for name in names])
+        shown = [node.text for node in ET.fromstring(svg).iter(f"{SVG}text")]
+        assert [text for text in shown if text.startswith("Payer")] == names
+        assert "name1" not in svg
+
     def test_names_of_payers_are_text_and_nothing_else(self):
         name = '<script>alert(1)</script> & "co" \' \u0000\u0007 {{ x }} datum.value'
         row = {"payer": name, "events": 1, "revenue_at_risk": Decimal(5)}
@@ -289,6 +311,13 @@ class TestFormats:
         assert workbook.sheetnames == ["Summary", "Payers", "Kinds of drift", "Severity", "Weeks", "Events"]
         assert workbook["Payers"]["E2"].number_format == "#,##0.00"
         assert workbook["Payers"]["A1"].font.bold
+
+    def test_the_workbook_leaves_empty_what_plain_dicts_lack(self):
+        event = {name: drift_event()[name] for name in facts.NEEDED}
+        data = ReportGenerationService.render_report(report_of([event]), "xlsx")
+        header, row = openpyxl.load_workbook(data)["Events"].iter_rows(values_only=True)
+        found = dict(zip(header, row, strict=True))
+        assert (found["Payer"], found["Trend"], found["p-value"]) == ("Medicare", None, None)
 
     def test_the_same_report_gives_the_same_pdf(self):
         report = report_of(drift_events(60))

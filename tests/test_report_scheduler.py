@@ -406,6 +406,22 @@ class TestCommand:
         assert [envelope.rcpt_tos[0] for envelope in received] == ["ann@example.com", "bob@example.com"]
         assert all(report_mail.is_mailed(run) for run in self.runs())
 
+    def test_a_second_mail_that_fails_leaves_what_is_written_of_the_first(self, customers, settings):
+        call_command("run_weekly_reports")
+        first = [run.summary_json["mailed"] for run in self.runs()]
+        use_server(settings, 1)
+        with pytest.raises(CommandError, match="2 weekly reports failed"):
+            call_command("run_weekly_reports", again=True)
+        assert [run.summary_json["mailed"] for run in self.runs()] == first
+
+    def test_a_quiet_week_is_mailed_as_one(self, customers):
+        run = compute(schedule(customers[0], LAST_START - timedelta(weeks=2), LAST_END - timedelta(weeks=2)))
+        make(run, "pdf")
+        assert report_mail.mail_report(run, ["x@example.com"])
+        [message] = mail.outbox
+        assert message.subject.endswith(": No drift was found")
+        assert "No drift was found." in message.body
+
     def test_computed_again_a_mailed_run_stays_mailed(self, customers):
         call_command("run_weekly_reports")
         run = self.runs()[0]

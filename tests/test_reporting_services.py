@@ -5,6 +5,7 @@ import hashlib
 import io
 import threading
 import time
+from decimal import Decimal
 
 import pypdf
 import pytest
@@ -77,6 +78,13 @@ def test_params_of_a_csv_are_filters_and_are_kept(plain_run):
     assert artifact.rows == plain_run.drift_events.filter(severity__gte=0.5).count() < 30
     artifact.refresh_from_db()
     assert artifact.params == {"severity_min": 0.5}
+
+
+def test_a_decimal_among_the_params_is_kept_as_its_text(plain_run):
+    artifact = generate_drift_events_csv(plain_run, {"severity_min": Decimal("0.5")})
+    artifact.refresh_from_db()
+    assert artifact.params == {"severity_min": "0.5"}
+    assert generate_drift_events_csv(plain_run, artifact.params).rows == artifact.rows
 
 
 def test_pdf_is_the_report_of_the_run(plain_run):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from upstream.services.claim_values import COLUMNS
 from upstream.streaming import Csv
 from upstream.streaming.columns import Names
 from upstream.streaming.encoders.protocol import Encoder
@@ -28,10 +29,6 @@ WRONG_CELLS = [
     {"billed_amount": "-125.00"},
     {"cpt": ""},
     {"decided_date": "1999-12-31", "payer": '=HYPERLINK("https://example.com/")'},
-]
-COLUMNS = [
-    *("payer", "cpt", "cpt_group", "submitted_date", "decided_date", "outcome"),
-    *("billed_amount", "allowed_amount", "paid_amount"),
 ]
 # As another system calls and writes them.
 OTHER_COLUMNS = dict(

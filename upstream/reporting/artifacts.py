@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -62,7 +63,9 @@ def _saved(report_run: Any, kind: str, suffix: str, params: Mapping[str, Any], m
             "sha256": digest.sha256.hexdigest(),
             "bytes": digest.size,
             "rows": made.rows(),
-            "params": dict(params),
+            "params": {
+                name: str(value) if isinstance(value, Decimal) else value for name, value in params.items()
+            },
             "created_at": timezone.now(),
         }
         return _recorded(report_run, kind, facts)

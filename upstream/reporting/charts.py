@@ -25,7 +25,7 @@ BAR = 24
 NAMES = 230
 LONGEST = 34
 # What stands for the names while Vega draws: at some characters it fails, or ends the process.
-PLACE = re.compile(r"name(\d{3})")
+PLACE = re.compile(r"name(\d{3,})")
 # The process that drew the first chart.
 DREW: set[int] = set()
 # What stands to the right of the longest bar, such as "1,204 events, $85,419 at risk".

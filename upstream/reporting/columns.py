@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import QuerySet
 
 from upstream.integrations.choices import chosen
 from upstream.integrations.filters import condition
-from upstream.reporting.wording import drift_label, level, unit_of
+from upstream.reporting.wording import capitalized, drift_label, level, unit_of
 from upstream.streaming import Column, ColumnError
 
 Filters = Mapping[str, Any]
@@ -36,7 +37,7 @@ DRIFT_COLUMNS = (
     Column("baseline_claims", header="Claims before"),
     Column("current_claims", header="Claims now"),
     Column("estimated_revenue_impact", header=IMPACT),
-    Column("trend_direction", header="Trend", value=str.capitalize),
+    Column("trend_direction", header="Trend", value=capitalized),
     Column("consecutive_periods", header="Periods in a row"),
     Column("current_start", header="From"),
     Column("current_end", header="Until"),
@@ -47,7 +48,7 @@ DRIFT_COLUMNS = (
 ALERT_COLUMNS = (
     Column("triggered_at", header="Triggered"),
     Column("alert_rule__name", header="Rule"),
-    Column("status", header="Status", value=str.capitalize),
+    Column("status", header="Status", value=capitalized),
     Column("drift_event__payer", header="Payer"),
     Column("drift_event__cpt_group", header="CPT group"),
     Column("drift_event__drift_type", header="Drift", value=drift_label),
@@ -104,6 +105,6 @@ def _text(called: str, value: Any) -> str:
     """Return a value as the text that its field reads."""
     if isinstance(value, date):
         return value.isoformat()
-    if not isinstance(value, str | bool | int | float):
+    if not isinstance(value, str | bool | int | float | Decimal):
         raise ColumnError(f"{called}: give a text, a number, a boolean or a date")
     return str(value)

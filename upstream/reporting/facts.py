@@ -6,7 +6,7 @@ A queryset is grouped by the database; an iterable is read once. Both give the s
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from heapq import heapify, heappushpop
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -162,9 +162,10 @@ def _from_records(events: Iterable[Any], most: int) -> Facts:
     facts, costliest = Facts(), _Costliest(most)
     for number, event in enumerate(events, 1):
         record = _record(event, number)
-        facts.add(_group(record))
+        impact = _impact(record, number)
+        facts.add(_group(record, impact))
         if not record["suppressed"]:
-            costliest.add(record)
+            costliest.add(record, impact)
     facts.costliest = costliest.listed()
     return facts
 
@@ -180,8 +181,20 @@ def _record(event: Any, number: int) -> dict[str, Any]:
     return record
 
 
-def _group(record: Mapping[str, Any]) -> Group:
-    impact = _money(record["estimated_revenue_impact"])
+def _impact(record: Mapping[str, Any], number: int) -> Decimal:
+    impact = record["estimated_revenue_impact"]
+    if impact is None:
+        return ZERO
+    try:
+        amount = Decimal(str(impact)).quantize(CENT)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise SourceError(f"the estimated_revenue_impact of drift event {number} is no amount: {impact!r:.100}")
+    return amount
+
+
+def _group(record: Mapping[str, Any], impact: Decimal) -> Group:
     at_risk, is_known = max(-impact, ZERO), record["acknowledged_at"] is not None
     tally = Tally(
         events=1,
@@ -207,10 +220,6 @@ def _group(record: Mapping[str, Any]) -> Group:
     )
 
 
-def _money(value: Any) -> Decimal:
-    return ZERO if value is None else Decimal(str(value)).quantize(CENT)
-
-
 class _Costliest:
     """The events with the most revenue at risk, then the severest, then the first."""
 
@@ -219,8 +228,8 @@ class _Costliest:
         self._heap: list[tuple[Decimal, float, int, dict[str, Any]]] = []
         self._numbers = count()
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        at_risk = max(-_money(record["estimated_revenue_impact"]), ZERO)
+    def add(self, record: Mapping[str, Any], impact: Decimal) -> None:
+        at_risk = max(-impact, ZERO)
         entry = (at_risk, record["severity"], -next(self._numbers), {name: record[name] for name in SHOWN})
         if len(self._heap) < self._most:
             self._heap.append(entry)
@@ -237,13 +246,18 @@ def _rank(entry: tuple[Decimal, float, int, dict[str, Any]]) -> tuple[Decimal, f
     return entry[:3]
 
 
-def by_week(days: Mapping[date | None, Tally], *, weeks: int) -> Iterator[tuple[date, Tally]]:
-    """Yield the last `weeks` weeks by their Mondays, the empty ones too, up to the last day that has events."""
+def by_week(
+    days: Mapping[date | None, Tally], *, weeks: int, last: date | None = None
+) -> Iterator[tuple[date, Tally]]:
+    """Yield `weeks` weeks by their Mondays, the empty ones too; nothing if no day is known.
+
+    They end with the week of the day `last` or, without it, of the last day that has events.
+    """
     known = {day: tally for day, tally in days.items() if day is not None}
     if not known:
         return
-    last = _monday(max(known))
-    folded = {last - timedelta(weeks=back): Tally() for back in reversed(range(weeks))}
+    monday = _monday(last or max(known))
+    folded = {monday - timedelta(weeks=back): Tally() for back in reversed(range(weeks))}
     for day, tally in known.items():
         if _monday(day) in folded:
             folded[_monday(day)].add(tally)

@@ -53,7 +53,7 @@ def _drift_page(report: Report) -> Page:
     if report["events"]:
         sections.append(_events_section(report))
     return {
-        "headline": _headline(totals),
+        "headline": headline(totals),
         "tiles": _drift_tiles(report),
         "sections": sections,
         "footnotes": [LEVELS, ESTIMATES, *_suppressed(totals)],
@@ -72,7 +72,7 @@ def _payers_page(report: Report) -> Page:
     table = _table(report["payers"], "payer", "Payer", str)
     chart = _safe(charts.top_payers(report["payers"][:15])) if report["payers"] else ""
     return {
-        "headline": _headline(totals),
+        "headline": headline(totals),
         "tiles": _drift_tiles(report),
         "sections": [
             {"heading": "Revenue at risk by payer", "chart": chart},
@@ -123,7 +123,8 @@ def _recovery_page(report: Report) -> Page:
 PAGES = {"drift": _drift_page, "payer_summary": _payers_page, "recovery": _recovery_page}
 
 
-def _headline(totals: Mapping[str, Any]) -> str:
+def headline(totals: Mapping[str, Any]) -> str:
+    """Return what the totals of a report come to, as one sentence."""
     if not totals["events"]:
         return "No drift was found."
     events = f"{wording.counted(totals['events'], 'drift events')} at {_payers(totals)}"

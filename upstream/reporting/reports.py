@@ -27,15 +27,22 @@ def payer_summary(drift_events: Any, *, most_payers: int | None = None, **about:
 
 
 def drift_report(
-    drift_events: Any, *, history: Any = None, most_events: int = 20, most_payers: int | None = 10, **about: Any
+    drift_events: Any,
+    *,
+    history: Any = None,
+    most_events: int = 20,
+    most_payers: int | None = 10,
+    period_end: date | None = None,
+    **about: Any,
 ) -> Report:
     """Return `ReportGenerationService.generate_drift_report`'s report."""
     facts = gather(drift_events, most=most_events)
     days = facts.days if history is None else gather(history).days
+    weeks = by_week(days, weeks=WEEKS, last=period_end)
     return {
         "kind": "drift",
         "title": "Payer drift",
-        **_about(**about),
+        **_about(period_end=period_end, **about),
         "totals": _totals(facts),
         "severity": [{"level": name, **_sums(facts.levels.get(name, Tally()))} for name in LEVELS],
         "drift_types": [
@@ -43,7 +50,7 @@ def drift_report(
         ],
         "payers": list(_payers(facts.payers, most_payers)),
         "more_payers": _rest(len(facts.payers), most_payers),
-        "weeks": [{"week": monday, **_sums(tally)} for monday, tally in by_week(days, weeks=WEEKS)],
+        "weeks": [{"week": monday, **_sums(tally)} for monday, tally in weeks],
         "events": facts.costliest,
         "more_events": _rest(facts.total.events, most_events),
     }

@@ -96,12 +96,19 @@ def dollars(amount: Amount | None) -> str:
 def impact(amount: Amount | None) -> str:
     """Return what an estimated revenue impact means; a negative one is revenue at risk.
 
-    >>> impact(Decimal("-85419.00")), impact(1200), impact(None)
-    ('$85,419 at risk', '$1,200 gained', 'no estimate')
+    >>> impact(Decimal("-85419.00")), impact(1200), impact(0), impact(None)
+    ('$85,419 at risk', '$1,200 gained', 'no revenue at stake', 'no estimate')
     """
     if amount is None:
         return "no estimate"
+    if not amount:
+        return "no revenue at stake"
     return f"{dollars(-amount)} at risk" if amount < 0 else f"{dollars(amount)} gained"
+
+
+def capitalized(text: str | None) -> str | None:
+    """Return a text with a capital letter, and None where there is none."""
+    return text and text.capitalize()
 
 
 def level(severity: float) -> str:

@@ -1,7 +1,7 @@
 """What payers do with claims, measured in SQL: groups of claims in two windows of time, side by side."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +51,16 @@ class Measure:
     claims: Q
     worst: float
     rise_is_bad: bool
-    text: Callable[[float], str]
     hits: Q | None = None
     value: Any = None
 
     def severity(self, baseline: Sample, current: Sample) -> float:
         change = abs(current.mean - baseline.mean)
-        worst = self.worst if self.hits else self.worst * baseline.mean
-        return min(1.0, change / worst) if change else 0.0
+        if not change:
+            return 0.0
+        worst = self.worst if self.hits else self.worst * abs(baseline.mean)
+        # Whatever changes from a mean of 0 changes beyond measure.
+        return min(1.0, change / worst) if worst else 1.0
 
     def p_value(self, baseline: Sample, current: Sample) -> float:
         return rate_p_value(baseline, current) if self.hits else mean_p_value(baseline, current)
@@ -84,28 +86,13 @@ class Measure:
         return Sample(row[f"{name}_size"], total, total if self.hits else float(row[f"{name}_squares"] or 0))
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f} %"
-
-
-def _days(days: float) -> str:
-    return f"{days:.1f} days"
-
-
-def _dollars(amount: float) -> str:
-    return f"${amount:,.2f}"
-
-
-DENIAL_RATE = Measure(
-    "DENIAL_RATE", claims=DECIDED, hits=Q(outcome="DENIED"), worst=0.2, rise_is_bad=True, text=_percent
-)
+DENIAL_RATE = Measure("DENIAL_RATE", claims=DECIDED, hits=Q(outcome="DENIED"), worst=0.2, rise_is_bad=True)
 DECISION_TIME = Measure(
     "DECISION_TIME",
     claims=DECIDED,
     value=Days(F("decided_date"), F("submitted_date")),
     worst=1.0,
     rise_is_bad=True,
-    text=_days,
 )
 PAYMENT_AMOUNT = Measure(
     "PAYMENT_AMOUNT",
@@ -113,7 +100,6 @@ PAYMENT_AMOUNT = Measure(
     value=Cast("paid_amount", FloatField()),
     worst=0.5,
     rise_is_bad=False,
-    text=_dollars,
 )
 MEASURES = (DENIAL_RATE, DECISION_TIME, PAYMENT_AMOUNT)
 

@@ -1,8 +1,9 @@
 """The statistics of a change between two samples, from sums that a database makes: no list of values is needed."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isclose, sqrt
 from typing import Any
 
 from upstream.streaming._optional import optional
@@ -32,7 +33,10 @@ class Sample:
         """The variance of a population that this is a sample of; 0 for fewer than two numbers."""
         if self.size < 2:
             return 0.0
-        return max(0.0, self.squares - self.total * self.mean) / (self.size - 1)
+        spread = self.squares - self.total * self.mean
+        # What rounding can add to the sums of equal numbers is no variance.
+        rounding = 2 * self.size * sys.float_info.epsilon * self.squares
+        return spread / (self.size - 1) if spread > rounding else 0.0
 
 
 def rate_p_value(baseline: Sample, current: Sample) -> float:
@@ -63,7 +67,7 @@ def mean_p_value(baseline: Sample, current: Sample) -> float:
     0.07099
     """
     if not baseline.variance and not current.variance:
-        return float(baseline.mean == current.mean)
+        return float(isclose(baseline.mean, current.mean))
     sides = [number for one in (baseline, current) for number in (one.mean, sqrt(one.variance), one.size)]
     return float(_stats().ttest_ind_from_stats(*sides, equal_var=False).pvalue)
 

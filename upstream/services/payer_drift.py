@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import router, transaction
 
+from upstream.reporting.wording import measured
 from upstream.services.claim_measures import (
     DENIAL_RATE,
     MEASURES,
@@ -173,11 +174,11 @@ def find_causes(claims: Any, windows: Windows, drifts: Sequence[Drift]) -> dict[
 
 def _part(drift: Drift, cpt: str, baseline: Sample, current: Sample) -> tuple[float, str, str]:
     """Return a code's share of a drift, the code, and the words for it."""
-    text = drift.measure.text
+    drift_type = drift.measure.drift_type
     before = baseline if baseline.size else drift.baseline
     share = current.size * (current.mean - before.mean) / (drift.current.size * drift.change)
-    was = text(baseline.mean) if baseline.size else "no claims"
-    return share, cpt, f"CPT {cpt}: {was} to {text(current.mean)}, {current.size:,} claims"
+    was = measured(baseline.mean, drift_type) if baseline.size else "no claims"
+    return share, cpt, f"CPT {cpt}: {was} to {measured(current.mean, drift_type)}, {current.size:,} claims"
 
 
 def _causes(parts: Sequence[tuple[float, str, str]]) -> Iterator[dict[str, Any]]:
@@ -256,7 +257,8 @@ def _store(report_run: Any, events: Any, figures: Mapping[Key, dict[str, Any]], 
         (new if event.pk is None else found).append(event)
     events.bulk_create(new)
     if found:
-        events.bulk_update(found, list(values))
+        names = list(next(iter(figures.values())))  # each has the same
+        events.bulk_update(found, names)
 
 
 def _batched(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -45,7 +45,7 @@ class ReportGenerationService:
             `totals` over all events, `payers` with a dict for each, and `more_payers`, how many are not listed.
 
         Raises:
-            SourceError: the events are of a wrong kind, or one lacks a needed field.
+            SourceError: the events are of a wrong kind, or one lacks a needed field, or its impact is no amount.
             ValueError: the period ends before it starts.
 
         Example:
@@ -85,7 +85,8 @@ class ReportGenerationService:
 
         Returns:
             `totals`, `severity` (high, medium, low), `drift_types`, `payers`, `weeks` (twelve, the empty ones too,
-            by their Mondays), `events`, and how many more there are, `more_payers` and `more_events`.
+            by their Mondays, up to the period's end), `events`, and how many more there are, `more_payers` and
+            `more_events`.
 
         Raises:
             SourceError, ValueError: as in `generate_payer_summary`.

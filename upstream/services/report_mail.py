@@ -1,6 +1,7 @@
 """The mail with a finished weekly report."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -9,9 +10,10 @@ from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.utils import timezone
 
+from upstream.reporting.pages import headline
 from upstream.reporting.runs import Summary, change_summary, require_success
 from upstream.reporting.services import report_of
-from upstream.reporting.wording import change, counted, drift_label, impact, period
+from upstream.reporting.wording import change, drift_label, impact, period
 from upstream.streaming.targets.filenames import clean_filename
 
 MOST_EVENTS = 5
@@ -32,16 +34,20 @@ def mail_report(report_run: Any, recipients: Iterable[str], *, again: bool = Fal
     """Mail the PDF of a run to the recipients, and return whether that was done.
 
     Each run is mailed once; `again` mails it once more. That it is mailed is written down before it is sent, and
-    taken back if sending fails, so that no two workers mail one report. The error of the mail server is raised.
+    taken back if sending fails, so that no two workers mail one report; what was written of an earlier mail stays.
+    The error of the mail server is raised.
     """
     require_success(report_run)
     message = _message(report_run, list(recipients))
-    if not message.to or not _reserved(report_run, message.to, again=again):
+    if not message.to:
+        return False
+    is_reserved, earlier = _reserved(report_run, message.to, again=again)
+    if not is_reserved:
         return False
     try:
         message.send()
     except BaseException:
-        change_summary(report_run, _without_mailed)
+        change_summary(report_run, partial(_put_back, earlier))
         raise
     return True
 
@@ -51,36 +57,38 @@ def is_mailed(report_run: Any) -> bool:
     return "mailed" in report_run.summary_json
 
 
-def _reserved(report_run: Any, recipients: list[str], *, again: bool) -> bool:
-    reserved = []
+def _reserved(report_run: Any, recipients: list[str], *, again: bool) -> tuple[bool, Summary]:
+    """Write down that the run is mailed; return whether that was done, and what was written of an earlier mail."""
+    is_reserved, earlier = False, {}
 
     def change(summary: Summary) -> Summary:
-        if "mailed" in summary and not again:
+        nonlocal is_reserved, earlier
+        earlier = {name: value for name, value in summary.items() if name == "mailed"}
+        is_reserved = again or not earlier
+        if not is_reserved:
             return summary
-        reserved.append(True)
         return {**summary, "mailed": {"at": timezone.now().isoformat(), "to": recipients}}
 
     change_summary(report_run, change)
-    return bool(reserved)
+    return is_reserved, earlier
 
 
-def _without_mailed(summary: Summary) -> Summary:
-    return {name: value for name, value in summary.items() if name != "mailed"}
+def _put_back(earlier: Summary, summary: Summary) -> Summary:
+    return {**{name: value for name, value in summary.items() if name != "mailed"}, **earlier}
 
 
 def _message(report_run: Any, recipients: list[str]) -> EmailMessage:
     report = report_of(report_run)
     weeks = period(report_run.period_start, report_run.period_end)
-    totals = report["totals"]
-    headline = f"{impact(-totals['revenue_at_risk'])} in {counted(totals['events'], 'drift events')}"
+    found = headline(report["totals"])
     listed = [
         f"- {event['payer']}, {event['cpt_group']}: {drift_label(event['drift_type'])} "
         f"{change(event['drift_type'], event['baseline_value'], event['current_value'])}, "
         f"{impact(event['estimated_revenue_impact'])}"
         for event in report["events"][:MOST_EVENTS]
     ]
-    body = [f"{report_run.customer}, {weeks}: {headline}.", "", *listed, "", "The whole report is attached."]
-    subject = " ".join(f"Payer drift of {report_run.customer}, {weeks}: {headline}".split())
+    body = [f"{report_run.customer}, {weeks}: {found}", "", *listed, "", "The whole report is attached."]
+    subject = " ".join(f"Payer drift of {report_run.customer}, {weeks}: {found.removesuffix('.')}".split())
     message = EmailMessage(subject, "\n".join(body), to=recipients)
     artifact = report_run.artifacts.get(kind="weekly_drift_pdf")
     with default_storage.open(artifact.path) as file:
