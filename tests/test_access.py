@@ -10,6 +10,7 @@ from django.core.files.storage import default_storage
 from django.urls import get_resolver, reverse
 from django.utils.timezone import localdate
 
+from tests.asking import create_user
 from upstream.models import AlertEvent, AlertRule, Customer, DriftEvent, ReportArtifact, ReportRun, ReportSchedule
 
 pytestmark = pytest.mark.django_db
@@ -120,6 +121,14 @@ POST = {
     ("change_rules", "enable"): CHANGED,
     ("change_rules", "disable"): CHANGED,
 }
+# Permissions of staff, and what the form of a customer's schedule answers.
+SCHEDULES = {
+    ("view_customer", "change_customer"): 403,
+    ("view_customer", "view_reportschedule"): 403,
+    ("view_customer", "change_reportschedule"): 200,
+    ("view_customer", "view_reportschedule", "change_reportschedule"): 200,
+    ("view_reportschedule", "change_reportschedule"): 404,
+}
 FORMS = {"rule": CHANGED, "schedule": CHANGED}
 WITHOUT_LOGIN = {"login", "logout"}
 ROWS = {
@@ -226,6 +235,26 @@ def test_a_member_cannot_give_a_rule_to_another_customer(visitor, own):
     rule = AlertRule.objects.filter(customer=own).first()
     client.post(reverse("rule", args=[rule.pk]), data)
     assert AlertRule.objects.get(name="Mine").customer == own
+
+
+@pytest.mark.parametrize(("codenames", "expected"), SCHEDULES.items())
+def test_staff_change_schedules_of_customers_they_view_with_the_permission_for_schedules(
+    client, own, codenames, expected
+):
+    client.force_login(create_user("scheduler", *codenames, is_staff=True))
+    url = reverse("schedule", args=[own.pk])
+    assert outcome_of(client.get(url)) == expected
+    client.post(url, {"recipients": "ann@example.com"})
+    assert ReportSchedule.objects.exists() == (expected == 200)
+
+
+@pytest.mark.parametrize("sees_schedules", [True, False])
+def test_only_staff_who_view_schedules_read_whether_a_report_is_made(client, own, sees_schedules):
+    codenames = ["view_customer", "view_reportrun", *["view_reportschedule"] * sees_schedules]
+    client.force_login(create_user("reader", *codenames, is_staff=True))
+    page = client.get(reverse("reports"), {"customer": own.pk}).content.decode()
+    assert ("No report is made for" in page) == sees_schedules
+    assert reverse("schedule", args=[own.pk]) not in page
 
 
 def test_inactive_users_are_logged_out(visitor, own):

@@ -701,3 +701,34 @@ def test_every_list_of_the_application_can_be_exported(root):
         header, *found = rows(root.post(address, data))
         assert len(header) == len(data["columns"])
         assert found == []
+
+
+def test_a_report_run_is_a_fact_that_nobody_changes(root):
+    customer = Customer.objects.create(name="Cedar")
+    run = ReportRun.objects.create(
+        customer=customer, run_type="weekly", status="failed", period_start=localdate(), period_end=localdate()
+    )
+    address = reverse("admin:upstream_reportrun_change", args=[run.pk])
+    assert root.get(address).status_code == 200
+    assert root.post(address, {"status": "success"}).status_code == 403
+    run.refresh_from_db()
+    assert run.status == "failed"
+
+
+def test_a_customer_is_deleted_with_the_facts_about_it(root):
+    customer = Customer.objects.create(name="Cedar")
+    customer.report_runs.create(run_type="weekly", period_start=localdate(), period_end=localdate())
+    root.post(reverse("admin:upstream_customer_delete", args=[customer.pk]), {"post": "yes"})
+    assert not ReportRun.objects.exists()
+
+
+def test_a_rule_of_the_admin_is_one_whose_alerts_can_be_delivered(root):
+    customer = Customer.objects.create(name="Cedar")
+    rule = customer.alert_rules.create(name="Cuts", threshold_value=0.5)
+    address = reverse("admin:upstream_alertrule_change", args=[rule.pk])
+    data = {"customer": customer.pk, "name": "Cuts", "threshold_value": "0.5"}
+    refused = root.post(address, {**data, "webhook_url": "ftp://hooks.example.com/x"})
+    assert b"A webhook starts with https:// or http://." in refused.content
+    assert root.post(address, {**data, "webhook_url": "hooks.example.com/x"}).status_code == 302
+    rule.refresh_from_db()
+    assert rule.webhook_url == "https://hooks.example.com/x"

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import mail
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -23,16 +24,18 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests import asking
+from upstream.integrations.labels import label_of
 from upstream.models import (
     AlertEvent,
     AlertRule,
     AlertStatus,
     Customer,
     DriftEvent,
+    ExportLog,
     ReportArtifact,
     ReportSchedule,
 )
-from upstream.templatetags.wording import short_dollars
+from upstream.templatetags.wording import day, short_dollars
 from upstream.views.dashboard import Dashboard
 from upstream.views.exports import COLUMNS
 
@@ -142,6 +145,15 @@ class TestDashboard:
         assert max(bar.length for bar in trend) == 135
 
     @pytest.mark.usefixtures("seeded")
+    def test_events_older_than_the_trend_before_one_that_ends_tomorrow_are_left_out(self, client: Client) -> None:
+        today = timezone.localdate()
+        DriftEvent.objects.update(current_end=today - dt.timedelta(days=90), baseline_start=None)
+        newest = DriftEvent.objects.filter(suppressed=False, estimated_revenue_impact__lt=0)[0]
+        DriftEvent.objects.filter(pk=newest.pk).update(current_end=today + dt.timedelta(days=1))
+        amounts = [bar.value for bar in client.get("/").context["trend"]]
+        assert amounts == [0] * 11 + [-float(newest.estimated_revenue_impact or 0)]
+
+    @pytest.mark.usefixtures("seeded")
     def test_suppressed_drift_is_no_longer_at_risk(self, client: Client) -> None:
         before = client.get("/").context
         event = before["largest"][0]
@@ -229,6 +241,11 @@ class TestDrift:
     def test_a_page_that_cannot_be_is_not_found(self, client: Client, query: str) -> None:
         assert client.get(f"/drift/?{query}").status_code == 404
 
+    @pytest.mark.parametrize("page", ["/alerts/", "/drift/"])
+    @pytest.mark.parametrize("key", ["before=0001-01-01T00:00:00+14:00_1", "after=9999-12-31T23:59:59-14:00_1"])
+    def test_a_page_at_a_moment_that_has_no_utc_is_not_found(self, client: Client, page: str, key: str) -> None:
+        assert client.get(f"{page}?{key.replace('+', '%2B')}").status_code == 404
+
     def test_a_wrong_filter_is_told_and_shows_nothing(self, client: Client) -> None:
         page = client.get("/drift/?weeks=9")
         assert "Select a valid choice. 9 is not one of the available choices." in texts_of(page)
@@ -256,7 +273,9 @@ class TestDrift:
         assert "Acknowledged 0 drift events." in texts_of(again)
         assert DriftEvent.objects.get(pk=rows[0]).acknowledged_at == event.acknowledged_at
 
-    @pytest.mark.parametrize("target", ["https://elsewhere.example/", "//elsewhere.example/", "javascript:x", ""])
+    @pytest.mark.parametrize(
+        "target", ["https://elsewhere.example/", "//elsewhere.example/", "javascript:x", "foo", ""]
+    )
     def test_a_button_leads_to_no_other_site(self, client: Client, target: str) -> None:
         answer = client.post("/drift/change/", {"action": "acknowledge", "next": target})
         assert answer.headers["Location"] == "/"
@@ -332,6 +351,7 @@ class TestAlerts:
         [
             ({"threshold_value": "2"}, "Constraint “alertrule_threshold_range” is violated."),
             ({"email_recipients": "ann"}, "ann is no e-mail address."),
+            ({"webhook_url": "ftp://hooks.example.com/x"}, "A webhook starts with https:// or http://."),
             ({"name": "Denials"}, "Alert rule with this Customer and Name already exists."),
         ],
     )
@@ -385,6 +405,15 @@ class TestReports:
         client.post(url, {"recipients": ""})
         assert ReportSchedule.objects.get().enabled is False
         assert client.post(url, {"recipients": "ann"}).status_code == 400
+
+    @pytest.mark.usefixtures("seeded")
+    def test_the_download_of_a_run_has_the_events_of_that_run(self, client: Client) -> None:
+        run = DriftEvent.objects.order_by("pk")[500].report_run
+        offer = client.get(f"/reports/{run.pk}/").context["offer"]
+        [url] = [url for one, url, _ in offer.links if one.name == "ndjson"]
+        found = [json.loads(line)["id"] for line in body(client.get(url)).splitlines()]
+        assert found == list(run.drift_events.order_by("pk").values_list("pk", flat=True))
+        assert 0 < offer.rows == len(found) < ROWS
 
 
 PAGES = ["/", "/drift/", "/alerts/", "/rules/", "/reports/", "/customers/"]
@@ -446,14 +475,80 @@ def test_an_estimate_is_near_the_size_of_the_download(client: Client, name: str)
 
 
 @pytest.mark.usefixtures("seeded")
-def test_csv_download_holds_every_event(client: Client) -> None:
-    text = body(client.get("/drift-events/?format=csv")).decode()
+def test_csv_download_holds_every_event_for_people(client: Client) -> None:
+    text = body(client.get("/drift-events/?format=csv")).decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(text, newline=""))
-    assert header == COLUMNS
+    assert header == [label_of(name, DriftEvent) for name in COLUMNS]
     causes = COLUMNS.index("potential_root_causes")
     for row in rows:
         row[causes] = json.loads(row[causes])
     assert rows == [[as_cell(name, value) for name, value in event.items()] for event in expected()]
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("page", ["/", "/drift/?weeks=all&state=all", "/alerts/?state=all"])
+@pytest.mark.parametrize("name", ["csv", "tsv"])
+def test_a_link_of_a_page_gives_a_spreadsheet_no_formula(client: Client, page: str, name: str) -> None:
+    formula = '=HYPERLINK("https://elsewhere.example")'
+    DriftEvent.objects.update(payer=formula)
+    [url] = [url for one, url, _ in client.get(page).context["offer"].links if one.name == name]
+    text = body(client.get(url)).decode("utf-8-sig")
+    cells = {
+        cell for row in csv.reader(io.StringIO(text, newline=""), delimiter=",\t"[name == "tsv"]) for cell in row
+    }
+    assert f"'{formula}" in cells
+    assert formula not in cells
+
+
+class TestExportLog:
+    @pytest.mark.usefixtures("seeded")
+    def test_a_download_of_one_customer_is_in_its_log(self, client: Client) -> None:
+        one, other = Customer.objects.order_by("pk")[:2]
+        answer = client.get(f"/drift-events/?format=ndjson&customer_id={one.pk}")
+        assert not ExportLog.objects.exists()  # it is not finished
+        number = len(body(answer).splitlines())
+        answer.close()
+        customer = member(client, 1)
+        client.get("/rules/export/?format=csv").getvalue()
+        found = ExportLog.objects.order_by("pk").values_list(
+            "customer", "user__username", "export_type", "record_count"
+        )
+        assert list(found) == [
+            (one.pk, "root", "drift_events", number),
+            (other.pk, "member", "alert_rules", customer.alert_rules.count()),
+        ]
+
+    @pytest.mark.usefixtures("seeded")
+    def test_a_download_of_several_customers_or_of_none_is_in_no_log(self, client: Client) -> None:
+        first, second, third = Customer.objects.order_by("pk")[:3]
+        client.get("/drift-events/?format=ndjson").getvalue()
+        client.head(f"/drift-events/?format=ndjson&customer_id={first.pk}")
+        member(client)
+        second.users.add(User.objects.get(username="member"))
+        client.get("/drift-events/?format=ndjson").getvalue()
+        assert body(client.get(f"/drift-events/?format=ndjson&customer_id={third.pk}")) == b""
+        assert not ExportLog.objects.exists()
+
+
+def test_a_name_with_a_nul_is_searched_for_without_it(client: Client) -> None:
+    page = client.get("/customers/?q=%00Cedar")
+    assert page.status_code == 200
+    assert page.context["q"] == "Cedar"
+
+
+def test_the_form_to_log_in_is_in_english_as_its_page_says() -> None:
+    page = Client().get("/accounts/login/", headers={"Accept-Language": "de"})
+    assert "Log in Username Password Log in" in re.sub(" :", "", texts_of(page)).split("content", 1)[
+        -1
+    ] + texts_of(page)
+    wrong = Client().post("/accounts/login/", {"username": "x"}, headers={"Accept-Language": "de"})
+    assert "This field is required." in texts_of(wrong)
+
+
+def test_days_are_those_of_the_time_zone_that_the_foot_names(client: Client, settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Tokyo"
+    assert "Times are in Asia/Tokyo." in texts_of(client.get("/drift/"))
+    assert day(dt.datetime(2026, 11, 27, 20, tzinfo=dt.UTC)) == "Nov 28, 2026"
 
 
 @pytest.mark.usefixtures("seeded")
@@ -469,8 +564,9 @@ def test_ndjson_download_holds_every_event(client: Client) -> None:
 
 @pytest.mark.parametrize("suffix", DOWNLOADS)
 def test_download_of_an_empty_table_is_still_a_document(client: Client, suffix: str) -> None:
-    content = body(client.get(f"/drift-events/?format={suffix}")).decode().strip()
-    assert content == {"csv": ",".join(COLUMNS), "json": "[]", "ndjson": ""}[suffix]
+    content = body(client.get(f"/drift-events/?format={suffix}")).decode("utf-8-sig").strip()
+    labels = ",".join(label_of(name, DriftEvent) for name in COLUMNS)
+    assert content == {"csv": labels, "json": "[]", "ndjson": ""}[suffix]
 
 
 @pytest.mark.usefixtures("seeded")

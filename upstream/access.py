@@ -32,6 +32,11 @@ def may(user: Any, model: type[Model], action: Action = "view") -> bool:
     return has_all(user, model, action) or bool(own_customers(user))
 
 
+def may_with(user: Any, customer: Customer, model: type[Model], action: Action = "view") -> bool:
+    """Whether the user may do the action with what a customer has, or may get, of the model."""
+    return has_all(user, model, action) or customer.pk in own_customers(user)
+
+
 def has_all(user: Any, model: type[Model], action: Action = "view") -> bool:
     """Whether the user may do the action with the rows of all customers."""
     if not user.is_active or not user.is_staff:

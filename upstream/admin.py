@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 
+from upstream.forms import CheckedAlertRule
 from upstream.integrations.admin import ExportModelAdmin
 from upstream.models import (
     AlertEvent,
@@ -28,7 +29,10 @@ admin.site.index_title = "Payer drift"
 
 
 class Facts(ExportModelAdmin):
-    """What was found, sent or made: it can be looked at, exported and, with its customer, deleted."""
+    """What was found, sent or made: it can be looked at, exported and deleted, but not changed.
+
+    Who deletes a customer deletes these too, and so needs the permission for each of them.
+    """
 
     show_full_result_count = False
 
@@ -70,7 +74,7 @@ class ClaimRecordAdmin(Facts):
 
 
 @admin.register(ReportRun)
-class ReportRunAdmin(ExportModelAdmin):
+class ReportRunAdmin(Facts):
     list_display = ("customer", "run_type", "status", "period_start", "period_end", "duration")
     list_filter = ("status", "run_type")
     search_fields = ("customer__name",)
@@ -130,6 +134,7 @@ class DriftEventAdmin(Facts):
 
 @admin.register(AlertRule)
 class AlertRuleAdmin(ExportModelAdmin):
+    form = CheckedAlertRule
     list_display = ("name", "customer", "threshold_value", "drift_type_filter", "enabled")
     list_filter = ("enabled", "drift_type_filter")
     list_select_related = ("customer",)

@@ -5,12 +5,13 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
+from django.core.validators import URLValidator, validate_email
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from upstream.models import AlertRule, Customer, DriftType, ReportSchedule
 from upstream.reporting.wording import LEVELS
+from upstream.services.delivery import check_channel
 
 WEEKS = {"1": "Last 7 days", "4": "Last 4 weeks", "12": "Last 12 weeks", "52": "Last 12 months", "all": "Any time"}
 STATES = {"open": "Open", "acknowledged": "Acknowledged", "suppressed": "Suppressed", "all": "Any state"}
@@ -62,7 +63,24 @@ class DriftFilter(forms.Form):
         return values
 
 
-class AlertRuleForm(forms.ModelForm):  # type: ignore[type-arg]
+class CheckedAlertRule(forms.ModelForm):  # type: ignore[type-arg]
+    """A rule whose alerts can be delivered: its addresses and its URL are such that the services take them."""
+
+    def clean_email_recipients(self) -> str:
+        return _addresses(self.cleaned_data["email_recipients"])
+
+    def clean_webhook_url(self) -> str:
+        url: str = self.cleaned_data["webhook_url"]
+        if url:
+            URLValidator(schemes=["http", "https"], message="A webhook starts with https:// or http://.")(url)
+            try:
+                check_channel({"type": "webhook", "url": url})
+            except ValueError as error:
+                raise ValidationError(str(error)) from error
+        return url
+
+
+class AlertRuleForm(CheckedAlertRule):
     """Creates or changes a rule; the customer of a rule stays."""
 
     webhook_url = forms.URLField(
@@ -103,9 +121,6 @@ class AlertRuleForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.instance.pk:
             field.queryset = Customer.objects.filter(pk=self.instance.customer_id)
             field.disabled = True
-
-    def clean_email_recipients(self) -> str:
-        return _addresses(self.cleaned_data["email_recipients"])
 
 
 class ReportScheduleForm(forms.ModelForm):  # type: ignore[type-arg]

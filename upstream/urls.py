@@ -3,7 +3,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
 
-from upstream.views import alerts, dashboard, drift, exports, reports
+from upstream.views import alerts, dashboard, drift, exports, pages, reports
 
 urlpatterns = [
     path("", dashboard.Dashboard.as_view(), name="dashboard"),
@@ -25,7 +25,7 @@ urlpatterns = [
     path("reports/<int:pk>/", reports.ReportRunPage.as_view(), name="report"),
     path("reports/artifacts/<int:pk>/", reports.ArtifactFile.as_view(), name="artifact"),
     path("reports/schedules/<int:pk>/", reports.SchedulePage.as_view(), name="schedule"),
-    path("accounts/login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/login/", pages.Login.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
 ]

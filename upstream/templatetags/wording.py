@@ -1,10 +1,11 @@
 """The words of `upstream.reporting.wording` as template filters, and those that only pages need."""
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.template import Library
+from django.utils.timezone import localtime
 
 from upstream.models import AlertStatus, RunStatus
 from upstream.reporting import wording
@@ -64,7 +65,9 @@ def tone(status: str) -> str:
 
 @register.filter
 def day(moment: date | None) -> str:
-    """Return a day as Nov 27, 2026."""
+    """Return a day, or that of a moment in the current time zone, as Nov 27, 2026."""
+    if isinstance(moment, datetime):
+        moment = localtime(moment)
     return wording.day(moment) if moment else wording.NONE
 
 

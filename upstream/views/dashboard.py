@@ -81,7 +81,8 @@ class Customers(Page):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         found = self.rows(Customer).order_by("name")
-        text = self.request.GET.get("q", "").strip()[:255]
+        # PostgreSQL has no text with a NUL.
+        text = self.request.GET.get("q", "").replace("\0", "").strip()[:255]
         if text:
             found = found.filter(name__icontains=text)
         page = Paginator(found, 50).get_page(self.request.GET.get("page"))
@@ -103,10 +104,11 @@ def _by_payer(events: QuerySet[DriftEvent]) -> list[dict[str, Any]]:
 
 def _by_week(groups: list[dict[str, Any]], last: dt.date) -> list[Decimal]:
     """Return the amounts of twelve weeks, the last of which ends with that day."""
-    amounts = [Decimal(0)] * (WEEKS + 1)
+    amounts = [Decimal(0)] * WEEKS
     for group in groups:
-        amounts[(last - group["current_end"]) // WEEK] += group["amount"]
-    return amounts[:WEEKS][::-1]
+        if (age := (last - group["current_end"]) // WEEK) < WEEKS:
+            amounts[age] += group["amount"]
+    return amounts[::-1]
 
 
 def _trend(amounts: list[Decimal], last: dt.date) -> list[charts.Bar]:

@@ -5,10 +5,11 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -40,19 +41,26 @@ class Rows(LoginRequiredMixin):
         return row
 
 
-class Page(Rows, TemplateView):
-    """A page of the application, in English whatever language the browser asks for, as its texts are.
-
-    `?customer=` narrows it to one customer.
-    """
-
-    section = ""
-    title = ""
+class InEnglish(View):
+    """A page in English whatever language the browser asks for, as the texts of its templates are."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with override("en-us"):
             response: Any = super().dispatch(request, *args, **kwargs)
             return response.render() if isinstance(response, TemplateResponse) else response
+
+
+class Login(InEnglish, LoginView):
+    """The form to log in; who is logged in is led to the dashboard."""
+
+    redirect_authenticated_user = True
+
+
+class Page(InEnglish, Rows, TemplateView):
+    """A page of the application; `?customer=` narrows it to one customer."""
+
+    section = ""
+    title = ""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         own = {
@@ -110,7 +118,7 @@ class ChangeRows(Rows, View):
             messages.success(request, getattr(self, change)(rows))
         else:
             messages.warning(request, f"Choose at least one of the {self.model._meta.verbose_name_plural}.")
-        return redirect(back(request))
+        return HttpResponseRedirect(back(request))
 
     def _keys(self, request: HttpRequest) -> set[int]:
         texts = request.POST.getlist("row")
@@ -135,4 +143,4 @@ def back(request: HttpRequest) -> str:
     """Return the page of this site to go back to: that in the field `next`, or the first."""
     target = request.POST.get("next", "")
     is_safe = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
-    return target if is_safe else "/"
+    return target if is_safe and target.startswith("/") else "/"

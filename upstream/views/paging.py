@@ -1,11 +1,13 @@
 """Pages of long lists, found by the key where they begin: no page counts rows or skips them."""
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, QueryDict
+from django.utils.timezone import is_naive, make_aware
 
 PAGE_ROWS = 25
 
@@ -65,8 +67,15 @@ def _beyond(queryset: QuerySet[Any], field: str, key: str, lookup: str) -> Q:
     """Return the condition for rows beyond a key; its first part is one that an index takes."""
     text, _, number = key.rpartition("_")
     try:
-        value: Any = queryset.model._meta.get_field(field).to_python(text)
+        value = _in_utc(queryset.model._meta.get_field(field).to_python(text))
         pk = int(number)
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, OverflowError) as error:
         raise Http404("there is no such page") from error
     return Q((f"{field}__{lookup}e", value)) & (Q((f"{field}__{lookup}", value)) | Q((f"pk__{lookup}", pk)))
+
+
+def _in_utc(value: Any) -> Any:
+    """Return a moment in UTC, as databases get it; OverflowError if it is out of their range there."""
+    if not isinstance(value, dt.datetime):
+        return value
+    return (make_aware(value) if is_naive(value) else value).astimezone(dt.UTC)

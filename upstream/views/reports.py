@@ -4,15 +4,17 @@ from pathlib import PurePath
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.generic import View
 
+from upstream import access
 from upstream.forms import ReportScheduleForm
 from upstream.models import Customer, DriftEvent, ReportArtifact, ReportRun, ReportSchedule
-from upstream.views.exports import ReportRunExport, offer
+from upstream.views.exports import DriftEventExport, ReportRunExport, offer
 from upstream.views.pages import Page, Rows
 from upstream.views.paging import keyset_page
 
@@ -29,11 +31,14 @@ class ReportRuns(Page):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         rows = self.of_customer(self.rows(ReportRun))
         related = rows.select_related("customer").prefetch_related("artifacts")
+        user, customer = self.request.user, self.customer
         page = keyset_page(related, "period_end", self.request.GET)
         return super().get_context_data(
             page=page,
             offer=offer(self.request, ReportRunExport, rows, self.customer_parameter, page.count),
-            schedule=self.of_customer(self.rows(ReportSchedule)).first() if self.customer else None,
+            sees_schedule=customer and access.may_with(user, customer, ReportSchedule),
+            changes_schedule=customer and access.may_with(user, customer, ReportSchedule, "change"),
+            schedule=self.of_customer(self.rows(ReportSchedule)).first() if customer else None,
             **kwargs,
         )
 
@@ -47,11 +52,13 @@ class ReportRunPage(Page):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         run = self.row_or_404(ReportRun.objects.select_related("customer"), self.kwargs["pk"])
         events = self.rows(DriftEvent).filter(report_run=run)
+        chosen = {"report_run": run.pk, "customer_id": run.customer_id}
         return super().get_context_data(
             title=f"{run.get_run_type_display()} report",
             run=run,
             artifacts=self.rows(ReportArtifact).filter(report_run=run).order_by("kind"),
             events=events.order_by("-severity", "pk")[:LARGEST_EVENTS],
+            offer=offer(self.request, DriftEventExport, events, chosen),
             **kwargs,
         )
 
@@ -94,5 +101,7 @@ class SchedulePage(Page):
         return redirect(f"{reverse('reports')}?customer={schedule.customer.pk}")
 
     def _schedule(self) -> ReportSchedule:
-        customer: Customer = self.row_or_404(Customer.objects.all(), self.kwargs["pk"], change=True)
+        customer: Customer = self.row_or_404(Customer.objects.all(), self.kwargs["pk"])
+        if not access.may_with(self.request.user, customer, ReportSchedule, "change"):
+            raise PermissionDenied("You may view this customer, but not change its report schedule.")
         return ReportSchedule.objects.filter(customer=customer).first() or ReportSchedule(customer=customer)
