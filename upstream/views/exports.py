@@ -58,6 +58,7 @@ class CustomerExport(ExportView):
     """
 
     profile = "excel"
+    queryset: Any
     url_name: str
     bytes_per_row: Mapping[str, int]
     on_paper: tuple[str, ...] = ()
