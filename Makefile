@@ -17,7 +17,7 @@ DEMO = .demo
 .SILENT:
 
 help:
-	echo "make demo     fill an SQLite database, import claims, find drift, and export $(ROWS) drift events in every format"
+	echo "make demo     fill an SQLite database, import claims, find drift, export $(ROWS) drift events"
 	echo "make serve    the demo application on http://127.0.0.1:$(PORT)/; PORT=9000 serves another port"
 	echo "make test     the test suite with real services; CI=1 adds the heavy memory tests"
 	echo "make oracle   Django's own tests: whatever they evaluate is exported and compared; ARGS=\"ordering queries\""

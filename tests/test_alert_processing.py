@@ -261,6 +261,19 @@ class TestMail:
         assert "Subject: [Upstream] Denials: Summit Mutual Imaging" in text
         assert "Cpt group: Imaging" in text
 
+    def test_it_says_what_changed_in_words(self, mailoutbox):
+        values = {
+            "drift_type": "DENIAL_RATE",
+            "baseline_value": 0.1724,
+            "current_value": 0.2687,
+            "delta_value": 0.0963,
+        }
+        process(ALERT | values | {"estimated_revenue_impact": "-85419.00", "p_value": None}, [self.CHANNEL])
+        first, *rest = mailoutbox[0].body.splitlines()
+        assert first == "Denial rate: 17.2 % to 26.9 %, +9.6 points, $85,419 at risk"
+        assert "Severity: 50.0 %" in rest
+        assert not any(name in mailoutbox[0].body for name in ("0.1724", "Delta", "None"))
+
     @pytest.mark.parametrize(("code", "attempts"), [("451 try later", 2), ("550 no", 1)])
     def test_what_may_pass_is_tried_again(self, settings, code, attempts):
         with mail_server(settings, code) as taken:

@@ -437,9 +437,21 @@ class TestCommand:
         call_command("import_claims", "Lakeside", str(path), "--rejected", str(rejected), "--database", database)
 
         assert "Lakeside: imported 2 claims of october.csv (0" in (printed := capsys.readouterr().out)
-        assert f"rejected 1 rows, see {rejected}" in printed
+        assert f"rejected 1 row, see {rejected}. Data quality: 66.7%." in printed
+        assert "Look at this" not in printed
         assert len(rows_of(rejected)) == 1
         assert ClaimRecord.objects.using(database).count() == 2
+
+    @pytest.mark.django_db
+    def test_tells_what_looks_odd(self, tmp_path, capsys):
+        Customer.objects.create(name="Lakeside")
+        path = tmp_path / "denied.csv"
+        path.write_bytes(file_of(*[RIGHT.replace("PAID", "DENIED")] * 12).getvalue())
+
+        call_command("import_claims", "Lakeside", str(path))
+
+        assert "Look at this: " in (printed := capsys.readouterr().out)
+        assert "100.0% of the claims were denied (12 of 12)" in printed
 
     @pytest.mark.django_db
     def test_takes_the_id_of_a_customer_and_shows_progress(self, path, capsys):

@@ -226,6 +226,13 @@ class TestPatterns:
             DataQualityService.flag_suspicious_patterns([], 0)
 
     @pytest.mark.django_db
+    def test_a_slice_of_a_queryset_is_read_too(self):
+        customer = Customer.objects.create(name="Lakeside")
+        rows = claims(40, outcome="DENIED")
+        ClaimRecord.objects.bulk_create(ClaimRecord(customer=customer, cpt="1", **row) for row in rows)
+        assert patterns(customer.claims.order_by("payer")[5:25]) == {("denial_rate", "Summit Mutual"): (20, 20)}
+
+    @pytest.mark.django_db
     def test_a_queryset_is_read_in_windows(self, django_assert_max_num_queries):
         customer = Customer.objects.create(name="Lakeside")
         rows = claims(40, outcome="DENIED")
@@ -327,6 +334,12 @@ class TestExports:
         ):
             path.write_bytes(changed)
             assert words in DataQualityService.verify_export(path, source=stream(ROWS))["differences"]
+
+    def test_a_source_that_differs_is_closed(self, tmp_path):
+        path = exported(tmp_path / "a.csv")
+        source = stream([{"other": 1}] * 5_000)
+        assert not DataQualityService.verify_export(path, source=source)["valid"]
+        assert source.is_over
 
     def test_an_unknown_suffix_and_a_missing_file_are_raised(self, tmp_path):
         with pytest.raises(ValueError, match=r"\.csv, \.tsv"):

@@ -26,7 +26,7 @@ from upstream.integrations.drf import ExportListMixin
 from upstream.integrations.formats import FORMATS, Format
 from upstream.integrations.views import ExportView
 from upstream.models import Customer
-from upstream.streaming import Csv, Xlsx
+from upstream.streaming import Csv, Pdf, Xlsx
 
 pytestmark = pytest.mark.usefixtures("answers", "customers")
 
@@ -149,6 +149,13 @@ def test_options_that_an_encoder_has_set_stay():
             encoder = Format("own", "Own", own, own).encoder_for(profile, User.objects)
             assert (encoder.title, encoder.sheet, encoder.right_to_left) == ("Mine", "Data", True)
         assert Format("csv", "CSV", Csv()).encoder_for("data", User.objects) == Csv()
+
+
+def test_a_format_that_is_not_localized_keeps_its_encoders_as_they_are():
+    with override("he"):
+        for encoder in (Pdf(), Pdf(title="Mine"), Xlsx()):
+            own = Format("own", "Own", encoder, encoder, localized=False)
+            assert own.encoder_for("data", User.objects) == own.encoder_for("excel", User.objects) == encoder
 
 
 @pytest.mark.parametrize("asked", [{"query": "?format=pipes"}, {"headers": {"Accept": "text/markdown"}}])

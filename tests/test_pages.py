@@ -358,7 +358,7 @@ class TestAlerts:
         ("wrong", "words"),
         [
             ({"threshold_value": "2"}, "Constraint “alertrule_threshold_range” is violated."),
-            ({"email_recipients": "ann"}, "ann is no e-mail address."),
+            ({"email_recipients": "ann"}, "'ann' is not an e-mail address: write one on each line"),
             ({"webhook_url": "ftp://hooks.example.com/x"}, "A webhook starts with https:// or http://."),
             ({"name": "Denials"}, "Alert rule with this Customer and Name already exists."),
         ],

@@ -5,13 +5,14 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.core.validators import URLValidator, validate_email
+from django.core.validators import URLValidator
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from upstream.models import AlertRule, Customer, DriftType, ReportSchedule
 from upstream.reporting.wording import LEVELS
 from upstream.services.delivery import check_channel
+from upstream.services.report_mail import recipients_of
 
 WEEKS = {"1": "Last 7 days", "4": "Last 4 weeks", "12": "Last 12 weeks", "52": "Last 12 months", "all": "Any time"}
 STATES = {"open": "Open", "acknowledged": "Acknowledged", "suppressed": "Suppressed", "all": "Any state"}
@@ -138,13 +139,10 @@ class ReportScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 def _addresses(text: str) -> str:
     """Return e-mail addresses, one on each line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        try:
-            validate_email(line)
-        except ValidationError as error:
-            raise ValidationError(f"{line} is no e-mail address.") from error
-    return "\n".join(lines)
+    try:
+        return "\n".join(recipients_of(text))
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _as_text(value: Any) -> str:

@@ -85,7 +85,7 @@ class Customer(models.Model):
         settings.AUTH_USER_MODEL,
         related_name="customers",
         blank=True,
-        help_text="They see the rows of this customer, and of no other that they do not belong to.",
+        help_text="They see the rows of this customer.",
     )
 
     class Meta:

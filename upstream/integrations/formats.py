@@ -24,7 +24,7 @@ class Format:
 
     `for_people` is the encoder for the profile "excel", if the format has one. File names end with the encoder's
     suffix; those with one of `other_suffixes` are recognized too. A format is offered only if the module that it
-    `requires` is installed.
+    `requires` is installed. Unless it is `localized`, its encoders are used as they are.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Format:
     for_people: Encoder | None = None
     other_suffixes: tuple[str, ...] = ()
     requires: str = ""
+    localized: bool = True
 
     @property
     def is_available(self) -> bool:
@@ -53,14 +54,15 @@ class Format:
 
         A document has the name of the model of `source` as its title, in the current language, which is also that
         of its own words; where that is written from right to left, so are columns. These are options of the
-        encoder, such as `title`; those that differ from their defaults stay.
+        encoder, such as `title`; those that differ from their defaults stay, and all if it is not `localized`.
         """
-        encoder: Any = self.encoder
+        is_for_people = self.is_for_people(profile)
+        encoder: Any = self.for_people if is_for_people else self.encoder
+        if not self.localized:
+            return encoder  # type: ignore[no-any-return]
         options = _document(source)
-        if self.is_for_people(profile):
-            encoder = self.for_people
-            if getattr(encoder, "profile", "excel") != "data":
-                options |= _local()
+        if is_for_people and getattr(encoder, "profile", "excel") != "data":
+            options |= _local()
         named: Encoder = _with_defaults(encoder, options)
         return named
 

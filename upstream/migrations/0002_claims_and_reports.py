@@ -142,7 +142,7 @@ class Migration(migrations.Migration):
             name="users",
             field=models.ManyToManyField(
                 blank=True,
-                help_text="They see the rows of this customer, and of no other that they do not belong to.",
+                help_text="They see the rows of this customer.",
                 related_name="customers",
                 to=settings.AUTH_USER_MODEL,
             ),

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from upstream.reporting.runs import (
     words_of,
 )
 from upstream.streaming import to_storage
+from upstream.streaming.targets.buffers import closing_chunks
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +92,11 @@ class _Digest:
         self.size = 0
 
     def of(self, chunks: Iterable[bytes]) -> Generator[bytes]:
-        try:
+        with closing_chunks(chunks):
             for chunk in chunks:
                 self.sha256.update(chunk)
                 self.size += len(chunk)
                 yield chunk
-        finally:
-            with suppress(AttributeError):
-                chunks.close()  # type: ignore[attr-defined]
 
 
 def _note(report_run: Any, kind: str, words: str | None) -> None:

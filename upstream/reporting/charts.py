@@ -46,8 +46,6 @@ class Palette:
 
 
 PRINT = Palette()
-# For pages: their style sheets may set these variables, as for dark mode.
-SCREEN = Palette(**{name: f"var(--chart-{name}, {colour})" for name, colour in vars(PRINT).items()})
 
 
 def drift_by_week(weeks: Rows, *, palette: Palette = PRINT) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from upstream.services.delivery import check_channel, deliver
+from upstream.services.delivery import addresses_of, check_channel, deliver
 
 BATCH_ROWS = 500
 # From this much money at stake on, the revenue's part of the priority is full.
@@ -151,7 +151,7 @@ class AlertProcessingService:
             >>> AlertProcessingService.channels_of({"email_recipients": "ann@example.com", "webhook_url": ""})
             [{'type': 'email', 'to': ['ann@example.com']}]
         """
-        addresses = (_of(alert_rule, "email_recipients") or "").split()
+        addresses = addresses_of(_of(alert_rule, "email_recipients") or "")
         url = _of(alert_rule, "webhook_url")
         channels: list[dict[str, Any]] = [{"type": "email", "to": addresses}] if addresses else []
         return channels + ([{"type": "webhook", "url": url}] if url else [])

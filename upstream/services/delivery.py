@@ -4,7 +4,8 @@ import random
 import smtplib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any
@@ -14,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 
+from upstream.reporting.wording import change, drift_label, impact, percent
 from upstream.services.data_export import DataExportService
 from upstream.streaming._optional import optional
 from upstream.streaming.errors import MissingDependencyError
@@ -35,6 +37,11 @@ class DeliveryError(Exception):
         self.is_transient = is_transient
 
 
+def addresses_of(text: str) -> list[str]:
+    """Return the addresses in a text, one on each line, each once."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
 def check_channel(channel: Mapping[str, Any]) -> None:
     """Raise ValueError for what cannot be a channel."""
     kind = channel.get("type")
@@ -46,7 +53,7 @@ def check_channel(channel: Mapping[str, Any]) -> None:
             try:
                 validate_email(address)
             except ValidationError:
-                raise ValueError(f"{address!r} is not an e-mail address") from None
+                raise ValueError(f"{address!r} is not an e-mail address: write one on each line") from None
     elif kind == "webhook":
         if not _is_web_address(str(channel.get("url", ""))):
             raise ValueError('a channel of type "webhook" needs "url", which starts with https:// or http://')
@@ -86,8 +93,7 @@ def deliver(facts: Facts, channel: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mail(facts: Facts, channel: Mapping[str, Any]) -> None:
-    lines = [f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in facts.items()]
-    message = EmailMessage(_subject(facts), "\n".join(lines), to=list(channel["to"]))
+    message = EmailMessage(_subject(facts), "\n".join(_lines(facts)), to=list(channel["to"]))
     try:
         message.send()
     except smtplib.SMTPRecipientsRefused as error:
@@ -102,8 +108,23 @@ def _mail(facts: Facts, channel: Mapping[str, Any]) -> None:
 
 def _subject(facts: Facts) -> str:
     where = facts.get("payer") or "an unnamed payer"
-    what = facts.get("rule") or facts.get("drift_type") or "Drift"
+    what = facts.get("rule") or drift_label(facts.get("drift_type") or "drift")
     return " ".join(f"[Upstream] {what}: {where} {facts.get('cpt_group') or ''}".split())
+
+
+def _lines(facts: Facts) -> Iterator[str]:
+    """Yield what changed, in words if its values are known, and then the other facts."""
+    rest = {name: value for name, value in facts.items() if value not in (None, "")}
+    if {"drift_type", "baseline_value", "current_value"} <= rest.keys():
+        kind, baseline, current = (rest.pop(name) for name in ("drift_type", "baseline_value", "current_value"))
+        amount = rest.pop("estimated_revenue_impact", None)
+        at_stake = impact(None if amount is None else Decimal(amount))
+        yield f"{drift_label(kind)}: {change(kind, float(baseline), float(current))}, {at_stake}"
+        rest.pop("delta_value", None)
+    for name in ("severity", "confidence"):
+        if name in rest:
+            rest[name] = percent(float(rest[name]))
+    yield from (f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in rest.items())
 
 
 def _post(facts: Facts, channel: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
@@ -20,6 +21,7 @@ from upstream.streaming import read_json
 from upstream.streaming._optional import optional
 from upstream.streaming.errors import ExportError, MissingDependencyError
 from upstream.streaming.sources.files import opened
+from upstream.streaming.targets.buffers import closing_chunks
 
 StrPath = str | PathLike[str]
 
@@ -106,13 +108,13 @@ def _read_delimited(file: Path, delimiter: str) -> Reading:
 
 
 def _read_json(file: Path) -> Reading:
-    records = read_json(file)
-    first = next(records, None)
-    if first is None:
-        return Reading()
-    keys = list(first) if isinstance(first, dict) else None
-    same = (lambda record: isinstance(record, dict) and list(record) == keys) if keys else lambda _: True
-    return _tallied(keys, chain([first], records), same, "keys other than the first record's")
+    with closing(read_json(file)) as records:
+        first = next(records, None)
+        if first is None:
+            return Reading()
+        keys = list(first) if isinstance(first, dict) else None
+        same = (lambda record: isinstance(record, dict) and list(record) == keys) if keys else lambda _: True
+        return _tallied(keys, chain([first], records), same, "keys other than the first record's")
 
 
 def _read_workbook(file: Path) -> Reading:
@@ -178,7 +180,10 @@ def _from_manifest(
     """Tell where the file is not what its manifest, or the entry of its name in `parts`, says."""
     if manifest is None:
         return
-    told: Any = manifest if isinstance(manifest, Mapping) else next(iter(read_json(manifest)))
+    told: Any = manifest
+    if not isinstance(manifest, Mapping):
+        with closing(read_json(manifest)) as documents:
+            told = next(documents)
     if "parts" in told:
         told = next((part for part in told["parts"] if part["name"] == file.name), {})
         if not told:
@@ -193,7 +198,7 @@ def _from_source(file: Path, source: Iterable[bytes] | None) -> Iterator[str]:
     if source is None:
         return
     position = 0
-    with file.open("rb") as written:
+    with closing_chunks(source), file.open("rb") as written:
         for chunk in source:
             block = written.read(len(chunk))
             if block != chunk:

@@ -4,29 +4,25 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.core.mail import EmailMessage
-from django.core.validators import validate_email
 from django.utils import timezone
 
 from upstream.reporting.pages import headline
 from upstream.reporting.runs import Summary, change_summary, require_success
 from upstream.reporting.services import report_of
 from upstream.reporting.wording import change, drift_label, impact, period
+from upstream.services.delivery import addresses_of, check_channel
 from upstream.streaming.targets.filenames import clean_filename
 
 MOST_EVENTS = 5
 
 
 def recipients_of(text: str) -> list[str]:
-    """Return the addresses in a text, one on each line, each once; a wrong one raises ValueError."""
-    addresses = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
-    for address in addresses:
-        try:
-            validate_email(address)
-        except ValidationError as error:
-            raise ValueError(f"{address!r} is not an e-mail address; write one on each line") from error
+    """Return the addresses in a text, one on each line; a wrong one raises ValueError."""
+    addresses = addresses_of(text)
+    if addresses:
+        check_channel({"type": "email", "to": addresses})
     return addresses
 
 

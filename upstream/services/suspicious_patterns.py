@@ -1,7 +1,8 @@
 """Patterns in claims that somebody should look at, found in one pass and in memory that the rows do not change."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -41,13 +42,14 @@ OTHERS = "(all other payers)"
 def find_patterns(claims: Iterable[Any], min_count: int, today: date) -> list[dict[str, Any]]:
     """Return what `DataQualityService.flag_suspicious_patterns` returns."""
     payers: dict[str, _Payer] = {}
-    for payer, *facts in _rows(claims):
-        name = str(payer or "").strip() or "(no payer)"
-        if name not in payers and len(payers) >= MAX_PAYERS:
-            name = OTHERS
-        if (tally := payers.get(name)) is None:
-            tally = payers[name] = _Payer()
-        tally.add(facts, today)
+    with closing(_rows(claims)) as rows:
+        for payer, *facts in rows:
+            name = str(payer or "").strip() or "(no payer)"
+            if name not in payers and len(payers) >= MAX_PAYERS:
+                name = OTHERS
+            if (tally := payers.get(name)) is None:
+                tally = payers[name] = _Payer()
+            tally.add(facts, today)
     total = sum(tally.claims for tally in payers.values())
     found = [
         _described(pattern, name, count, of)
@@ -58,10 +60,14 @@ def find_patterns(claims: Iterable[Any], min_count: int, today: date) -> list[di
     return sorted(found, key=lambda one: (-one["count"], one["pattern"], one["payer"]))
 
 
-def _rows(claims: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+def _rows(claims: Iterable[Any]) -> Generator[tuple[Any, ...]]:
     """Yield the values of FIELDS of each claim: a dict, an object, or a row of a queryset."""
     if isinstance(claims, Manager | QuerySet):
-        source = as_source(claims, as_columns(FIELDS), windows=True)
+        queryset = claims.all()
+        is_whole = not (queryset.query.is_sliced or queryset.query.combinator)
+        # Windows by the key hold nothing open; the order makes no difference. A slice is read by one statement.
+        queryset = queryset.order_by("pk") if is_whole else queryset
+        source = as_source(queryset, as_columns(FIELDS), windows=is_whole)
         with source.open(BatchLimits()) as (_, batches):
             for batch in batches:
                 yield from batch

@@ -23,7 +23,7 @@ COUNTED_ALERTS = 10_000
 
 
 def at_risk(events: QuerySet[DriftEvent]) -> QuerySet[DriftEvent]:
-    """Return the events that cost revenue, but for suppressed ones: the rows of an index of their own."""
+    """Return the events that cost revenue, except suppressed ones: the rows of an index of their own."""
     return events.filter(suppressed=False, estimated_revenue_impact__lt=0)
 
 

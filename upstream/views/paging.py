@@ -27,26 +27,20 @@ class KeysetPage:
 
 
 def keyset_page(queryset: QuerySet[Any], field: str, parameters: QueryDict) -> KeysetPage:
-    """Return a page in descending order of `field`: the newest, or as `before=` or `after=` of a request ask.
+    """Return a page in descending order of `field`: as `before=` or `after=` of a request ask, or the newest.
 
     A field that an index orders makes each page as fast as the first.
     """
     after, before = parameters.get("after", ""), parameters.get("before", "")
     if after:
         rows = _read(queryset.filter(_beyond(queryset, field, after, "gt")).order_by(field, "pk"))
-        page = rows[:PAGE_ROWS][::-1]
-        return (
-            KeysetPage(page, _key(page[0], field) if len(rows) > PAGE_ROWS else "", _key(page[-1], field))
-            if page
-            else _first(queryset, field)
-        )
-    if not before:
-        return _first(queryset, field)
-    rows = _read(queryset.filter(_beyond(queryset, field, before, "lt")).order_by(f"-{field}", "-pk"))
-    page = rows[:PAGE_ROWS]
-    if not page:
-        return KeysetPage([], newer="")
-    return KeysetPage(page, _key(page[0], field), _key(page[-1], field) if len(rows) > PAGE_ROWS else "")
+        if page := rows[:PAGE_ROWS][::-1]:
+            return KeysetPage(page, _key(page[0], field) if len(rows) > PAGE_ROWS else "", _key(page[-1], field))
+    elif before:
+        rows = _read(queryset.filter(_beyond(queryset, field, before, "lt")).order_by(f"-{field}", "-pk"))
+        if page := rows[:PAGE_ROWS]:
+            return KeysetPage(page, _key(page[0], field), _key(page[-1], field) if len(rows) > PAGE_ROWS else "")
+    return _first(queryset, field)
 
 
 def _first(queryset: QuerySet[Any], field: str) -> KeysetPage:

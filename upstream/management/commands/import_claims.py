@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from upstream.integrations.progress import metered
 from upstream.management.customers import customer_named
 from upstream.models import Customer
+from upstream.reporting.wording import counted
 from upstream.services import DataQualityService
 from upstream.services.claim_columns import ClaimFileError
 from upstream.services.claim_import import AlreadyImportedError, import_claims
@@ -51,8 +52,9 @@ def _summary(customer: Customer, upload: Any, rejected: str | None) -> str:
     where = f", see {rejected}" if rejected and upload.rejected_rows else ""
     counts = upload.accepted_rows, upload.rejected_rows, upload.warning_rows
     score = DataQualityService.compute_data_quality_score(sum(counts[:2]), *counts)
+    accepted, rejected_rows = counted(upload.accepted_rows, "claims"), counted(upload.rejected_rows, "rows")
     return (
-        f"{customer}: imported {upload.accepted_rows:,} claims of {upload.filename} "
-        f"({upload.warning_rows:,} contradict themselves), rejected {upload.rejected_rows:,} rows{where}. "
+        f"{customer}: imported {accepted} of {upload.filename} "
+        f"({upload.warning_rows:,} contradict themselves), rejected {rejected_rows}{where}. "
         f"Data quality: {score:.1%}."
     )
