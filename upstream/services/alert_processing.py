@@ -28,8 +28,8 @@ EVENT_FIELDS = (
 class AlertProcessingService:
     """Turn drift events into alerts, and alerts into messages. Every method is static and keeps no state.
 
-    Drift events, rules and alerts are dicts, or the application's instances. Datetimes know their time zone; a
-    naive one is a ValueError, since hours would be added to nobody knows what.
+    Drift events, rules and alerts are dicts, or the application's instances. Datetimes must be
+    aware; a naive one raises ValueError.
     """
 
     @staticmethod
