@@ -291,6 +291,7 @@ class TestValuesOfInstances:
             plan(Held.objects.all(), ["photo__ulr"])
 
     @isolate_apps("tests.fieldtypes")
+    @pytest.mark.usefixtures("fetches_take_no_time")
     def test_generic_foreign_keys_are_prefetched(self, db):
         class Note(models.Model):  # noqa: DJ008
             content_type = models.ForeignKey(ContentType, models.CASCADE)

@@ -646,6 +646,7 @@ class RuleSerializer(serializers.ModelSerializer):
         fields = ("name",)
 
 
+@pytest.mark.usefixtures("fetches_take_no_time")
 @pytest.mark.parametrize("number", [10, 200])
 def test_prefetched_relations_take_as_many_queries_for_more_rows(db, number):
     for customer in Customer.objects.bulk_create(Customer(name=f"c{n}") for n in range(number)):

@@ -48,7 +48,10 @@ from upstream.streaming.databases.sqlite import PIN
 from upstream.streaming.sources.model_columns import OWNERS, SECRETS
 
 # Without arguments it is deprecated in Django 6.1, and still in use.
-pytestmark = pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments")
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:Calling select_related\(\) with no arguments"),
+    pytest.mark.usefixtures("fetches_take_no_time"),
+]
 
 ENCODERS = [Csv(), Json(), JsonLines()]
 # What a snapshot and a transaction take is not a query.

@@ -44,6 +44,9 @@ NOT_QUERIES = ("SET ", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT", "S
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
+pytestmark = pytest.mark.usefixtures("fetches_take_no_time")
+
+
 def fill(using, orders=6):
     """Give every order as many items as its number, and buyers, labels and remarks in turn."""
     buyers = [Buyer.objects.using(using).create(name=name, code=name[0]) for name in ("Ann", "Bob", "Cem")]
