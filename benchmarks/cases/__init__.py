@@ -63,9 +63,9 @@ def _case(module: str, function: str, kind: str, **more: object) -> Case:
     return Case(adapter=f"benchmarks.cases.{module}.{function}", format=kind, **more)  # type: ignore[arg-type]
 
 
-def _native(function: str, kind: str, program: str, database: str) -> Case:
-    recipe = f"{kind.lower()}-recipe"
-    return _case("native", function, kind, speed_of=recipe, program=program, databases=(database,))
+def _native(function: str, kind: str, program: str, database: str, **more: object) -> Case:
+    more = {"speed_of": f"{kind.lower()}-recipe", **more}
+    return _case("native", function, kind, program=program, databases=(database,), **more)
 
 
 def _wide(function: str, kind: str, peak_of: str = "") -> Case:
@@ -108,6 +108,23 @@ def _other_table(function: str, table: str) -> Iterator[tuple[str, Case]]:
     yield from _lanes(name, table)
 
 
+def _flights() -> Iterator[tuple[str, Case]]:
+    """Yield the cases of the plain table."""
+    to_table = {"table": "flights", "options": {"table": "flights"}}
+    csv = {**to_table, "speed_of": "csv-flights-recipe"}
+    yield "csv-flights-recipe", _case("recipes", "csv_rows", "CSV", **to_table)
+    yield "csv-flights", _case("ours", "csv", "CSV", **csv)
+    yield "raw-cursor-csv-flights", _native("raw_cursor_csv", "CSV", "", "sqlite", **csv)
+    yield "csv-flights-file", _case("ours", "csv_file", "CSV", **csv)
+    yield "sqlite-shell-csv-flights", _native("sqlite_shell_csv", "CSV", "sqlite3", "sqlite", **csv)
+    recipe = "csv-flights-function-recipe"
+    yield recipe, _case("recipes", "csv_function", "CSV", **to_table)
+    yield "csv-flights-function", _case("ours", "csv_function", "CSV", speed_of=recipe, **to_table)
+    recipe = "ndjson-flights-recipe"
+    yield recipe, _case("recipes", "ndjson_rows", "NDJSON", **to_table)
+    yield "ndjson-flights", _case("ours", "ndjson", "NDJSON", speed_of=recipe, **to_table)
+
+
 # In this order they run: what is compared stands together, so that the machine treats both alike.
 CASES = {
     "csv-recipe": _case("recipes", "csv_rows", "CSV"),
@@ -129,6 +146,7 @@ CASES = {
     "psql-ndjson": _native("psql_ndjson", "NDJSON", "psql", "postgresql"),
     "ndjson-file": _case("ours", "ndjson_file", "NDJSON", speed_of="ndjson-recipe"),
     **dict(_lanes("ndjson", "payments")),
+    **dict(_flights()),
     **{name: case for table in OTHER_TABLES for kind in FORMATS for name, case in _other_table(kind, table)},
     "xlsx": _case("ours", "xlsx", "Excel", speed_of="csv"),
     "xlsx-gunicorn": _served_workbook("gunicorn"),

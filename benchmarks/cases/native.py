@@ -18,40 +18,45 @@ from django.db import connection
 
 from benchmarks.output import Output
 from benchmarks.programs import find_program
-from benchmarks.table.rows import COLUMNS
+from benchmarks.table.models import selection
 
-NAMES = {"customer__name": "c.name AS customer__name"}
-QUERY = (
-    f"SELECT {', '.join(NAMES.get(name, f'p.{name}') for name in COLUMNS)}"
-    " FROM benchmarks_payment p JOIN benchmarks_customer c ON c.id = p.customer_id"
-)
+JOINS = {
+    "payments": "benchmarks_payment r JOIN benchmarks_customer p ON p.id = r.customer_id",
+    "flights": "benchmarks_flight r JOIN benchmarks_airline p ON p.id = r.airline_id",
+}
 
 
 def psql_csv(output: Output) -> None:
-    _psql_copy(output, QUERY, "WITH (FORMAT csv, HEADER)")
+    _psql_copy(output, _query("payments"), "WITH (FORMAT csv, HEADER)")
 
 
 def psql_ndjson(output: Output) -> None:
     """Write JSON in COPY's text format, as people do: whatever has a backslash in it is no JSON."""
-    _psql_copy(output, f"SELECT row_to_json(r) FROM ({QUERY}) r", "")
+    _psql_copy(output, f"SELECT row_to_json(r) FROM ({_query('payments')}) r", "")
 
 
-def raw_cursor_csv(output: Output) -> None:
+def raw_cursor_csv(output: Output, table: str = "payments") -> None:
     with (
         _new_file(output) as path,
         closing(sqlite3.connect(connection.settings_dict["NAME"])) as database,
         path.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(database.execute(QUERY))
+        writer.writerow(selection(table)[1])
+        writer.writerows(database.execute(_query(table)))
 
 
-def sqlite_shell_csv(output: Output) -> None:
-    command = [_program("sqlite3"), "-csv", "-header", connection.settings_dict["NAME"], QUERY]
+def sqlite_shell_csv(output: Output, table: str = "payments") -> None:
+    command = [_program("sqlite3"), "-csv", "-header", connection.settings_dict["NAME"], _query(table)]
     with _new_file(output) as path, path.open("wb") as file:
         subprocess.run(command, check=True, stdout=file)
     output.report(peak_bytes=None, cpu_seconds=_cpu_of_children())
+
+
+def _query(table: str) -> str:
+    """Return the SQL of what every case exports of a table: `r` has the rows, `p` the name of their parent."""
+    columns = [f"p.name AS {name}" if "__" in name else f"r.{name}" for name in selection(table)[1]]
+    return f"SELECT {', '.join(columns)} FROM {JOINS[table]}"
 
 
 def _psql_copy(output: Output, query: str, form: str) -> None:

@@ -14,7 +14,7 @@ from django.db.models import Subquery
 from benchmarks.cases import WIDE_ROWS
 from benchmarks.output import Output
 from benchmarks.table.models import Letter, Payment, selection
-from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER, dozens
+from benchmarks.table.rows import SMALL_LETTER, WIDE_LETTER, dozens
 from upstream.streaming import Column, Csv, Json, JsonLines, Parquet, Xlsx, plan, stream, to_file
 
 # Whose value only the record has: so all columns are read from instances.
@@ -35,12 +35,13 @@ def csv_gzip(output: Output) -> None:
     _write(output, Csv(), *selection("payments"), compression="gzip")
 
 
-def csv_file(output: Output) -> None:
-    _write_file(output, Csv())
+def csv_file(output: Output, table: str = "payments") -> None:
+    _write_file(output, Csv(), table)
 
 
-def csv_function(output: Output) -> None:
-    _write(output, Csv(), Payment.objects.all(), [*COLUMNS[:-1], Column(COLUMNS[-1], value=dozens)])
+def csv_function(output: Output, table: str = "payments") -> None:
+    queryset, (*others, last) = selection(table)
+    _write(output, Csv(), queryset, [*others, Column(last, value=dozens)])
 
 
 def csv_in_utc(output: Output, table: str = "payments") -> None:
@@ -75,7 +76,7 @@ def ndjson(output: Output, table: str = "payments") -> None:
 
 
 def ndjson_file(output: Output) -> None:
-    _write_file(output, JsonLines())
+    _write_file(output, JsonLines(), "payments")
 
 
 def ndjson_in_utc(output: Output, table: str = "payments") -> None:
@@ -124,10 +125,10 @@ def _write_parquet(output: Output, encoder: Any, queryset: Any, columns: Iterabl
     _write(output, encoder, queryset, columns)
 
 
-def _write_file(output: Output, encoder: Any) -> None:
+def _write_file(output: Output, encoder: Any, table: str) -> None:
     with TemporaryDirectory() as directory:
-        chunks = stream(*selection("payments"), encoder)
-        path = to_file(chunks, Path(directory) / "payments")
+        chunks = stream(*selection(table), encoder)
+        path = to_file(chunks, Path(directory) / table)
         output.lane = chunks.lane
         with path.open("rb") as file:
             output.add_file(file)
