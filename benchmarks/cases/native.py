@@ -26,18 +26,18 @@ JOINS = {
 }
 
 
-def psql_csv(output: Output) -> None:
-    _psql_copy(output, _query("payments"), "WITH (FORMAT csv, HEADER)")
+def psql_csv(output: Output, table: str = "payments") -> None:
+    _psql_copy(output, _query(table), "WITH (FORMAT csv, HEADER)")
 
 
-def psql_ndjson(output: Output) -> None:
+def psql_ndjson(output: Output, table: str = "payments") -> None:
     """Write JSON in COPY's text format, as people do: whatever has a backslash in it is no JSON."""
-    _psql_copy(output, f"SELECT row_to_json(r) FROM ({_query('payments')}) r", "")
+    _psql_copy(output, f"SELECT row_to_json(r) FROM ({_query(table)}) r", "")
 
 
 def raw_cursor_csv(output: Output, table: str = "payments") -> None:
     with (
-        _new_file(output) as path,
+        new_file(output) as path,
         closing(sqlite3.connect(connection.settings_dict["NAME"])) as database,
         path.open("w", newline="", encoding="utf-8") as file,
     ):
@@ -48,7 +48,7 @@ def raw_cursor_csv(output: Output, table: str = "payments") -> None:
 
 def sqlite_shell_csv(output: Output, table: str = "payments") -> None:
     command = [_program("sqlite3"), "-csv", "-header", connection.settings_dict["NAME"], _query(table)]
-    with _new_file(output) as path, path.open("wb") as file:
+    with new_file(output) as path, path.open("wb") as file:
         subprocess.run(command, check=True, stdout=file)
     output.report(peak_bytes=None, cpu_seconds=_cpu_of_children())
 
@@ -73,7 +73,7 @@ def _psql_copy(output: Output, query: str, form: str) -> None:
         while psql.stdout.readline().strip() != "connected":
             pass
         output.restart()
-        with _new_file(output) as path:
+        with new_file(output) as path:
             psql.stdin.write(f"\\copy ({query}) TO '{path}' {form}\n")
             psql.stdin.close()
             if psql.wait():
@@ -100,10 +100,10 @@ def _cpu_of_children() -> float:
 
 
 @contextmanager
-def _new_file(output: Output) -> Iterator[Path]:
+def new_file(output: Output) -> Iterator[Path]:
     """Give the path of a file to write; sync it, stop the clock and take the file over."""
     with TemporaryDirectory() as directory:
-        path = Path(directory) / "payments"
+        path = Path(directory) / "rows"
         yield path
         with path.open("rb") as file:
             os.fsync(file.fileno())

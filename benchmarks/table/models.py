@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import models
 
-from benchmarks.table.rows import COLUMNS, FLIGHT_COLUMNS, KINDS, NULL_COLUMNS, WIDE_COLUMNS
+from benchmarks.table.rows import COLUMNS, FLIGHT_COLUMNS, KINDS, NULL_COLUMNS, TYPED_COLUMNS, WIDE_COLUMNS
 
 
 class Customer(models.Model):
@@ -96,6 +96,7 @@ Draft = type("Draft", (models.Model,), {"__module__": __name__, **_fields(NULL_C
 
 TABLES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "payments": (Payment, COLUMNS),
+    "typed": (Payment, TYPED_COLUMNS),
     "flights": (Flight, FLIGHT_COLUMNS),
     "200-columns": (Survey, WIDE_COLUMNS),
     "long-texts": (Report, ("id", "text")),

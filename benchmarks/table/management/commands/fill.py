@@ -43,8 +43,9 @@ class Command(BaseCommand):
             Customer.objects.bulk_create(Customer(**fields) for fields in customers())
             Airline.objects.bulk_create(Airline(**fields) for fields in airlines())
             Letter.objects.bulk_create(Letter(**fields) for fields in letters())
-            for table, (model, _) in TABLES.items():
-                records = (model(**fields) for fields in ROWS[table](rows_of(table, rows)))
+            for table, made in ROWS.items():
+                model, _ = TABLES[table]
+                records = (model(**fields) for fields in made(rows_of(table, rows)))
                 while batch := list(islice(records, BATCH_ROWS)):
                     model.objects.bulk_create(batch)
         with connection.cursor() as cursor:
