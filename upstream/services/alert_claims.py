@@ -43,5 +43,5 @@ def settle(alert: Any, since: datetime, errors: Sequence[str]) -> None:
 
 
 def give_back(alert: Any, since: datetime) -> None:
-    """End the claim of an alert that was not sent, so that the next call sends it."""
+    """End the claim of an alert whose sending was interrupted, so that the next call need not wait."""
     rows_like(alert).filter(notification_sent_at=since).update(notification_sent_at=None)

@@ -129,8 +129,8 @@ class AlertProcessingService:
             alert: a dict, or an AlertEvent.
             channels: dicts such as `{"type": "email", "to": ["ann@example.com"]}`, sent by Django's mail settings,
                 and `{"type": "webhook", "url": "https://..."}`, which gets the alert as JSON (extra `alerts`).
-                Redirects are not followed, and hosts with a link-local address refused, whenever their names
-                begin to lead there.
+                Redirects are not followed. A host with a link-local address is refused, and the address that was
+                checked is the one connected to.
 
         Returns:
             A dict of `delivered` (whether there are channels, and all took it) and `results`, one dict for each
@@ -192,10 +192,9 @@ class AlertProcessingService:
         outside a transaction, whose claims nobody else would see.
 
         Args:
-            alert_events: a queryset of `AlertEvent`. Those that another process is sending are left to it.
+            alert_events: a queryset of `AlertEvent`. Those that another process is sending are left to it; those
+                whose rule has no channel stay pending, in the inbox.
             again: also send alerts that could not be delivered before.
-
-        An alert whose rule has no channel stays pending: it is in the inbox.
         """
         counts = {"sent": 0, "failed": 0}
         waiting = alert_events.filter(is_unclaimed(), status__in=("pending", "failed") if again else ("pending",))
