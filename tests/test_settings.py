@@ -17,5 +17,7 @@ execute_from_command_line(["manage.py", "check"])
     result = processes.run("-c", code, variables=variables)
     assert result.returncode != 0
     last = result.stderr.decode().splitlines()[-1]
-    assert last.startswith("upstream.streaming.errors.MissingDependencyError: dj_database_url cannot be imported (")
+    assert last.startswith(
+        "upstream.streaming.errors.MissingDependencyError: dj_database_url cannot be imported ("
+    )
     assert last.endswith("): python -m pip install 'upstream[demo]'")

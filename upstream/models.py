@@ -250,6 +250,7 @@ class DriftEvent(models.Model):
             Index(fields=["drift_type", "created_at"], name="driftevent_type_created"),
             Index(fields=["payer", "created_at"], name="driftevent_payer_created"),
             Index(fields=["customer", "payer", "created_at"], name="driftevent_customer_payer"),
+            Index(fields=["customer", "drift_type", "created_at"], name="driftevent_customer_type"),
             # All that the reports of a customer's payers need: they read no row of the table.
             Index(
                 fields=[

@@ -15,6 +15,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="driftevent",
+            index=models.Index(fields=["customer", "drift_type", "created_at"], name="driftevent_customer_type"),
+        ),
+        migrations.AddIndex(
+            model_name="driftevent",
             index=models.Index(
                 fields=[
                     "customer",
