@@ -249,6 +249,16 @@ class DriftEvent(models.Model):
             Index(fields=["customer", "created_at"], name="driftevent_customer_created"),
             Index(fields=["drift_type", "created_at"], name="driftevent_type_created"),
             Index(fields=["payer", "created_at"], name="driftevent_payer_created"),
+            Index(fields=["customer", "payer", "created_at"], name="driftevent_customer_payer"),
+            Index(fields=["customer", "drift_type", "created_at"], name="driftevent_customer_type"),
+            # All that the reports of a customer's payers need: they read no row of the table.
+            Index(
+                fields=[
+                    *("customer", "current_end", "payer", "suppressed", "estimated_revenue_impact"),
+                    *("trend_direction", "severity", "acknowledged_at", "created_at"),
+                ],
+                name="driftevent_customer_facts",
+            ),
             # Where the database has partial indexes, the dashboard reads these alone: all it needs is in them.
             Index(
                 fields=["current_end", "payer", "customer", "estimated_revenue_impact", "suppressed"],
