@@ -211,6 +211,18 @@ class Database(Protocol):
         """
         return nullcontext()
 
+    def share_snapshot(self, alias: str) -> AbstractContextManager[str]:  # noqa: ARG002
+        """Hold one state of the database on a connection of its own, and yield its name; "" if that cannot be."""
+        return nullcontext("")
+
+    def join_snapshot(self, alias: str, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Let all exports in the block read the state that `share_snapshot` named, here or in another process."""
+        return nullcontext()
+
+    def quantiles(self, connection: Any, table: str, column: str) -> Sequence[str]:  # noqa: ARG002
+        """Return values, as text, that cut a column into about equal numbers of rows, if fresh ones are known."""
+        return ()
+
     def ends_with_caller(self, connection: Any) -> bool:  # noqa: ARG002
         """Return whether a cursor opened now would be closed by the end of the caller's transaction."""
         return False

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from decimal import Decimal
 from itertools import chain
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import DelimitedRows
 from upstream.streaming.encoders.formulas import Guard
-from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
+from upstream.streaming.encoders.protocol import Columns, FastLane, Seam, short_repr
 from upstream.streaming.encoders.text import (
     TEXTS,
     UTF_8,
@@ -140,6 +140,10 @@ class Csv:
     @property
     def row_format(self) -> DelimitedRows:
         return DelimitedRows(self.delimiter, guarded=self.profile == "excel")
+
+    @property
+    def seam(self) -> Seam:
+        return Seam(following=replace(self, header=True))  # without one, its first cell would begin a file
 
     def check(self, columns: Columns) -> None:
         if len(columns) == 1 and self.quote_empty and not self.null_marker:

@@ -18,7 +18,7 @@ import orjson
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.columns import Table
 from upstream.streaming.databases.protocol import JsonObjects
-from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
+from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, Seam, short_repr
 from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MAX_SAFE_INTEGER, SCALARS, Forms, Integers, RawJson, json_forms, quote_json
@@ -78,6 +78,11 @@ class Json:
     @property
     def row_format(self) -> JsonObjects:
         return JsonObjects(self.decimals, self.integers)
+
+    @property
+    def seam(self) -> Seam:
+        comma, _ = self._marks()
+        return Seam(head=b"[", between=comma.encode(), end=f"{self._line(0)}]".encode())
 
     def check(self, columns: Columns) -> None:
         check_unique(columns)
@@ -160,6 +165,7 @@ class JsonLines:
         "copy": ("decimals", "integers"),
         "text": ("decimals", "integers", "time_zone"),
     }
+    seam: ClassVar[Seam] = Seam()
     content_type: ClassVar[str] = "application/x-ndjson"
     suffix: ClassVar[str] = ".ndjson"
 

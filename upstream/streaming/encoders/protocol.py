@@ -38,6 +38,20 @@ class Encoder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seam:
+    """How files of a format are joined to one: `between` takes the place of a file's end and the next one's head.
+
+    `head` is what stands before the rows; None means all that a file without rows holds. `end` is what stands
+    after them. `following` is the encoder of all files but the first, if it is another one.
+    """
+
+    head: bytes | None = None
+    between: bytes = b""
+    end: bytes = b""
+    following: Encoder | None = None
+
+
 def _accept(_columns: Columns) -> None:
     """Accept any columns."""
 
@@ -71,6 +85,9 @@ class Capabilities:
 
     encode_document: WriteDocument | None = None
     """Write a mapping as one object, opening those of its values that are sources of rows."""
+
+    seam: Seam | None = None
+    """How its files are joined to one; None if they cannot be. A subclass has to declare it again."""
 
     takes_texts: frozenset[type] | None = None
     """Lane "text": it calls `OutputColumn.load`, and takes values or preformatted text of these types."""
@@ -123,9 +140,15 @@ def _check(one: object) -> None:
 
 def _declared(one: object) -> dict[str, Any]:
     own = vars(type(one))
-    fast = {"lane_options", *(attribute for attributes in FAST.values() for attribute in attributes)}
+    of_own_class = {
+        "lane_options",
+        "seam",
+        *(attribute for attributes in FAST.values() for attribute in attributes),
+    }
     names = [field.name for field in fields(Capabilities) if field.name != "refusals"]
-    return {name: getattr(one, name) for name in names if (name in own if name in fast else hasattr(one, name))}
+    return {
+        name: getattr(one, name) for name in names if (name in own if name in of_own_class else hasattr(one, name))
+    }
 
 
 def _changed_options(one: Any) -> set[str]:

@@ -3,7 +3,7 @@
 What depends on psycopg's internals is here and in `copy.py`, pinned by `tests/test_drivers.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -16,11 +16,18 @@ from django.db import DataError
 
 from upstream.streaming.databases import sharing
 from upstream.streaming.databases.loaders import Loader, MakeLoader, in_zone_of, keep_texts, load_aware_datetimes
+from upstream.streaming.databases.postgresql import shared
 from upstream.streaming.databases.postgresql.copy import TEXT_SETTINGS
 from upstream.streaming.databases.postgresql.rendering import find_copy
 from upstream.streaming.databases.protocol import Database, OpenCursor, Reading, Rendering, Selection
 
-SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+SNAPSHOT = shared.BEGIN
+# By default its planner assumes that only a tenth of a cursor is read; an export reads all of it, maybe slowly.
+SETTINGS = (
+    "SET LOCAL cursor_tuple_fraction = 1",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    TEXT_SETTINGS,
+)
 
 IDLE = 0  # PQTRANS_IDLE of libpq, as both drivers give it
 _cursor_numbers = count(1)
@@ -69,6 +76,15 @@ class PostgreSQL(Database):
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return snapshot(alias, seconds)
 
+    def share_snapshot(self, alias: str) -> AbstractContextManager[str]:
+        return shared.share(alias)
+
+    def join_snapshot(self, alias: str, name: str) -> AbstractContextManager[None]:
+        return shared.join(alias, name, SETTINGS)
+
+    def quantiles(self, connection: Any, table: str, column: str) -> Sequence[str]:
+        return shared.histogram(connection, table, column)
+
     def ends_with_caller(self, connection: Any) -> bool:
         return sharing.ends_with_atomic_block(connection)
 
@@ -110,18 +126,10 @@ def snapshot(alias: str, seconds: float | None = None) -> AbstractContextManager
     """Open a READ ONLY, REPEATABLE READ transaction whose statements may take at most `seconds`.
 
     In autocommit mode Django declares cursors WITH HOLD, and PostgreSQL then stores the whole result before the
-    first row: 250 ms against 17 ms for 500,000 rows. By default its planner assumes that only a tenth of a cursor
-    is read (cursor_tuple_fraction); an export reads all of it.
+    first row: 250 ms against 17 ms for 500,000 rows.
     """
     limit = [] if seconds is None else [f"SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"]
-    beginning = [
-        SNAPSHOT,
-        "SET LOCAL cursor_tuple_fraction = 1",
-        "SET LOCAL idle_in_transaction_session_timeout = 0",  # a client may read slowly
-        TEXT_SETTINGS,
-        *limit,
-    ]
-    return sharing.snapshot(alias, "; ".join(beginning))
+    return sharing.snapshot(alias, "; ".join([SNAPSHOT, *SETTINGS, *limit]))
 
 
 def has_copy(connection: Any) -> bool:
