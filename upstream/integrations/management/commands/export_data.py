@@ -1,22 +1,27 @@
 import os
 import signal
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from argparse import ArgumentParser
+from contextlib import closing, suppress
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DatabaseError
 from django.db.models import Model, QuerySet
 
-from upstream.integrations.choices import keyed_columns, listed, quoted_parts
-from upstream.integrations.filters import parse_filter, parse_ordering
+from upstream.integrations.arguments import (
+    add_selection,
+    ending_with_signals,
+    model_of,
+    named_columns,
+    rows,
+    seconds,
+    selected,
+    words_of,
+)
+from upstream.integrations.choices import keyed_columns
 from upstream.integrations.formats import FORMATS, PROFILES, Format, format_of
 from upstream.integrations.labels import for_people, labelled
 from upstream.integrations.progress import metered
@@ -35,28 +40,6 @@ OF_ALL = (
 OF_ONE_MODEL = ("output", "columns", "filter", "exclude", "order_by", "manager")
 
 
-class Terminated(BaseException):
-    """SIGTERM as an exception, so that everything open is closed."""
-
-
-def seconds(text: str) -> float:
-    """Parse a number of seconds greater than 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not number > 0:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
-    return number
-
-
-def rows(text: str) -> int:
-    """Parse a number of rows, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number of rows, 1 or more")
-    return int(text)
-
-
 class Command(BaseCommand):
     help = "Export the rows of a model to a file or standard output; memory does not grow with their number."
 
@@ -65,17 +48,11 @@ class Command(BaseCommand):
         self._refuse = parser.error
         add("model", nargs="?", metavar="app_label.Model")
         add("--all", metavar="DIR", help=OF_ALL)
-        conditions: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
         add("-o", "--output", default=STDOUT, metavar="PATH", help="file, compressed if it ends with .gz or .zst")
         add("--format", choices=list(FORMATS), help="default: by the suffix of the file, else csv")
         add("--compression", choices=tuple(SUFFIXES.values()), help="default: by the suffix of the file")
-        add("--columns", action="append", metavar="NAMES", help="such as id,customer__name=Customer")
-        add("--filter", **conditions, help="export only rows that match, such as status__in=open,closed")
-        add("--exclude", **conditions, help="leave out rows that match")
-        add("--order-by", action="append", metavar="NAMES", help="such as --order-by=-severity,id")
-        add("--manager", metavar="NAME", help="manager whose rows to export, default: the model's default manager")
+        add_selection(parser)
         add("--limit", type=rows, metavar="N", help="export at most N rows")
-        add("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="database to read")
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
         add("--timeout", type=seconds, metavar="SECONDS", help="stop an export that takes longer")
         add("--chunk-size", type=rows, default=2000, metavar="ROWS", help="rows per batch")
@@ -86,18 +63,15 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            self._export(options)
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
-        except Terminated:
-            sys.exit(128 + signal.SIGTERM)
+            with ending_with_signals():
+                self._export(options)
         except BrokenPipeError:
             _discard_standard_output()
             sys.exit(128 + signal.SIGPIPE)
         except (ExportError, OSError, DatabaseError) as error:
             if isinstance(error, OSError) and options["output"] == STDOUT:
                 _discard_standard_output()
-            raise CommandError(_words(error)) from error
+            raise CommandError(words_of(error)) from error
 
     def _export(self, options: dict[str, Any]) -> None:
         if (options["model"] is None) == (options["all"] is None):
@@ -107,7 +81,7 @@ class Command(BaseCommand):
             return
         path = Path(options["output"])
         suffix = SUFFIXES.get(path.suffix)
-        model = _model(options["model"])
+        model = model_of(options["model"])
         encoder = _encoder(options, path.with_suffix("") if suffix else path, model)
         compression = options["compression"] or suffix
         _check_compression(encoder, compression)
@@ -133,12 +107,12 @@ class Command(BaseCommand):
                 raise
             except Exception as error:  # noqa: BLE001 (a field's own code may raise anything)
                 failed.append(name)
-                self.stderr.write(f"{name}: {_words(error)}")
+                self.stderr.write(f"{name}: {words_of(error)}")
         if failed:
             raise CommandError(f"not exported: {', '.join(failed)}")
 
     def _export_model(self, model: type[Model], encoder: Encoder, path: Path, options: dict[str, Any]) -> None:
-        queryset = _queryset(model, options)
+        queryset = selected(model, options)[: options["limit"]]
         columns = _columns(queryset, options)
         name = model._meta.label_lower if options["all"] is not None else ""
         reading = {option: options[option] for option in ("chunk_size", "windows", "timeout")}
@@ -152,7 +126,7 @@ class Command(BaseCommand):
         is_binary = bool(compression) or capabilities_of(encoder).is_compressed
         if to_stdout and is_binary and not hasattr(self.stdout, "buffer"):
             raise CommandError("standard output takes text only here: name a file with -o")
-        with metered(options["limit"], name=name, visible=visible) as meter, _terminable():
+        with metered(options["limit"], name=name, visible=visible) as meter:
             chunks = stream(queryset, columns, encoder, compression=compression, progress=meter, **reading)
             if to_stdout:
                 self._write(chunks)
@@ -172,40 +146,14 @@ class Command(BaseCommand):
             self.stdout.flush()
 
 
-def _words(error: Exception) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", ())])
-
-
 def _discard_standard_output() -> None:
     """Write what is left to nowhere: Python's flush at exit would fail once more, and change the exit code."""
     with suppress(OSError, ValueError):  # a stream in memory has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _queryset(model: type[Model], options: dict[str, Any]) -> QuerySet[Model]:
-    database = options["database"]
-    queryset: QuerySet[Model] = _manager(model, options["manager"]).using(database)
-    for text in options["filter"]:
-        queryset = queryset.filter(parse_filter(model, text, using=database))
-    for text in options["exclude"]:
-        queryset = queryset.exclude(parse_filter(model, text, using=database))
-    if ordering := listed(options["order_by"] or ()):
-        queryset = queryset.order_by(*(parse_ordering(model, name) for name in ordering))
-    return queryset[: options["limit"]]
-
-
-def _manager(model: type[Model], name: str | None) -> Any:
-    if name is None:
-        return model._default_manager
-    known = {manager.name: manager for manager in model._meta.managers}
-    if name not in known:
-        raise CommandError(f"{model._meta.label} has no manager {name!r}; choose from: {', '.join(known)}")
-    return known[name]
-
-
 def _columns(queryset: QuerySet[Model], options: dict[str, Any]) -> list[Column] | None:
-    parts = (part for text in options["columns"] or () for part in _parts(text))
-    columns = [_column(part) for part in parts if part.strip()]
+    columns = named_columns(options)
     is_for_people = options["profile"] == "excel"
     if options["header"] != "labels" and not is_for_people:
         return columns or None
@@ -214,28 +162,6 @@ def _columns(queryset: QuerySet[Model], options: dict[str, Any]) -> list[Column]
     if options["header"] == "names":
         return [replace(column, header=own.header) for column, own in zip(shown, named, strict=True)]
     return [labelled(column, queryset.model) for column in shown]
-
-
-def _parts(text: str) -> list[str]:
-    try:
-        return quoted_parts(text)
-    except ValueError as error:
-        raise CommandError(f"--columns: {error}") from error
-
-
-def _column(text: str) -> Column:
-    """Return the column for `name` or `name=header`."""
-    name, equals, header = text.partition("=")
-    return Column(name.strip(), header if equals else None)
-
-
-def _model(label: str) -> type[Model]:
-    try:
-        return apps.get_model(label)
-    except (LookupError, ValueError):
-        labels = [model._meta.label for model in apps.get_models()]
-        close = get_close_matches(label, labels, n=3) or sorted(labels)
-        raise CommandError(f"unknown model {label!r}; choose from: {', '.join(close)}") from None
 
 
 def _encoder(options: dict[str, Any], path: Path, model: type[Model] | None = None) -> Encoder:
@@ -271,18 +197,3 @@ def _format(options: dict[str, Any], path: Path) -> Format:
     if known is None:
         raise CommandError(f"no format for {options['output']!r}; choose one with --format {'|'.join(FORMATS)}")
     return known
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    def end(*_: object) -> None:
-        raise Terminated
-
-    if current_thread() is not main_thread():  # only the main thread can set handlers
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
