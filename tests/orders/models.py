@@ -181,3 +181,12 @@ class Booking(models.Model):
         to_fields=("buyer", "number"),
         related_name="+",
     )
+
+
+class Seat(models.Model):
+    """Its key is composite."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.IntegerField()
+    number = models.IntegerField()
+    name = models.CharField(max_length=40)

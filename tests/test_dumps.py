@@ -1,0 +1,673 @@
+"""Dumps: parts of any number, joined, are the bytes of one export, whatever dies on the way."""
+
+import gzip
+import json
+import multiprocessing
+import random
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import zstandard
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connections, transaction
+from django.db.models import F, Q, Value
+from django.db.models.functions import Lower
+
+from tests import processes
+from tests.fieldtypes.models import Secretive, Ticket
+from tests.orders.models import Buyer, Item, Listing, Order, Seat
+from upstream.dumps import (
+    Directory,
+    DumpPlan,
+    IncompleteError,
+    TargetError,
+    VerificationError,
+    WorkerError,
+    begin,
+    commit,
+    plan_dump,
+    resume,
+    run,
+    run_part,
+    verify,
+)
+from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Parquet, stream
+
+FORMATS = {
+    "csv": Csv(),
+    "tsv": Csv(delimiter="\t", lineterminator="\n"),
+    "bare": Csv(header=False),
+    "excel": Csv(profile="excel", decimal_separator=","),
+    "utf-16": Csv(encoding="utf-16"),
+    "ndjson": JsonLines(),
+    "json": Json(),
+    "indented": Json(indent=2),
+}
+COLUMNS = ["title", "id", "shelf"]
+ROWS = 200
+
+
+def stored(database):
+    """Store listings with a gap in their keys; each title would begin a SYLK file, if it began one."""
+    keys = [number if number < 150 else number + 10**6 for number in range(1, ROWS + 1)]
+    Listing.objects.using(database).bulk_create(
+        Listing(id=key, shelf=key % 7, place=key, title=f'ID "{key}", é\n') for key in keys
+    )
+    return Listing.objects.using(database)
+
+
+@pytest.fixture
+def rows(transactional_database):
+    return stored(transactional_database)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "there" / "dump"
+
+
+def exported(rows, encoder=None, columns=COLUMNS):
+    return b"".join(stream(rows.order_by("id"), columns, encoder or Csv()))
+
+
+def joined(place):
+    manifest = json.loads((place / "manifest.json").read_bytes())
+    return b"".join((place / part["name"]).read_bytes() for part in manifest["parts"])
+
+
+def staged(place):
+    """Return what a dump leaves beside its directory until it is whole."""
+    return [path.name for path in place.parent.iterdir() if path.name.startswith(".")]
+
+
+class TestTheBytes:
+    @pytest.mark.parametrize("encoder", FORMATS.values(), ids=FORMATS)
+    def test_of_the_parts_joined_are_those_of_one_export(self, rows, encoder, place):
+        plan = plan_dump(rows, COLUMNS, encoder, place, parts=4)
+        assert len(plan.ranges) == 4
+
+        manifest = run(plan)
+
+        assert joined(place) == exported(rows, encoder)
+        assert manifest["rows"] == ROWS
+        assert all(part["rows"] > 10 for part in manifest["parts"])
+        assert verify(place) == manifest
+        assert not staged(place)
+
+    @pytest.mark.parametrize("encoder", [Csv(), Json()], ids=["csv", "json"])
+    def test_of_compressed_parts_joined_are_one_stream(self, database, encoder, place):
+        rows = stored("default")
+        for compression, suffix, read in (("gzip", ".gz", gzip.decompress), ("zstd", ".zst", unzstd)):
+            plan = plan_dump(rows, COLUMNS, encoder, place, parts=3, compression=compression)
+            manifest = run(plan, overwrite=True)
+            assert read(joined(place)) == exported(rows, encoder)
+            assert all(part["name"].endswith(encoder.suffix + suffix) for part in manifest["parts"])
+            assert verify(place) == manifest
+
+    def test_can_be_one_file(self, rows, place):
+        manifest = run(plan_dump(rows, COLUMNS, Json(), place, parts=3), joined=True)
+
+        assert {path.name for path in place.iterdir()} == {"manifest.json", "orders.listing.json"}
+        assert (place / manifest["file"]).read_bytes() == exported(rows, Json())
+        assert verify(place) == manifest
+
+    @pytest.mark.parametrize("encoder", [Json(), Json(indent=1), Csv()], ids=["json", "indented", "csv"])
+    @pytest.mark.parametrize("left", [0, 40, 190], ids=["all", "the end", "the start"])
+    def test_are_whole_if_rows_are_deleted_after_the_plan(self, rows, encoder, left, place):
+        plan = plan_dump(rows, COLUMNS, encoder, place, parts=4, compression="gzip")
+        gone = rows.order_by("id").values_list("id", flat=True)
+        rows.filter(id__in=list(gone[:left] if left == 190 else gone[left:])).delete()
+
+        manifest = run(plan)
+
+        assert verify(place)["rows"] == rows.count() == manifest["rows"]
+        if rows.exists():
+            assert gzip.decompress(joined(place)) == exported(rows, encoder)
+
+    def test_of_an_empty_table_are_those_of_an_empty_export(self, transactional_database, place):
+        rows = Listing.objects.using(transactional_database)
+        run(plan_dump(rows, COLUMNS, Json(indent=1), place))
+        assert joined(place) == b"[]"
+        assert verify(place)["rows"] == 0
+
+
+def unzstd(data):
+    return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+
+
+class TestThePlan:
+    def test_is_json_that_holds_all_it_needs(self, rows, place):
+        plan = plan_dump(rows.filter(shelf__lt=5), COLUMNS, Csv(delimiter=";"), place, parts=3)
+        again = DumpPlan.from_data(json.loads(json.dumps(plan.as_data())))
+        begin(again)
+        commit(again, [run_part(again, number) for number in (2, 0, 1)])
+        assert joined(place) == exported(rows.filter(shelf__lt=5), Csv(delimiter=";"))
+
+    def test_of_another_version_is_refused(self, db, place):
+        data = plan_dump(Listing.objects.all(), COLUMNS, Csv(), place).as_data()
+        with pytest.raises(ExportError, match="version 0"):
+            DumpPlan.from_data({**data, "version": 0})
+
+    @pytest.mark.parametrize(
+        "narrow",
+        [
+            lambda rows: rows.filter(price__gte=Decimal("1.5"), sold_at__year=2026),
+            lambda rows: rows.exclude(sku="a"),
+            lambda rows: rows.filter(Q(sku="a") | ~Q(kind__in=["b", "p"]) & Q(sold_at__isnull=True)),
+            lambda rows: rows.filter(order__buyer__name__startswith="a", maker=None),
+            lambda rows: rows.filter(details__colour="red"),
+            lambda rows: rows.filter(sold_at__date=date(2026, 1, 31)),
+            lambda rows: rows.filter(order__in=[1, 2]).exclude(pk__in={3}),
+            lambda rows: rows.filter(pk__in=[]),
+            lambda rows: rows.filter(Q(sku="a") ^ Q(kind=Item.Kind.BOOK)),
+        ],
+    )
+    def test_rebuilds_filters_to_the_same_sql(self, database, narrow, place):
+        rows = narrow(Item.objects.using(database)).order_by("pk")
+        plan = plan_dump(rows, ["id"], Csv(), place, parts=1)
+        again = DumpPlan.from_data(json.loads(json.dumps(plan.as_data()))).rows()
+        assert b"".join(stream(again, ["id"])) == b"".join(stream(rows, ["id"]))
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            (lambda: [{"id": 1}], "reads a queryset, not list"),
+            (lambda: Order.objects.all()[:5], "it is a slice"),
+            (lambda: Order.objects.order_by("pk").distinct(), "distinct"),
+            (lambda: Order.objects.annotate(one=Value(1)), "annotations"),
+            (lambda: Order.objects.union(Order.objects.all()), "union"),
+            (lambda: Order.objects.filter(number=F("id")), "an expression or a subquery"),
+            (lambda: Order.objects.filter(buyer__in=Buyer.objects.all()), "an expression or a subquery"),
+            (lambda: Order.objects.order_by(Lower("note")), "ordered by an expression"),
+            (lambda: Order.objects.order_by("?"), "ordered by an expression"),
+            (lambda: Order.objects.extra(where=["1=1"]), "no filter of a field"),
+            (lambda: Order.objects.order_by("buyer_id"), "may be NULL"),
+            (lambda: Order.objects.order_by("buyer__name"), "no field of Order itself"),
+            (lambda: Order.objects.filter(items__sku="a"), "may repeat its rows"),
+            (lambda: Secretive.objects.filter(password="x"), "sensitive"),
+        ],
+    )
+    def test_refuses_what_it_cannot_rebuild_or_cut(self, db, source, words, place):
+        with pytest.raises(ExportError, match=words):
+            plan_dump(source(), ["id"], Csv(), place)
+        assert not place.parent.exists()
+
+    @pytest.mark.parametrize(
+        ("columns", "encoder", "words"),
+        [
+            ([Column("note", value=str.upper)], Csv(), "made by a function"),
+            ([len], Csv(), "made by a function"),
+            (["nope"], Csv(), "unknown column"),
+            (["note"], Parquet(), "cannot write Parquet"),
+        ],
+    )
+    def test_refuses_what_no_other_process_can_write(self, db, columns, encoder, words, place):
+        with pytest.raises(ExportError, match=words):
+            plan_dump(Order.objects.all(), columns, encoder, place)
+
+    def test_tells_no_value_of_its_filters_in_the_manifest(self, db, place):
+        stored("default")
+        run(plan_dump(Listing.objects.filter(title__contains="canary"), None, Csv(), place))
+        assert "canary" not in (place / "manifest.json").read_text()
+
+
+class TestCuts:
+    def dumped(self, rows, place, **options):
+        plan = plan_dump(rows, None, JsonLines(), place, **{"parts": 5, **options})
+        assert len(plan.ranges) == 5
+        counts = [part["rows"] for part in run(plan)["parts"]]
+        assert joined(place) == b"".join(stream(plan.rows(), encoder=JsonLines()))
+        return counts
+
+    def test_uuids_of_any_order(self, transactional_database, place):
+        draw = random.Random(14)
+        Ticket.objects.using(transactional_database).bulk_create(
+            Ticket(id=UUID(int=draw.getrandbits(128), version=4), code=f"{number}") for number in range(200)
+        )
+        counts = self.dumped(Ticket.objects.using(transactional_database), place)
+        assert sum(counts) == 200
+        assert min(counts) > 10
+
+    def test_a_composite_key_by_its_first_field(self, transactional_database, place):
+        Seat.objects.using(transactional_database).bulk_create(
+            Seat(row=row, number=number, name="x") for row in range(40) for number in range(5)
+        )
+        counts = self.dumped(Seat.objects.using(transactional_database), place)
+        assert sum(counts) == 200
+        assert min(counts) >= 35
+
+    def test_a_descending_order_of_texts_that_repeat(self, transactional_database, place):
+        Buyer.objects.using(transactional_database).bulk_create(
+            Buyer(name=f"n{number % 50:02}", code=str(number)) for number in range(200)
+        )
+        counts = self.dumped(Buyer.objects.using(transactional_database).order_by("-name"), place)
+        assert sum(counts) == 200
+        assert min(counts) >= 36
+
+    def test_by_what_a_filter_leaves(self, rows, place):
+        assert min(self.dumped(rows.filter(id__gt=100), place)) > 5
+
+    @pytest.mark.django_db(databases=["postgresql"], transaction=True)
+    def test_by_fresh_statistics_of_postgresql(self, place, django_assert_max_num_queries):
+        if "postgresql" not in connections.databases:
+            pytest.skip("there is no PostgreSQL")
+        Listing.objects.using("postgresql").bulk_create(
+            Listing(id=number**2, shelf=1, place=number, title="x") for number in range(1, 1001)
+        )
+        with connections["postgresql"].cursor() as cursor:
+            cursor.execute("SELECT pg_stat_force_next_flush()")  # else it counts the rows as new after ANALYZE
+            cursor.execute("ANALYZE orders_listing")
+        with django_assert_max_num_queries(4, connection=connections["postgresql"]):
+            plan_dump(Listing.objects.using("postgresql"), None, JsonLines(), place, parts=5)
+        counts = self.dumped(Listing.objects.using("postgresql"), place)
+        assert min(counts) > 150
+
+
+class TestOneState:
+    """Rows whose sum never changes, and a writer that moves amounts between them all the time."""
+
+    @pytest.fixture
+    def writer(self, rows):
+        rows.update(place=F("id") % 1000, shelf=F("id"))
+        keys, stop = list(rows.values_list("id", flat=True)), threading.Event()
+        moved = []
+
+        def move():
+            draw = random.Random(14)
+            while not stop.is_set():
+                taken, given = draw.sample(keys, 2)
+                with transaction.atomic(using=rows.db):
+                    rows.filter(id=taken).update(place=F("place") - 1000)
+                    rows.filter(id=given).update(place=F("place") + 1000)
+                moved.append(taken)
+            connections[rows.db].close()
+
+        thread = threading.Thread(target=move)
+        thread.start()
+        assert processes.eventually(lambda: moved)
+        yield moved
+        stop.set()
+        thread.join()
+
+    def test_is_what_all_parts_show_where_the_database_can_share_it(self, rows, writer, place):
+        total = sum(rows.values_list("place", flat=True))  # one statement: one state
+        moves = []
+
+        manifest = run(
+            plan_dump(rows, ["id", "place"], JsonLines(), place, parts=8),
+            report=lambda *_: processes.eventually(lambda: len(writer) > sum(moves) + 3) and moves.append(3),
+        )
+
+        shown = sum(json.loads(line)["place"] for line in joined(place).splitlines())
+        assert manifest["consistency"] == ("snapshot" if rows.db == "postgresql" else "part")
+        if rows.db == "postgresql":
+            assert shown == total
+
+    def test_is_that_of_a_part_that_runs_again(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        begin(plan)
+        with plan.holding_snapshot() as plan:
+            first = run_part(plan, 1)
+            rows.update(title="changed")
+            again = run_part(plan, 1)
+        assert first.name != again.name
+        assert (first.sha256 == again.sha256) == (rows.db == "postgresql")
+
+    def test_ends_with_the_one_who_holds_it(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        begin(plan)
+        with plan.holding_snapshot() as plan:
+            run_part(plan, 0)
+        if not plan.snapshot:
+            assert rows.db != "postgresql"
+            return
+        with pytest.raises(DatabaseError, match="snapshot"):
+            run_part(plan, 1)
+
+    def test_cannot_be_shared_from_a_transaction(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place)
+        with transaction.atomic(using=rows.db):
+            if rows.db != "postgresql":
+                assert run(plan)["rows"] == ROWS
+                return
+            with pytest.raises(ExportError, match="call this outside of transaction"):
+                run(plan)
+        assert not staged(place)
+
+    def test_is_told_to_be_that_of_a_window(self, rows, place):
+        manifest = run(plan_dump(rows, COLUMNS, Csv(), place, parts=3, windows=True))
+        assert manifest["consistency"] == "window"
+        assert joined(place) == exported(rows)
+
+
+class TestCommit:
+    def test_takes_one_attempt_of_each_part_and_drops_the_others(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        begin(plan)
+        attempts = [run_part(plan, number) for number in (2, 1, 0, 1, 2, 0)]
+
+        manifest = commit(plan, attempts)
+
+        assert [part["name"] for part in manifest["parts"]] == [attempts[at].name for at in (2, 1, 0)]
+        assert {path.name for path in place.iterdir()} == {
+            "manifest.json",
+            *(part["name"] for part in manifest["parts"]),
+        }
+        assert joined(place) == exported(rows)
+
+    def test_refuses_a_dump_with_a_part_missing(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        begin(plan)
+        other = run_part(plan_dump(rows, COLUMNS, Csv(), place, parts=3), 1)
+        with pytest.raises(IncompleteError, match=r"parts \[1\] of the dump are missing"):
+            commit(plan, [run_part(plan, 0), other, run_part(plan, 2)])
+        assert not place.exists()
+
+    def test_that_was_interrupted_is_completed_by_another(self, rows, place, monkeypatch):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        rename = Path.replace
+        for step in range(4):
+            left = [step]
+
+            def interrupted(path, target, left=left):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return rename(path, target)
+
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Path, "replace", interrupted)
+                run(plan, overwrite=True)
+            assert not place.exists()
+        assert resume(Directory(str(place)))["rows"] == ROWS
+        assert joined(place) == exported(rows)
+        assert not staged(place)
+
+
+class TestADirectory:
+    def test_that_is_not_empty_is_replaced_only_if_told_so_and_at_the_end(self, rows, place):
+        place.mkdir(parents=True)
+        (place / "kept").write_text("old")
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        with pytest.raises(TargetError, match="not empty"):
+            run(plan)
+
+        def still_there(*_):
+            assert (place / "kept").read_text() == "old"
+
+        run(plan, overwrite=True, report=still_there)
+        assert joined(place) == exported(rows)
+        assert not (place / "kept").exists()
+
+    def test_is_written_by_one_dump_at_a_time(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+
+        def another(*_):
+            with pytest.raises(TargetError, match="another dump is being written"):
+                run(plan, overwrite=True)
+
+        run(plan, report=another)
+        assert joined(place) == exported(rows)
+
+    def test_has_an_unfinished_dump_that_is_told(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        with pytest.raises(RuntimeError):
+            run(plan, report=fails_at(1))
+        assert not place.exists()
+        with pytest.raises(TargetError, match="unfinished"):
+            run(plan)
+        run(plan, overwrite=True)
+        assert joined(place) == exported(rows)
+
+
+def fails_at(part):
+    def report(number, rows, size, is_done):
+        if number == part and is_done:
+            raise RuntimeError("stopped")
+
+    return report
+
+
+class TestResuming:
+    def test_runs_only_what_is_missing(self, rows, place):
+        with pytest.raises(RuntimeError):
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), report=fails_at(1))
+        ran = set()
+
+        manifest = resume(
+            Directory(str(place)), allow_new_snapshot=True, report=lambda number, *_: ran.add(number)
+        )
+
+        assert ran == {2, 3}
+        assert manifest["consistency"] == "part"
+        assert joined(place) == exported(rows)
+        assert verify(place) == manifest
+        assert not staged(place)
+
+    def test_keeps_the_promise_of_one_snapshot_or_refuses(self, rows, place):
+        with pytest.raises(RuntimeError):
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), report=fails_at(1))
+        if rows.db == "postgresql":
+            with pytest.raises(ExportError, match="show a snapshot that has ended"):
+                resume(Directory(str(place)))
+            assert not place.exists()
+        else:
+            assert resume(Directory(str(place)))["consistency"] == "part"
+
+    def test_needs_an_unfinished_dump(self, place):
+        with pytest.raises(ExportError, match="no unfinished dump"):
+            resume(Directory(str(place)))
+        assert not place.parent.exists()
+
+
+class TestRunners:
+    def test_workers_write_what_one_process_writes(self, rows, place):
+        told = []
+        manifest = run(
+            plan_dump(rows, COLUMNS, Csv(), place, parts=4), workers=2, report=lambda *given: told.append(given)
+        )
+        assert joined(place) == exported(rows)
+        assert manifest["consistency"] == ("snapshot" if rows.db == "postgresql" else "part")
+        assert {number for number, *_, is_done in told if is_done} == {0, 1, 2, 3}
+        assert not multiprocessing.active_children()
+
+    def test_a_killed_worker_is_replaced(self, rows, place):
+        def kill(*_):
+            for worker in () if killed else multiprocessing.active_children()[:1]:
+                worker.kill()
+                killed.append(worker)
+
+        killed = []
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), workers=2, report=kill)
+        assert killed
+        assert joined(place) == exported(rows)
+        assert not staged(place)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_part_that_cannot_be_written_is_told_with_its_error(self, place):
+        stored("default")
+        plan = plan_dump(Listing.objects.all(), COLUMNS, Csv(encoding="ascii"), place, parts=2)
+        with pytest.raises(WorkerError, match=r"(?s)part \d failed.*TextError"):
+            run(plan, workers=1)
+        assert not place.exists()
+        assert not multiprocessing.active_children()
+
+    def test_any_executor_carries_out_a_plan(self, rows, place):
+        with ThreadPoolExecutor(1) as executor:
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), executor=executor)
+            executor.submit(connections.close_all).result()
+        assert joined(place) == exported(rows)
+
+    def test_no_worker_is_asked_for_rows_that_it_cannot_see(self, db, place):
+        plan = plan_dump(Listing.objects.all(), COLUMNS, Csv(), place, parts=2)
+        with pytest.raises(ExportError, match="no other process or thread sees"):
+            run(plan, workers=1)
+        assert not place.parent.exists()
+
+    def test_a_part_that_fails_once_runs_again(self, rows, place, monkeypatch):
+        plan, write, failed = plan_dump(rows, COLUMNS, Csv(), place, parts=3), Directory.write, []
+
+        def fails_once(self, name, chunks):
+            if name.startswith("part-00001") and not failed:
+                failed.append(name)
+                raise OSError("no space left")
+            write(self, name, chunks)
+
+        monkeypatch.setattr(Directory, "write", fails_once)
+        run(plan)
+        assert failed
+        assert joined(place) == exported(rows)
+
+
+KILLED = """
+import json, sys
+import django
+django.setup()
+from django.db import connections
+connections["default"].settings_dict["NAME"] = sys.argv[1]
+from upstream.dumps import DumpPlan, run
+tell = lambda *told: print(told, flush=True)
+run(DumpPlan.from_data(json.loads(sys.argv[2])), workers=int(sys.argv[3]), report=tell)
+"""
+
+
+def killed_and_resumed(rows, place, workers, parts_before):
+    plan = plan_dump(rows, COLUMNS, Json(), place, parts=8)
+    name = connections["default"].settings_dict["NAME"]
+    process = processes.start(
+        *("-c", KILLED, name, json.dumps(plan.as_data()), workers),
+        variables={"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        stdout=-1,
+    )
+    with process:
+        for _ in range(parts_before):
+            process.stdout.readline()
+        process.kill()
+    if not place.exists():
+        assert staged(place)
+        resume(Directory(str(place)))
+    assert verify(place)["rows"] == rows.count()
+    assert joined(place) == exported(rows, Json())
+    assert not staged(place)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("parts_before", [1, 5])
+def test_a_killed_dump_is_resumed_without_loss_or_leftovers(place, parts_before):
+    killed_and_resumed(stored("default"), place, 0, parts_before)
+
+
+@pytest.mark.heavy
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("parts_before", range(1, 9))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dump_killed_anywhere_is_resumed_without_loss_or_leftovers(place, workers, parts_before):
+    killed_and_resumed(stored("default"), place, workers, parts_before)
+
+
+class TestVerifying:
+    @pytest.fixture
+    def dump(self, db, place):
+        run(plan_dump(stored("default"), COLUMNS, Csv(), place, parts=2))
+        return place
+
+    def change(self, dump, **values):
+        path = dump / "manifest.json"
+        manifest = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**manifest, **values}))
+        return dump / manifest["parts"][1]["name"]
+
+    def test_finds_a_byte_that_differs(self, dump):
+        part = self.change(dump)
+        part.write_bytes(part.read_bytes().replace(b"ID", b"IT", 1))
+        with pytest.raises(VerificationError, match="SHA-256"):
+            verify(dump)
+
+    @pytest.mark.parametrize(
+        ("change", "words"), [(lambda data: data[:-1], "shorter"), (b"%b1".__mod__, "longer")]
+    )
+    def test_finds_a_part_of_another_size(self, dump, change, words):
+        part = self.change(dump)
+        part.write_bytes(change(part.read_bytes()))
+        with pytest.raises(VerificationError, match=words):
+            verify(dump)
+
+    def test_finds_files_that_are_missing_or_foreign(self, dump):
+        self.change(dump).rename(dump / "elsewhere.csv")
+        with pytest.raises(VerificationError, match="elsewhere"):
+            verify(dump)
+
+    def test_finds_rows_that_do_not_add_up_and_columns_that_differ(self, dump):
+        self.change(dump, columns=["title", "id", "place"])
+        with pytest.raises(VerificationError, match="the header is"):
+            verify(dump)
+        self.change(dump, columns=COLUMNS, rows=ROWS + 1)
+        with pytest.raises(VerificationError, match="add up"):
+            verify(dump)
+
+    def test_finds_no_dump_without_a_manifest(self, dump):
+        (dump / "manifest.json").unlink()
+        with pytest.raises(VerificationError, match=r"no manifest\.json"):
+            verify(dump)
+
+
+class TestTheCommands:
+    def test_dump_and_verify_a_model(self, rows, place, capsys):
+        options = ["--columns", "title,id=Number", "--filter", "shelf__lt=5", "--order-by=-id", "--verify"]
+        call_command(
+            *("dump_data", "orders.Listing", "--to", place, "--format", "ndjson.gz", "--database", rows.db),
+            *(*options, "--parts", "3"),
+        )
+        call_command("verify_dump", place)
+
+        shown = rows.filter(shelf__lt=5).order_by("-id")
+        columns = ["title", ("id", "Number")]
+        assert gzip.decompress(joined(place)) == b"".join(stream(shown, columns, JsonLines()))
+        first, second = capsys.readouterr().out.splitlines()
+        assert f"{shown.count():,} rows in 3 parts" in first
+        assert first.endswith(", verified")
+        assert f"verified, {shown.count():,} rows of orders.Listing" in second
+
+    def test_resume_what_was_interrupted(self, db, place, monkeypatch, capsys):
+        stored("default")
+        write = Directory.write
+
+        def interrupted(self, name, chunks):
+            if name.startswith("part-00002"):
+                signal.raise_signal(signal.SIGINT)
+            write(self, name, chunks)
+
+        monkeypatch.setattr(Directory, "write", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            call_command("dump_data", "orders.Listing", "--to", place)
+        assert ended.value.code == 128 + signal.SIGINT
+        assert "--resume continues" in capsys.readouterr().err
+        monkeypatch.undo()
+
+        call_command("dump_data", "--to", place, "--resume", "--verify")
+        assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["orders.Listing", "--format", "xlsx"], "cannot be dumped in parts"),
+            (["orders.Listing", "--format", "csv.rar"], "cannot be dumped in parts"),
+            (["orders.Listing", "--resume"], "leave out model"),
+            (["--resume", "--format", "csv"], "leave out --format"),
+            (["--resume", "--overwrite"], "choose one"),
+            ([], "name a model"),
+            (["orders.Listing", "--workers", "0"], "1 or more"),
+            (["orders.Nope"], "unknown model"),
+            (["--resume"], "no unfinished dump"),
+        ],
+    )
+    def test_refuse_what_makes_no_sense(self, db, arguments, words, place):
+        with pytest.raises(CommandError, match=words):
+            call_command("dump_data", "--to", place, *arguments)
+        assert not place.exists()

@@ -1,0 +1,27 @@
+"""Large dumps of querysets: in parts, on several processes, resumable, in one state of the database."""
+
+from upstream.dumps.manifests import IncompleteError, commit
+from upstream.dumps.parts import Part, run_part
+from upstream.dumps.plans import DumpPlan, plan_dump
+from upstream.dumps.runners import begin, resume, run
+from upstream.dumps.targets import Directory, Target, TargetError
+from upstream.dumps.verification import VerificationError, verify
+from upstream.dumps.workers import WorkerError
+
+__all__ = [
+    "Directory",
+    "DumpPlan",
+    "IncompleteError",
+    "Part",
+    "Target",
+    "TargetError",
+    "VerificationError",
+    "WorkerError",
+    "begin",
+    "commit",
+    "plan_dump",
+    "resume",
+    "run",
+    "run_part",
+    "verify",
+]

@@ -1,0 +1,21 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from upstream.dumps import verify
+from upstream.streaming import ExportError
+
+
+class Command(BaseCommand):
+    help = "Read a dump again, with other readers than its writers, and compare it with its manifest."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("directory", metavar="DIR")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            manifest = verify(options["directory"])
+        except (ExportError, OSError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{options['directory']}: verified, {manifest['rows']:,} rows of {manifest['model']}")

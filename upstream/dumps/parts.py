@@ -1,0 +1,153 @@
+"""run_part(): write one part of a dump, under a name that no other attempt has."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from upstream.dumps.plans import DumpPlan
+from upstream.dumps.seams import part_of
+from upstream.dumps.targets import Target
+from upstream.streaming import ByteStream, SourceError, stream
+from upstream.streaming.compression import compressed
+from upstream.streaming.encoders.protocol import Seam, capabilities_of
+from upstream.streaming.pipeline import Progress
+
+RESULT = ".result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part that is written: `name` is that of its attempt, `start` and `end` its range of the key, in JSON.
+
+    `bytes` and `sha256` are those of the file, compressed if the dump is.
+    """
+
+    number: int
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    start: Any
+    end: Any
+    snapshot: str
+    dump: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the part as JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Return the part that `as_data` gave."""
+        return cls(**data)
+
+
+def run_part(plan: DumpPlan, number: int, progress: Progress | None = None) -> Part:
+    """Write part `number` of a dump that has begun, counted from 0, and return what was written.
+
+    It may run any number of times, in any process, and at the same time: each run writes a file of its own, and
+    `commit` takes one of them. Nothing is kept of a run that fails. With a snapshot in the plan, a part that runs
+    again gives the same bytes. `progress` is called with the rows and bytes so far.
+    """
+    if not 0 <= number < len(plan.ranges):
+        raise SourceError(f"the plan has parts 0 to {len(plan.ranges) - 1}, not {number}")
+    with plan.reading():
+        chunks = _exported(plan, number, progress)
+        return write_part(plan, number, _framed(plan, number, chunks), lambda: chunks.rows)
+
+
+def write_part(plan: DumpPlan, number: int, chunks: Generator[bytes], rows: Any) -> Part:
+    """Write the uncompressed chunks of a part, and then what was written; `rows()` is their number at the end."""
+    target, name = plan.made_target(), f"part-{number:05}-{secrets.token_hex(4)}"
+    digest = _Digest()
+    if plan.compression:
+        chunks = compressed(chunks, plan.compression)
+    target.write(name + plan.suffix, digest.of(chunks))
+    start, end = plan.ranges[number]
+    part = Part(
+        number=number,
+        name=name + plan.suffix,
+        rows=rows(),
+        bytes=digest.size,
+        sha256=digest.sha256.hexdigest(),
+        start=start,
+        end=end,
+        snapshot=plan.snapshot,
+        dump=plan.identity,
+    )
+    target.write(name + RESULT, [json.dumps(part.as_data()).encode()])
+    return part
+
+
+def parts_in(target: Target, plan: DumpPlan) -> dict[int, Part]:
+    """Return the parts of a dump that are staged, by their numbers; of several attempts, the first by name."""
+    found: dict[int, Part] = {}
+    for name in target.names():
+        if name.endswith(RESULT):
+            part = Part.from_data(json.loads(b"".join(target.read(name))))
+            if part.dump == plan.identity:
+                found.setdefault(part.number, part)
+    return found
+
+
+class _Digest:
+    """Counts and hashes bytes on their way."""
+
+    def __init__(self) -> None:
+        self.sha256, self.size = hashlib.sha256(), 0
+
+    def of(self, chunks: Generator[bytes]) -> Generator[bytes]:
+        with closing(chunks):
+            for chunk in chunks:
+                self.sha256.update(chunk)
+                self.size += len(chunk)
+                yield chunk
+
+
+def _exported(plan: DumpPlan, number: int, progress: Progress | None) -> ByteStream:
+    encoder = plan.made_encoder()
+    following = _seam(plan).following
+    return stream(
+        plan.rows_of(number),
+        plan.made_columns(),
+        following if number and following else encoder,
+        windows=plan.windows,
+        progress=progress,
+    )
+
+
+def _framed(plan: DumpPlan, number: int, chunks: ByteStream) -> Generator[bytes]:
+    last = len(plan.ranges) - 1
+    if not last:
+        return _unchanged(chunks)
+    return part_of(
+        _unchanged(chunks),
+        _head(plan, chunks),
+        _seam(plan),
+        is_first=number == 0,
+        is_last=number == last,
+    )
+
+
+def _seam(plan: DumpPlan) -> Seam:
+    seam = capabilities_of(plan.made_encoder()).seam
+    assert seam is not None, "planned encoders have one"
+    return seam
+
+
+def _head(plan: DumpPlan, chunks: ByteStream) -> bytes:
+    """Return what stands before the rows: by default all of a file without rows, for which nothing is read."""
+    head = _seam(plan).head
+    if head is None:
+        nothing = plan.rows().none()
+        head = b"".join(stream(nothing, plan.made_columns(), chunks.plan.encoder))
+    return head
+
+
+def _unchanged(chunks: ByteStream) -> Generator[bytes]:
+    with closing(chunks):
+        yield from chunks

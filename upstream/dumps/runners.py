@@ -1,0 +1,173 @@
+"""run(): carry out a plan, in this process, in workers of its own, or on any executor."""
+
+import json
+import logging
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Executor, as_completed
+from contextlib import closing
+from functools import partial
+
+from django.db import connections
+
+from upstream.dumps.manifests import Manifest, commit
+from upstream.dumps.parts import Part, parts_in, run_part
+from upstream.dumps.plans import DumpPlan
+from upstream.dumps.targets import Target
+from upstream.dumps.workers import Report, run_in_workers
+from upstream.streaming import ExportError, SourceError
+from upstream.streaming.databases.sharing import is_in_callers_transaction
+
+logger = logging.getLogger(__name__)
+
+PLAN = "plan"
+Runner = Callable[[DumpPlan, Iterable[int]], Generator[Part]]
+
+
+def begin(plan: DumpPlan, *, overwrite: bool = False) -> None:
+    """Make the place for the parts of a dump, before the first of them runs on its own; `run` does so itself.
+
+    From then on the dump is unfinished until `commit`, after which a part that still runs fails. With `overwrite`,
+    an unfinished or published dump at the target is replaced.
+    """
+    with plan.made_target().claim(resume=False, overwrite=overwrite):
+        _stage(plan)
+
+
+def run(
+    plan: DumpPlan,
+    *,
+    workers: int = 0,
+    executor: Executor | None = None,
+    attempts: int = 3,
+    overwrite: bool = False,
+    joined: bool = False,
+    report: Report | None = None,
+) -> Manifest:
+    """Carry out a plan from start to end, and return the manifest of the dump.
+
+    Parts run one after the other in this process, with `workers` in that many new processes, or on an `executor`
+    of `concurrent.futures`, whose processes need Django set up, and the same database and target. A part that
+    fails, or whose worker dies, runs again, up to `attempts` times; then the error is raised, and the parts that
+    are written stay staged for `resume`. So they do after an interrupt. With `overwrite`, an unfinished or published dump at
+    the target is replaced. With `joined`, the parts become one file. `report` is called in this process, for an
+    executor only at the end of each part.
+    """
+    runner = _runner(plan.alias, workers, executor, attempts, report)
+    target = plan.made_target()
+    with target.claim(resume=False, overwrite=overwrite):
+        _stage(plan)
+        try:
+            return _carry_out(plan, {}, runner, report, joined=joined)
+        except BaseException:
+            if not parts_in(target, plan):
+                target.discard()
+            raise
+
+
+def resume(
+    target: Target,
+    *,
+    allow_new_snapshot: bool = False,
+    workers: int = 0,
+    executor: Executor | None = None,
+    attempts: int = 3,
+    joined: bool = False,
+    report: Report | None = None,
+) -> Manifest:
+    """Carry out what is missing of the unfinished dump at `target`, and return its manifest; as `run` otherwise.
+
+    The snapshot of the parts that are there ended with the process that held it. Without `allow_new_snapshot`,
+    SourceError is raised if further parts would show another state of the database; with it, the manifest says
+    that each part shows its own.
+    """
+    staged_plan(target)  # before a place is made
+    with target.claim(resume=True, overwrite=False):
+        plan = staged_plan(target)
+        published = target.manifest()
+        if published and json.loads(published)["dump"] == plan.identity:
+            target.discard()
+            return json.loads(published)  # type: ignore[no-any-return]
+        done = parts_in(target, plan)
+        missing = len(plan.ranges) - len(done)
+        if missing and not allow_new_snapshot and any(part.snapshot for part in done.values()):
+            raise SourceError(
+                f"{len(done)} parts show a snapshot that has ended with its dump, and {missing} are missing: "
+                "allow a new snapshot for them, or dump again and overwrite"
+            )
+        runner = _runner(plan.alias, workers, executor, attempts, report)
+        return _carry_out(plan, done, runner, report, joined=joined)
+
+
+def is_unfinished(target: Target) -> bool:
+    """Return whether a dump at the target can be resumed."""
+    return PLAN in target.names()
+
+
+def staged_plan(target: Target) -> DumpPlan:
+    """Return the plan of the unfinished dump at a target."""
+    if not is_unfinished(target):
+        raise SourceError("there is no unfinished dump to resume")
+    return DumpPlan.from_data(json.loads(b"".join(target.read(PLAN))))
+
+
+def _stage(plan: DumpPlan) -> None:
+    plan.made_target().write(PLAN, [json.dumps(plan.as_data()).encode()])
+
+
+def _carry_out(
+    plan: DumpPlan, done: Mapping[int, Part], runner: Runner, report: Report | None, *, joined: bool
+) -> Manifest:
+    missing = [number for number in range(len(plan.ranges)) if number not in done]
+    parts = [*done.values()]
+    if missing:
+        with plan.holding_snapshot() as held, closing(runner(held, missing)) as written:
+            for part in written:
+                parts.append(part)
+                if report:
+                    report(part.number, part.rows, part.bytes, True)
+    return commit(plan, parts, joined=joined)
+
+
+def _runner(alias: str, workers: int, executor: Executor | None, attempts: int, report: Report | None) -> Runner:
+    if not workers and executor is None:
+        return partial(_here, attempts, report)
+    if is_in_callers_transaction(connections[alias]):
+        raise SourceError(
+            f"a transaction is open on {alias!r}, which no other process or thread sees: "
+            "call this outside of transaction.atomic(), or without workers and executor"
+        )
+    if executor is not None:
+        return partial(_on_executor, executor, attempts)
+    return partial(run_in_workers, workers, attempts, report)
+
+
+def _here(attempts: int, report: Report | None, plan: DumpPlan, numbers: Iterable[int]) -> Generator[Part]:
+    for number in numbers:
+        progress = report and partial(_tell, report, number)
+        yield _tried(attempts, partial(run_part, plan, number, progress))
+
+
+def _tell(report: Report, number: int, rows: int, size: int) -> None:
+    report(number, rows, size, False)
+
+
+def _tried(attempts: int, run: Callable[[], Part]) -> Part:
+    """Return what `run` returns; unless it raises an ExportError, which would come again, it may fail before."""
+    for _ in range(attempts - 1):
+        try:
+            return run()
+        except ExportError:
+            raise
+        except Exception:
+            logger.warning("a part of the dump failed, and runs again", exc_info=True)
+    return run()
+
+
+def _on_executor(executor: Executor, attempts: int, plan: DumpPlan, numbers: Iterable[int]) -> Generator[Part]:
+    futures = [executor.submit(_tried, attempts, partial(run_part, plan, number)) for number in numbers]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()

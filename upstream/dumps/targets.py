@@ -1,0 +1,189 @@
+"""Where dumps go: a target keeps parts in a place of its own, and publishes a dump as a whole."""
+
+import errno
+import shutil
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from upstream.streaming import ExportError, to_file
+from upstream.streaming.targets.files import sync_directory
+
+READ_BYTES = 1024 * 1024
+MANIFEST = "manifest.json"
+LOCK = "lock"
+
+
+class TargetError(ExportError, OSError):
+    """A dump cannot be written where it should be; the message says what to do."""
+
+
+class Target(Protocol):
+    """A place for a dump. Until `publish`, all that is written is staged: invisible to those who read dumps.
+
+    Every process that carries out a part makes its own target from the data of the plan. A name is written once,
+    whole or not at all.
+    """
+
+    def as_data(self) -> Mapping[str, Any]:
+        """Return what `target_of` makes the target from, as JSON data without secrets."""
+
+    def claim(self, *, resume: bool, overwrite: bool) -> AbstractContextManager[None]:
+        """Keep other dumps away in the block; raise TargetError if something is there that has to be told first.
+
+        Only with `resume` may a dump be staged already; with `overwrite` it is discarded, and a published one is
+        replaced in the end.
+        """
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Stage `chunks` under a name, durably, and close them."""
+
+    def names(self) -> Sequence[str]:
+        """Return the staged names, sorted."""
+
+    def read(self, name: str) -> Generator[bytes]:
+        """Yield what is staged under a name."""
+
+    def publish(self, names: Sequence[str], manifest: bytes, *, joined: str = "") -> None:
+        """Show the staged `names` and the manifest, which comes last, and drop what else is staged.
+
+        With `joined`, they are joined in order to one object of that name. If it was interrupted, calling it again
+        completes it.
+        """
+
+    def manifest(self) -> bytes | None:
+        """Return the manifest of the published dump; None if there is none."""
+
+    def discard(self) -> None:
+        """Drop all that is staged."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory that appears with the whole dump in it, or not at all.
+
+    Until then everything is in a hidden directory beside it, on the same file system. Files and directories are
+    synced to disk before they appear.
+    """
+
+    path: str
+
+    def as_data(self) -> Mapping[str, Any]:
+        return {"kind": "directory", "path": str(self._final.absolute())}
+
+    @property
+    def _final(self) -> Path:
+        return Path(self.path)
+
+    @property
+    def _staging(self) -> Path:
+        return self._final.with_name(f".{self._final.name}.upstream-dump")
+
+    @property
+    def _attempts(self) -> Path:
+        return self._staging / "attempts"
+
+    @property
+    def _whole(self) -> Path:
+        """Return the directory that becomes the final one."""
+        return self._staging / "whole"
+
+    @contextmanager
+    def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        if self._final.exists() and not self._final.is_dir():
+            raise TargetError(errno.ENOTDIR, "it is no directory: name another one", self.path)
+        if self._final.is_mount():
+            raise TargetError(
+                errno.EBUSY, "it is mounted, so it cannot appear as a whole: name one inside", self.path
+            )
+        if not overwrite and not resume and self._final.exists() and any(self._final.iterdir()):
+            raise TargetError(errno.ENOTEMPTY, "it is not empty: choose another, or overwrite it", self.path)
+        self._staging.mkdir(parents=True, exist_ok=True)
+        with _locked(self._staging / LOCK, self.path):
+            if any(self._attempts.glob("*")) and not resume:
+                if not overwrite:
+                    raise TargetError(
+                        errno.EEXIST, "an unfinished dump is there: resume it, or overwrite it", self.path
+                    )
+                shutil.rmtree(self._attempts)
+                shutil.rmtree(self._whole, ignore_errors=True)
+            self._attempts.mkdir(exist_ok=True)
+            yield
+
+    def write(self, name: str, chunks: Iterable[bytes]) -> None:
+        to_file(chunks, self._attempts / name)
+
+    def names(self) -> Sequence[str]:
+        places = [place for place in (self._attempts, self._whole) if place.is_dir()]
+        return sorted({file.name for place in places for file in place.iterdir() if not file.name.startswith(".")})
+
+    def read(self, name: str) -> Generator[bytes]:
+        with self._place(name).open("rb") as file:
+            while chunk := file.read(READ_BYTES):
+                yield chunk
+
+    def publish(self, names: Sequence[str], manifest: bytes, *, joined: str = "") -> None:
+        self._whole.mkdir(exist_ok=True)
+        if joined:
+            to_file((chunk for name in names for chunk in self.read(name)), self._whole / joined)
+        for name in () if joined else names:
+            self._place(name).replace(self._whole / name)
+        shown = {joined} if joined else set(names)
+        for left in [file for file in self._whole.iterdir() if file.name not in shown]:
+            left.unlink()
+        to_file([manifest], self._whole / MANIFEST)
+        sync_directory(self._whole)
+        self._replace_final()
+        shutil.rmtree(self._staging)
+
+    def manifest(self) -> bytes | None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return (self._final / MANIFEST).read_bytes()
+        return None
+
+    def discard(self) -> None:
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _place(self, name: str) -> Path:
+        whole = self._whole / name
+        return whole if whole.exists() else self._attempts / name
+
+    def _replace_final(self) -> None:
+        """Give the whole directory its final name; one that is replaced is kept, staged, until then."""
+        replaced = self._staging / "replaced"
+        if self._final.exists() and any(self._final.iterdir()):
+            shutil.rmtree(replaced, ignore_errors=True)
+            self._final.rename(replaced)
+        self._whole.replace(self._final)
+        sync_directory(self._final.parent)
+
+
+def target_of(data: Mapping[str, Any]) -> Target:
+    """Return the target that gave the data."""
+    options = {name: value for name, value in data.items() if name != "kind"}
+    target: Target = TARGETS[data["kind"]](**options)
+    return target
+
+
+TARGETS: dict[str, Any] = {"directory": Directory}
+"""The kinds of targets, by the `kind` in their data."""
+
+
+@contextmanager
+def _locked(path: Path, shown: str) -> Iterator[None]:
+    """Hold a lock that ends with the process, where the system has such locks."""
+    try:
+        import fcntl  # noqa: PLC0415 (Windows has none)
+    except ImportError:
+        yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TargetError(
+                errno.EBUSY, "another dump is being written there: wait for its end", shown
+            ) from None
+        yield
