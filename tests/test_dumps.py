@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -16,12 +17,12 @@ import pytest
 import zstandard
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
-from django.db.models import F, Q, Value
+from django.db.models import F, Prefetch, Q, Value
 from django.db.models.functions import Lower
 
 from tests import processes
 from tests.fieldtypes.models import Secretive, Ticket
-from tests.orders.models import Buyer, Item, Listing, Order, Seat
+from tests.orders.models import Buyer, Item, Label, Listing, Order, Seat
 from upstream.dumps import (
     Directory,
     DumpPlan,
@@ -35,6 +36,7 @@ from upstream.dumps import (
     resume,
     run,
     run_part,
+    targets,
     verify,
 )
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Parquet, stream
@@ -111,13 +113,13 @@ class TestTheBytes:
             assert verify(place) == manifest
 
     def test_can_be_one_file(self, rows, place):
-        manifest = run(plan_dump(rows, COLUMNS, Json(), place, parts=3), joined=True)
+        manifest = run(plan_dump(rows, COLUMNS, Json(), place, parts=3, joined=True))
 
         assert {path.name for path in place.iterdir()} == {"manifest.json", "orders.listing.json"}
         assert (place / manifest["file"]).read_bytes() == exported(rows, Json())
         assert verify(place) == manifest
 
-    @pytest.mark.parametrize("encoder", [Json(), Json(indent=1), Csv()], ids=["json", "indented", "csv"])
+    @pytest.mark.parametrize("encoder", [Json(), Json(indent=1), JsonLines()], ids=["json", "indented", "ndjson"])
     @pytest.mark.parametrize("left", [0, 40, 190], ids=["all", "the end", "the start"])
     def test_are_whole_if_rows_are_deleted_after_the_plan(self, rows, encoder, left, place):
         plan = plan_dump(rows, COLUMNS, encoder, place, parts=4, compression="gzip")
@@ -184,6 +186,7 @@ class TestThePlan:
             (lambda: Order.objects.union(Order.objects.all()), "union"),
             (lambda: Order.objects.filter(number=F("id")), "an expression or a subquery"),
             (lambda: Order.objects.filter(buyer__in=Buyer.objects.all()), "an expression or a subquery"),
+            (lambda: Order.objects.prefetch_related(Prefetch("labels", Label.objects.all())), "Prefetch"),
             (lambda: Order.objects.order_by(Lower("note")), "ordered by an expression"),
             (lambda: Order.objects.order_by("?"), "ordered by an expression"),
             (lambda: Order.objects.extra(where=["1=1"]), "no filter of a field"),
@@ -426,6 +429,52 @@ class TestADirectory:
         assert joined(place) == exported(rows)
 
 
+class TestAnotherTarget:
+    """An object store in memory: nothing of it is a file, and the core knows nothing of it."""
+
+    staged, shown = {}, {}
+
+    class Shelf:
+        def as_data(self):
+            return {"kind": "shelf"}
+
+        @contextmanager
+        def claim(self, *, resume, overwrite):
+            yield
+
+        def write(self, name, chunks):
+            TestAnotherTarget.staged[name] = b"".join(chunks)
+
+        def names(self):
+            return sorted(TestAnotherTarget.staged)
+
+        def read(self, name):
+            yield TestAnotherTarget.staged[name]
+
+        def publish(self, names, manifest, *, joined=""):
+            TestAnotherTarget.shown.update({name: self.staged()[name] for name in names}, manifest=manifest)
+            TestAnotherTarget.staged.clear()
+
+        def staged(self):
+            return TestAnotherTarget.staged
+
+        def manifest(self):
+            return TestAnotherTarget.shown.get("manifest")
+
+        def discard(self):
+            TestAnotherTarget.staged.clear()
+
+    def test_takes_a_dump(self, rows, monkeypatch):
+        monkeypatch.setitem(targets.TARGETS, "shelf", self.Shelf)
+        plan = plan_dump(rows, COLUMNS, Json(), self.Shelf(), parts=3)
+        with pytest.raises(RuntimeError):
+            run(plan, report=fails_at(1))
+        manifest = resume(self.Shelf(), allow_new_snapshot=True)
+        assert b"".join(self.shown[part["name"]] for part in manifest["parts"]) == exported(rows, Json())
+        assert json.loads(self.shown["manifest"]) == manifest
+        self.shown.clear()
+
+
 def fails_at(part):
     def report(number, rows, size, is_done):
         if number == part and is_done:
@@ -660,6 +709,7 @@ class TestTheCommands:
             (["orders.Listing", "--format", "csv.rar"], "cannot be dumped in parts"),
             (["orders.Listing", "--resume"], "leave out model"),
             (["--resume", "--format", "csv"], "leave out --format"),
+            (["--resume", "--one-file"], "leave out --one-file"),
             (["--resume", "--overwrite"], "choose one"),
             ([], "name a model"),
             (["orders.Listing", "--workers", "0"], "1 or more"),

@@ -21,15 +21,15 @@ class IncompleteError(ExportError, ValueError):
     """Parts of a dump are missing."""
 
 
-def commit(plan: DumpPlan, results: Iterable[Part], *, joined: bool = False) -> Manifest:
+def commit(plan: DumpPlan, results: Iterable[Part]) -> Manifest:
     """Publish a dump with one attempt of each part, and return its manifest.
 
-    Of several attempts of a part the first in `results` is taken, and the others are dropped. With `joined`, the
-    parts become one file. Raises IncompleteError if a part has none.
+    Of several attempts of a part the first in `results` is taken, and the others are dropped. It may be called
+    again if it was interrupted. Raises IncompleteError if a part has none.
     """
     target = plan.made_target()
     parts = _first_comma_dropped(plan, _winners(plan, results))
-    name = f"{plan.source['model'].lower()}{plan.suffix}" if joined else ""
+    name = f"{plan.source['model'].lower()}{plan.suffix}" if plan.joined else ""
     manifest = manifest_of(plan, parts, name)
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     target.publish([part.name for part in parts], text.encode(), joined=name)

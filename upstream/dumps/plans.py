@@ -46,6 +46,7 @@ class DumpPlan:
     ranges: Sequence[Sequence[Any]]
     target: Data
     windows: bool = False
+    joined: bool = False
     snapshot: str = ""
     version: int = VERSION
 
@@ -126,6 +127,7 @@ def plan_dump(
     parts: int = 8,
     compression: Compression | None = None,
     windows: bool = False,
+    joined: bool = False,
 ) -> DumpPlan:
     """Plan a dump of the queryset `source` in at most `parts` parts; nothing is exported.
 
@@ -133,7 +135,8 @@ def plan_dump(
     or another Target. The rows keep the order of the source, followed by the primary key, by which they are
     ordered without one; the parts are ranges of the first field of that order, which has to be one of the model's
     own that is never NULL. A composite key is cut by its first field. `compression` is "gzip" or "zstd". With
-    `windows`, nothing stays open on the database, and a part shows several states of it.
+    `windows`, nothing stays open on the database, and a part shows several states of it. With `joined`, the parts
+    become one file in the end.
 
     To find the ranges takes a few index look-ups, or one walk over the keys that are neither integers nor UUIDs
     (see `cuts`). Raises SourceError, ColumnError or ValueError for what cannot be planned.
@@ -160,6 +163,7 @@ def plan_dump(
         ranges=to_json(ranges),
         target=place.as_data(),
         windows=windows,
+        joined=joined,
     )
 
 

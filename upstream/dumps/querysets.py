@@ -16,7 +16,13 @@ from django.db.models.expressions import OrderBy
 from upstream.dumps.values import from_json, to_json
 from upstream.streaming import ColumnError, SourceError
 from upstream.streaming.sources.model_columns import is_sensitive
-from upstream.streaming.sources.orm import query_features
+from upstream.streaming.sources.orm import (
+    gives_instances,
+    gives_values,
+    prefetches,
+    query_features,
+    replaces_fetched,
+)
 
 Data = Mapping[str, Any]
 
@@ -69,6 +75,9 @@ def _check(queryset: QuerySet[Any]) -> None:
         (features.is_distinct, "distinct() merges rows"),
         (features.is_grouped or queryset.query.annotations, "it has annotations"),
         (features.locks_rows, "select_for_update() locks rows"),
+        (any(not isinstance(one, str) for one in prefetches(queryset)), "it has Prefetch() objects"),
+        (not (gives_instances(queryset) or gives_values(queryset)), "its class changes what it yields"),
+        (replaces_fetched(queryset), "its class changes what it yields"),
         (features.start or features.end is not None, "it is a slice"),
         (queryset.query.extra or features.has_extra_tables, "it uses extra()"),
     ):
@@ -80,9 +89,10 @@ def _statement(queryset: QuerySet[Any]) -> Any:
     """Return the SQL for the keys of the rows, in any order, and its parameters; None if there can be none."""
     query = queryset.order_by().values_list("pk").query
     try:
-        return query.get_compiler(connection=connections[queryset.db]).as_sql()
+        sql, parameters = query.get_compiler(connection=connections[queryset.db]).as_sql()
     except EmptyResultSet:
         return None
+    return sql, [getattr(value, "obj", value) for value in parameters]  # psycopg's Jsonb equals only itself
 
 
 def _order(queryset: QuerySet[Any]) -> Iterator[str]:
@@ -123,11 +133,7 @@ def _tree(query: Any, node: Any) -> Any:
     path = [*_path(query, node.lhs), node.lookup_name]
     if hasattr(node.rhs, "as_sql") or hasattr(node.rhs, "query"):
         raise _refusal(f"{'__'.join(path)} is compared with an expression or a subquery")
-    return {"path": path, "value": to_json(_listed(node.rhs))}
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, set | frozenset | range) or hasattr(value, "union") else value
+    return {"path": path, "value": to_json(node.rhs)}
 
 
 def _comes_by_itself(node: Any, child: Any) -> bool:

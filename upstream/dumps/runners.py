@@ -40,7 +40,6 @@ def run(
     executor: Executor | None = None,
     attempts: int = 3,
     overwrite: bool = False,
-    joined: bool = False,
     report: Report | None = None,
 ) -> Manifest:
     """Carry out a plan from start to end, and return the manifest of the dump.
@@ -48,16 +47,16 @@ def run(
     Parts run one after the other in this process, with `workers` in that many new processes, or on an `executor`
     of `concurrent.futures`, whose processes need Django set up, and the same database and target. A part that
     fails, or whose worker dies, runs again, up to `attempts` times; then the error is raised, and the parts that
-    are written stay staged for `resume`. So they do after an interrupt. With `overwrite`, an unfinished or published dump at
-    the target is replaced. With `joined`, the parts become one file. `report` is called in this process, for an
-    executor only at the end of each part.
+    are written stay staged for `resume`. So they do after an interrupt. With `overwrite`, an unfinished or
+    published dump at the target is replaced. `report` is called in this process, for an executor only at the end
+    of each part.
     """
     runner = _runner(plan.alias, workers, executor, attempts, report)
     target = plan.made_target()
     with target.claim(resume=False, overwrite=overwrite):
         _stage(plan)
         try:
-            return _carry_out(plan, {}, runner, report, joined=joined)
+            return _carry_out(plan, {}, runner, report)
         except BaseException:
             if not parts_in(target, plan):
                 target.discard()
@@ -71,7 +70,6 @@ def resume(
     workers: int = 0,
     executor: Executor | None = None,
     attempts: int = 3,
-    joined: bool = False,
     report: Report | None = None,
 ) -> Manifest:
     """Carry out what is missing of the unfinished dump at `target`, and return its manifest; as `run` otherwise.
@@ -95,7 +93,7 @@ def resume(
                 "allow a new snapshot for them, or dump again and overwrite"
             )
         runner = _runner(plan.alias, workers, executor, attempts, report)
-        return _carry_out(plan, done, runner, report, joined=joined)
+        return _carry_out(plan, done, runner, report)
 
 
 def is_unfinished(target: Target) -> bool:
@@ -114,9 +112,7 @@ def _stage(plan: DumpPlan) -> None:
     plan.made_target().write(PLAN, [json.dumps(plan.as_data()).encode()])
 
 
-def _carry_out(
-    plan: DumpPlan, done: Mapping[int, Part], runner: Runner, report: Report | None, *, joined: bool
-) -> Manifest:
+def _carry_out(plan: DumpPlan, done: Mapping[int, Part], runner: Runner, report: Report | None) -> Manifest:
     missing = [number for number in range(len(plan.ranges)) if number not in done]
     parts = [*done.values()]
     if missing:
@@ -125,7 +121,7 @@ def _carry_out(
                 parts.append(part)
                 if report:
                     report(part.number, part.rows, part.bytes, True)
-    return commit(plan, parts, joined=joined)
+    return commit(plan, parts)
 
 
 def _runner(alias: str, workers: int, executor: Executor | None, attempts: int, report: Report | None) -> Runner:

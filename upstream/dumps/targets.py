@@ -71,11 +71,11 @@ class Directory:
     path: str
 
     def as_data(self) -> Mapping[str, Any]:
-        return {"kind": "directory", "path": str(self._final.absolute())}
+        return {"kind": "directory", "path": str(self._final)}
 
     @property
     def _final(self) -> Path:
-        return Path(self.path)
+        return Path(self.path).resolve()  # a link is followed
 
     @property
     def _staging(self) -> Path:

@@ -109,7 +109,9 @@ def _encoding(encoder: Any) -> str:
     return "utf-8-sig" if codecs.lookup(encoder.encoding).name == "utf-8" else encoder.encoding
 
 
-def _json_rows(file: BinaryIO, columns: list[str], *, lines: bool) -> Iterator[Any]:
+def _json_rows(file: Any, columns: list[str], *, lines: bool) -> Iterator[Any]:
+    if lines and not file.peek(1):  # to ijson, no value at all is an error
+        return
     rows = ijson.items(file, "" if lines else "item", multiple_values=lines)
     for number, row in enumerate(rows, 1):
         if list(row) != columns:

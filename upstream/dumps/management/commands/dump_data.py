@@ -8,7 +8,7 @@ from django.db import DatabaseError
 
 from upstream.dumps import Directory, plan_dump, resume, run, verify
 from upstream.dumps.progress import Meters
-from upstream.dumps.runners import is_unfinished
+from upstream.dumps.runners import is_unfinished, staged_plan
 from upstream.integrations.arguments import (
     add_selection,
     at_least_one,
@@ -24,7 +24,18 @@ from upstream.streaming.compression import SUFFIXES
 
 NAMES = ("csv", "tsv", "ndjson", "json")
 # What decides about rows and bytes; an unfinished dump has decided.
-OF_PLAN = ("model", "format", "columns", "filter", "exclude", "order_by", "manager", "parts")
+OF_PLAN = (
+    "model",
+    "format",
+    "columns",
+    "filter",
+    "exclude",
+    "order_by",
+    "manager",
+    "parts",
+    "one_file",
+    "windows",
+)
 
 
 class Command(BaseCommand):
@@ -70,7 +81,7 @@ class Command(BaseCommand):
     def _check(self, options: dict[str, Any]) -> None:
         if not options["resume"] and not options["model"]:
             self._refuse("name a model, or --resume")
-        given = [name for name in OF_PLAN if options[name] not in (None, [])]
+        given = [name for name in OF_PLAN if options[name] not in (None, [], False)]
         if options["resume"] and given:
             name = given[0] if given[0] == "model" else f"--{given[0].replace('_', '-')}"
             self._refuse(f"an unfinished dump has its plan already: leave out {name} with --resume")
@@ -81,10 +92,11 @@ class Command(BaseCommand):
         workers = options["workers"] if options["workers"] > 1 else 0
         visible = not options["no_progress"] and sys.stderr.isatty()
         with Meters(sys.stderr if visible else None) as meters:
-            running = {"workers": workers, "joined": options["one_file"], "report": meters}
+            running: dict[str, Any] = {"workers": workers, "report": meters}
             if options["resume"]:
-                allow = options["allow_new_snapshot"]
-                manifest = resume(Directory(options["to"]), allow_new_snapshot=allow, **running)
+                target, allow = Directory(options["to"]), options["allow_new_snapshot"]
+                meters.parts = len(staged_plan(target).ranges)
+                manifest = resume(target, allow_new_snapshot=allow, **running)
             else:
                 plan = self._planned(options)
                 meters.parts = len(plan.ranges)
@@ -107,6 +119,7 @@ class Command(BaseCommand):
             parts=options["parts"] or 4 * options["workers"],
             compression=compression,
             windows=options["windows"],
+            joined=options["one_file"],
         )
 
 

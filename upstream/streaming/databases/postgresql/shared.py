@@ -29,6 +29,7 @@ def share(alias: str) -> Iterator[str]:
         cursor.execute("SELECT pg_export_snapshot()")
         [name] = cursor.fetchone()
         yield name
+        cursor.execute("ROLLBACK")  # now; the server notices a closed connection only later
 
 
 def join(alias: str, name: str, settings: Sequence[str]) -> AbstractContextManager[None]:
