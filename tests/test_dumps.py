@@ -4,12 +4,14 @@ import gzip
 import json
 import multiprocessing
 import random
+import re
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from uuid import UUID
 
@@ -39,6 +41,7 @@ from upstream.dumps import (
     targets,
     verify,
 )
+from upstream.dumps.progress import Meters
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Parquet, stream
 
 FORMATS = {
@@ -408,6 +411,27 @@ class TestADirectory:
         assert joined(place) == exported(rows)
         assert not (place / "kept").exists()
 
+    def test_that_gets_content_meanwhile_keeps_it(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+
+        def intrude(*_):
+            place.mkdir(exist_ok=True)
+            (place / "theirs").write_text("kept")
+
+        with pytest.raises(TargetError, match="no longer empty"):
+            run(plan, report=intrude)
+        assert [path.name for path in place.iterdir()] == ["theirs"]
+        (place / "theirs").unlink()
+        resume(Directory(str(place)))
+        assert joined(place) == exported(rows)
+
+    def test_gets_nothing_from_a_part_that_runs_on_after_the_end(self, rows, place):
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        run(plan)
+        with pytest.raises(OSError, match="No such file"):
+            run_part(plan, 1)
+        assert not staged(place)
+
     def test_is_written_by_one_dump_at_a_time(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
 
@@ -598,8 +622,8 @@ def killed_and_resumed(rows, place, workers, parts_before):
         for _ in range(parts_before):
             process.stdout.readline()
         process.kill()
-    if not place.exists():
-        assert staged(place)
+    assert place.exists() or staged(place)
+    if staged(place):
         resume(Directory(str(place)))
     assert verify(place)["rows"] == rows.count()
     assert joined(place) == exported(rows, Json())
@@ -682,6 +706,16 @@ class TestTheCommands:
         assert f"{shown.count():,} rows in 3 parts" in first
         assert first.endswith(", verified")
         assert f"verified, {shown.count():,} rows of orders.Listing" in second
+
+    def test_show_how_far_they_are(self):
+        shown = StringIO()
+        with Meters(shown) as meters:
+            meters.parts = 4
+            meters(0, 1000, 4096, False)
+            meters(0, 2000, 2**20, True)
+        assert "0 of 4 parts, 1,000 rows, " in shown.getvalue()
+        assert "part 0: 2,000 rows, 1.0 MiB\n" in shown.getvalue()
+        assert re.fullmatch(r"1 of 4 parts, 2,000 rows, [\d,]+ rows/s, 1\.0 MiB written, \d+ s left", str(meters))
 
     def test_resume_what_was_interrupted(self, db, place, monkeypatch, capsys):
         stored("default")

@@ -1,6 +1,7 @@
 """Where dumps go: a target keeps parts in a place of its own, and publishes a dump as a whole."""
 
 import errno
+import secrets
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -90,6 +91,11 @@ class Directory:
         """Return the directory that becomes the final one."""
         return self._staging / "whole"
 
+    @property
+    def _may_replace(self) -> Path:
+        """Return the file that is there if the dump may replace what the final directory holds."""
+        return self._staging / "overwrite"
+
     @contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
         if self._final.exists() and not self._final.is_dir():
@@ -102,15 +108,22 @@ class Directory:
             raise TargetError(errno.ENOTEMPTY, "it is not empty: choose another, or overwrite it", self.path)
         self._staging.mkdir(parents=True, exist_ok=True)
         with _locked(self._staging / LOCK, self.path):
-            if any(self._attempts.glob("*")) and not resume:
-                if not overwrite:
-                    raise TargetError(
-                        errno.EEXIST, "an unfinished dump is there: resume it, or overwrite it", self.path
-                    )
-                shutil.rmtree(self._attempts)
-                shutil.rmtree(self._whole, ignore_errors=True)
-            self._attempts.mkdir(exist_ok=True)
+            for left in self._final.parent.glob(f"{self._staging.name}.*"):
+                shutil.rmtree(left, ignore_errors=True)
+            if not resume:
+                self._start(overwrite=overwrite)
             yield
+
+    def _start(self, *, overwrite: bool) -> None:
+        if self._attempts.exists() and any(self._attempts.iterdir()) and not overwrite:
+            raise TargetError(errno.EEXIST, "an unfinished dump is there: resume it, or overwrite it", self.path)
+        for old in (self._attempts, self._whole):
+            shutil.rmtree(old, ignore_errors=True)
+        self._attempts.mkdir()
+        if overwrite:
+            self._may_replace.touch()
+        else:
+            self._may_replace.unlink(missing_ok=True)
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         to_file(chunks, self._attempts / name)
@@ -136,7 +149,7 @@ class Directory:
         to_file([manifest], self._whole / MANIFEST)
         sync_directory(self._whole)
         self._replace_final()
-        shutil.rmtree(self._staging)
+        self.discard()
 
     def manifest(self) -> bytes | None:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -144,7 +157,11 @@ class Directory:
         return None
 
     def discard(self) -> None:
-        shutil.rmtree(self._staging, ignore_errors=True)
+        # Under another name first, so that a part that still runs writes nothing there.
+        left = self._staging.with_name(f"{self._staging.name}.{secrets.token_hex(4)}")
+        with suppress(FileNotFoundError):
+            self._staging.rename(left)
+            shutil.rmtree(left, ignore_errors=True)
 
     def _place(self, name: str) -> Path:
         whole = self._whole / name
@@ -154,6 +171,8 @@ class Directory:
         """Give the whole directory its final name; one that is replaced is kept, staged, until then."""
         replaced = self._staging / "replaced"
         if self._final.exists() and any(self._final.iterdir()):
+            if not self._may_replace.exists():
+                raise TargetError(errno.ENOTEMPTY, "it is no longer empty: empty it, and resume", self.path)
             shutil.rmtree(replaced, ignore_errors=True)
             self._final.rename(replaced)
         self._whole.replace(self._final)

@@ -26,6 +26,7 @@ Told = tuple[Literal["progress", "written", "refused", "failed", "died"], Any]
 
 # Which database the caller uses, such as a test's; a worker's own settings hold the rest.
 ADDRESS = ("NAME", "HOST", "PORT")
+GRACE_SECONDS = 5
 # A new process: a copy of this one would share its connections.
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -74,6 +75,8 @@ class _Worker:
 
     def end(self) -> None:
         self.process.terminate()
+        self.process.join(GRACE_SECONDS)
+        self.process.kill()
         self.process.join()
         self.pipe.close()
 

@@ -46,6 +46,10 @@ def at_least_one(text: str, things: str) -> int:
     return int(text)
 
 
+# The options that select rows and columns of one model.
+SELECTION = ("columns", "filter", "exclude", "order_by", "manager")
+
+
 def add_selection(parser: ArgumentParser) -> None:
     """Add the options that `selected` and `named_columns` read."""
     add = parser.add_argument

@@ -10,6 +10,7 @@ from upstream.dumps import Directory, plan_dump, resume, run, verify
 from upstream.dumps.progress import Meters
 from upstream.dumps.runners import is_unfinished, staged_plan
 from upstream.integrations.arguments import (
+    SELECTION,
     add_selection,
     at_least_one,
     ending_with_signals,
@@ -24,18 +25,7 @@ from upstream.streaming.compression import SUFFIXES
 
 NAMES = ("csv", "tsv", "ndjson", "json")
 # What decides about rows and bytes; an unfinished dump has decided.
-OF_PLAN = (
-    "model",
-    "format",
-    "columns",
-    "filter",
-    "exclude",
-    "order_by",
-    "manager",
-    "parts",
-    "one_file",
-    "windows",
-)
+OF_PLAN = ("model", "format", "parts", "one_file", "windows", *SELECTION)
 
 
 class Command(BaseCommand):
@@ -47,22 +37,14 @@ class Command(BaseCommand):
         number = partial(at_least_one, things="parts or workers")
         add("model", nargs="?", metavar="app_label.Model")
         add("--to", required=True, metavar="DIR", help="directory, which appears with the whole dump in it")
-        add(
-            "--format",
-            metavar="FORMAT",
-            help=f"{', '.join(NAMES)}, with .gz or .zst for compression; default: csv",
-        )
+        add("--format", metavar="FORMAT", help=f"{', '.join(NAMES)}, each also with .gz or .zst; default: csv")
         add_selection(parser)
         add("--parts", type=number, metavar="N", help="at most that many parts; default: 4 for each worker")
         add("--workers", type=number, default=1, metavar="N", help="processes; default: 1, which is this one")
         add("--one-file", action="store_true", help="join the parts to one file in the end")
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
         add("--resume", action="store_true", help="carry out what is missing of an unfinished dump")
-        add(
-            "--allow-new-snapshot",
-            action="store_true",
-            help="let resumed parts show another state of the database",
-        )
+        add("--allow-new-snapshot", action="store_true", help="let resumed parts show another state")
         add("--overwrite", action="store_true", help="replace what is in the directory, or unfinished")
         add("--verify", action="store_true", help="read the dump again, and compare it with its manifest")
         add("--no-progress", action="store_true", help="show no progress on the terminal")

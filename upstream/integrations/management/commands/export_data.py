@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from django.db.models import Model, QuerySet
 
 from upstream.integrations.arguments import (
+    SELECTION,
     add_selection,
     ending_with_signals,
     model_of,
@@ -37,7 +38,7 @@ OF_ALL = (
     " each in one state of the database, one after the other"
 )
 # What names fields of one model, or one file.
-OF_ONE_MODEL = ("output", "columns", "filter", "exclude", "order_by", "manager")
+OF_ONE_MODEL = ("output", *SELECTION)
 
 
 class Command(BaseCommand):
