@@ -259,7 +259,7 @@ class TestCuts:
     def test_by_what_a_filter_leaves(self, rows, place):
         assert min(self.dumped(rows.filter(id__gt=100), place)) > 5
 
-    @pytest.mark.django_db(databases=["postgresql"], transaction=True)
+    @pytest.mark.django_db(databases="__all__", transaction=True)
     def test_by_fresh_statistics_of_postgresql(self, place, django_assert_max_num_queries):
         if "postgresql" not in connections.databases:
             pytest.skip("there is no PostgreSQL")
