@@ -361,12 +361,16 @@ def _serialized(values: Sequence[Any], *, quotes: bool = True, options: int = 0)
     return (text if quotes else text.replace('"', ""))[1:-1].split(",")
 
 
+def are_like_repr(values: Sequence[float | None], text: bytes | None = None) -> bool:
+    """Return whether orjson writes floats as repr does: without exponents, 0.0000..., NaN and infinities."""
+    text = orjson.dumps(values) if text is None else text
+    return not (b"e" in text or b"0.0000" in text or text.count(b"null") != values.count(None))
+
+
 def _serialized_floats(values: Sequence[Any]) -> list[str] | None:
-    """Serialize floats; return None if one may differ from its repr: exponents, 0.0000..., NaN, infinities."""
-    text = orjson.dumps(values).decode()
-    if "e" in text or "0.0000" in text or text.count("null") != values.count(None):
-        return None
-    return text[1:-1].split(",")
+    """Serialize floats; return None if one may differ from its repr."""
+    text = orjson.dumps(values)
+    return text[1:-1].decode().split(",") if are_like_repr(values, text) else None
 
 
 def _serialized_datetimes(values: Sequence[Any], *, separator: str = "T", quotes: bool = True) -> list[str] | None:

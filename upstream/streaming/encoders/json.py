@@ -19,7 +19,7 @@ from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.columns import Table
 from upstream.streaming.databases.protocol import JsonObjects
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
-from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
+from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, TextRows, check_unique
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MAX_SAFE_INTEGER, SCALARS, Forms, Integers, RawJson, json_forms, quote_json
 
@@ -112,7 +112,7 @@ class Json:
             keys = [cell_line + quote_json(column.header) + colon for column in columns]
             frames = _object_frames(comma + line + "{", keys, comma, line + "}")
             forms = self._forms(level + 2)
-        chunks = encode_text(columns, batches, _writers(columns, forms), frames)
+        chunks = TextRows(columns, _writers(columns, forms), frames).encode(batches)
         started = False
         with closing(chunks):
             for chunk in chunks:
@@ -176,10 +176,10 @@ class JsonLines:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         forms = json_forms(time_zone=self.time_zone, decimals=self.decimals, integers=self.integers)
         if columns is None:
-            return encode_text((RECORD,), batches, [forms.column], ["", "\n"])
+            return TextRows((RECORD,), [forms.column], ["", "\n"]).encode(batches)
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
-        return encode_text(columns, batches, _writers(columns, forms), frames)
+        return TextRows(columns, _writers(columns, forms), frames).encode(batches)
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
         """Yield objects rendered by a database, framed as `encode` frames them. Closes `batches`."""

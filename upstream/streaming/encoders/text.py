@@ -4,6 +4,7 @@ import codecs
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
@@ -69,6 +70,8 @@ UTF_8 = Encoding("utf-8", str.encode, bytes)
 
 Cells = TypeVar("Cells", bound=Sized)
 WriteCells = Callable[[Sequence[Any], type | None], Cells]
+# Writes a whole batch; returns None for one that has to be written row by row.
+WriteBatch = Callable[[Batch], bytes | None]
 
 
 class CellWriter(Protocol):
@@ -89,42 +92,46 @@ def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode
     return list(map(encode, map("".join, zip(*parts, strict=False))))
 
 
-def encode_text(
-    columns: Columns,
-    batches: Generator[Batch],
-    writers: Sequence[CellWriter],
-    frames: Sequence[str],
-    encoding: Encoding = UTF_8,
-) -> Generator[bytes]:
-    """Yield each batch as text, by default in UTF-8; see `encode_rows`."""
-    with closing(encode_rows(columns, batches, writers, frames, encoding)) as encoded:
-        for rows in encoded:
-            yield b"".join(rows)
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """Writes batches as text: `writers` write their columns, `frames` frame their rows.
 
-
-def encode_rows(
-    columns: Columns,
-    batches: Generator[Batch],
-    writers: Sequence[CellWriter],
-    frames: Sequence[str],
-    encoding: Encoding = UTF_8,
-) -> Generator[list[bytes]]:
-    """Yield the rows of each batch as text: `writers` write its columns, `frames` frame its rows.
-
-    Closes `batches`. An error names its row, counted from 1, and the header of its column.
+    `write_batch` writes a batch at once, if it can. Batches are closed at the end. An error names its row, counted
+    from 1, and the header of its column.
     """
-    row = 1
-    with closing(batches):
-        for batch in batches:
-            cells = [
-                write_column(writer, values, column, row)
-                for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
-            ]
-            try:
-                yield framed(frames, cells, encoding.encode)
-            except UnicodeEncodeError as error:
-                raise encoding.located(error, _places(columns, cells, row)) from error
-            row += len(batch)
+
+    columns: Columns
+    writers: Sequence[CellWriter]
+    frames: Sequence[str]
+    encoding: Encoding = UTF_8
+    write_batch: WriteBatch | None = None
+
+    def encode(self, batches: Generator[Batch]) -> Generator[bytes]:
+        """Yield each batch as text."""
+        row = 1
+        with closing(batches):
+            for batch in batches:
+                text = self.write_batch(batch) if self.write_batch else None
+                yield b"".join(self._rows(batch, row)) if text is None else text
+                row += len(batch)
+
+    def encode_rows(self, batches: Generator[Batch]) -> Generator[list[bytes]]:
+        """Yield the rows of each batch."""
+        row = 1
+        with closing(batches):
+            for batch in batches:
+                yield self._rows(batch, row)
+                row += len(batch)
+
+    def _rows(self, batch: Batch, row: int) -> list[bytes]:
+        cells = [
+            write_column(writer, values, column, row)
+            for writer, values, column in zip(self.writers, zip(*batch, strict=True), self.columns, strict=True)
+        ]
+        try:
+            return framed(self.frames, cells, self.encoding.encode)
+        except UnicodeEncodeError as error:
+            raise self.encoding.located(error, _places(self.columns, cells, row)) from error
 
 
 def is_wrapped(kind: type) -> bool:
@@ -157,12 +164,12 @@ def check_unique(columns: Columns, what: str = "the keys of a JSON object") -> N
 def write_column(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn, row: int) -> Cells:
     """Return what `writer` makes of a column that begins with `row`; an error gets a note that names its place."""
     try:
-        return _loaded(writer, values, column)
+        return _written(writer, values, column)
     except Exception as error:
         raised = stopped(error) if isinstance(error, StopIteration) else error
         for number, value in enumerate(values, row):
             try:
-                _loaded(writer, (value,), column)
+                _written(writer, (value,), column)
             except Exception:  # noqa: BLE001 (the same error, raised again by its row)
                 raised.add_note(f"while writing row {number}, column {column.header!r}")
                 break
@@ -171,8 +178,13 @@ def write_column(writer: WriteCells[Cells], values: Sequence[Any], column: Outpu
         raise raised from error
 
 
-def _loaded(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn) -> Cells:
-    texts_of, loaded = column.load(values) if column.load else (None, values)
+def load(column: OutputColumn, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
+    """Return a column's values, or a type and its preformatted text."""
+    return column.load(values) if column.load else (None, values)
+
+
+def _written(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn) -> Cells:
+    texts_of, loaded = load(column, values)
     cells = writer(loaded, texts_of)
     if len(cells) != len(values):
         raise ExportError(f"column {column.header!r} has {len(cells)} cells for {len(values)} rows")

@@ -1,0 +1,172 @@
+"""One column of a batch as the cells of delimited text."""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from itertools import chain
+from numbers import Number
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from upstream.streaming.encoders.formulas import Guard
+from upstream.streaming.encoders.text import is_wrapped, unwrapped
+from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, are_like_repr, joined
+
+if TYPE_CHECKING:
+    from upstream.streaming.encoders.delimited import Csv
+
+# All characters that the text of a plain type may contain.
+PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
+
+# Types that are not strings, or whose text cannot be a formula; the guard would break JSON.
+NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS)
+
+# Types that JSON writes as their str(), besides those of text.
+JSON_TEXTS = (UUID, date)
+
+Protect = Callable[[Sequence[str]], Sequence[str]]
+
+
+class Cells:
+    """Writes one column of each batch as cells. How a type is quoted and guarded is decided once."""
+
+    def __init__(
+        self, options: "Csv", forms: Forms, *, single: bool, json: bool = False, join: str | None = None
+    ) -> None:
+        self.options = options
+        self.forms = forms
+        self.json = json
+        self.join = join
+        self.protections: dict[type, Protect] = {}
+        self.quoted_texts = {options.null_marker} if options.null_marker else set()
+        if options.quote_empty or single:  # readers skip empty lines
+            self.quoted_texts.add("")
+        if single:  # the end of the data for PostgreSQL before version 18
+            self.quoted_texts.add("\\.")
+        self.guard = Guard(options.delimiter) if options.profile == "excel" and not json else None
+        # What the strings of a column may not contain if they are to be like JSON; rare ones are left to the encoder.
+        self.marks = {*'",\\\n\r\t', options.delimiter}
+        self.keeps_quotes = options.quoting != "minimal"
+        self.is_local = options.decimal_separator != "." or bool(options.date_format or options.datetime_format)
+        # Whether numbers and dates need no quotes.
+        self.keeps_plain = options.delimiter not in PLAIN_CHARACTERS and not (
+            options.null_marker and PLAIN_CHARACTERS.issuperset(options.null_marker)
+        )
+        marks_null = bool(options.null_marker) or options.quote_empty
+        self.null = options.null_marker
+        if not marks_null and (single or options.quoting != "minimal"):
+            self.null = '""'
+
+    def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
+        if texts_of is not None:
+            return self._texts(values, texts_of)
+        if self.join is not None:
+            values = joined(values, self.join, self.forms.text)
+        types = set(map(type, values))
+        if any(map(is_wrapped, types)):
+            return self(list(map(unwrapped, values)))
+        if NoneType not in types:
+            return self._cells(values, types)
+        present = [value for value in values if value is not None]
+        cells = iter(self._cells(present, types - {NoneType}))
+        return [self.null if value is None else next(cells) for value in values]
+
+    def _texts(self, texts: Sequence[str | None], kind: type) -> Sequence[str]:
+        if None not in texts:
+            return self._protected(texts, kind)  # type: ignore[arg-type]
+        cells = iter(self._protected([text for text in texts if text is not None], kind))
+        return [self.null if text is None else next(cells) for text in texts]
+
+    def _cells(self, values: Sequence[Any], types: set[type]) -> Sequence[str]:
+        if len(types) > 1:
+            return list(chain.from_iterable(self._cells((value,), {type(value)}) for value in values))
+        if not types:
+            return []
+        (kind,) = types
+        return self._protected(self.forms.column(values), kind)
+
+    def _protected(self, texts: Sequence[str], kind: type) -> Sequence[str]:
+        if kind not in self.protections:
+            self.protections[kind] = self._protection(kind)
+        return self.protections[kind](texts)
+
+    def _protection(self, kind: type) -> Protect:
+        """Return the function that guards and quotes the text of one type, as far as necessary."""
+        numeric = issubclass(kind, Number)
+        if self._is_quoted(kind):
+            quote: Protect = _quote_all
+        elif kind in PLAIN_TYPES and self.keeps_plain and not self.is_local:
+            quote = _unchanged
+        else:
+            quote = self._quote_minimal
+        guard = self.guard
+        if guard and numeric:
+            return lambda cells: quote(guard(cells) if _has_words(cells) else cells)
+        return quote if guard is None or issubclass(kind, NEVER_FORMULAS) else lambda cells: quote(guard(cells))
+
+    def _is_quoted(self, kind: type) -> bool:
+        """Return whether all cells of a type are in quotes."""
+        return self.options.quoting == "all" or (self.keeps_quotes and not issubclass(kind, Number))
+
+    def are_like_json(self, values: Sequence[Any], texts_of: type | None) -> bool:
+        """Return whether JSON writes a column as this does, apart from None and from the quotes of strings.
+
+        Strings are like JSON if they are without its special characters, and also without those of delimited text.
+        """
+        if self.json or self.join is not None:
+            return False
+        kinds = {texts_of} if texts_of else set(map(type, values))
+        has_null = NoneType in kinds
+        kinds.discard(NoneType)
+        if not kinds or len(kinds) > 1:
+            return not kinds
+        [kind] = kinds
+        if self.keeps_quotes and self._is_quoted(kind) is (kind in (int, float)):
+            return False
+        if kind is str:
+            present = list(filter(None, values)) if has_null else values
+            return self._are_clean(present) and not any(text in values for text in self.quoted_texts)
+        if kind is float:
+            return not self.is_local and are_like_repr(values)
+        return kind is int or (not self.is_local and (texts_of is not None or kind in JSON_TEXTS))
+
+    def _are_clean(self, texts: Sequence[str]) -> bool:
+        joined = "".join(texts)
+        if any(mark in joined for mark in self.marks):
+            return False
+        return self.guard is None or self.guard(texts) is texts
+
+    def _quote_minimal(self, cells: Sequence[str]) -> Sequence[str]:
+        delimiter, always = self.options.delimiter, self.quoted_texts
+        joined = "".join(cells)
+        has_breaks = "\n" in joined or "\r" in joined
+        if not (always or has_breaks or delimiter in joined or '"' in joined):
+            return cells
+        if not (always or has_breaks):
+            return [
+                '"' + cell.replace('"', '""') + '"' if '"' in cell or delimiter in cell else cell for cell in cells
+            ]
+        return [
+            '"' + cell.replace('"', '""') + '"'
+            if '"' in cell or delimiter in cell or "\n" in cell or "\r" in cell or cell in always
+            else cell
+            for cell in cells
+        ]
+
+
+def _has_words(numbers: Sequence[str]) -> bool:
+    """Return whether an infinity or NaN is among numbers: their text is no number to a spreadsheet."""
+    joined = "".join(numbers)
+    return "n" in joined or "N" in joined
+
+
+def quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
+
+
+def _unchanged(cells: Sequence[str]) -> Sequence[str]:
+    return cells
+
+
+def _quote_all(cells: Sequence[str]) -> list[str]:
+    return [quoted(cell) for cell in cells]
