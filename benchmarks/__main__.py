@@ -21,12 +21,14 @@ from benchmarks.cases import CASES
 from benchmarks.databases import NAMES, cache_directory, opened, run_django
 from benchmarks.report import EXPLANATION, Rounds, as_table, figures
 from benchmarks.servers import UnavailableError
+from benchmarks.table.rows import WIDENESS
 from benchmarks.targets import Verdict, as_lines, verdicts
 
 # A hundred thousand rows take some of them a gigabyte and half a minute.
 LARGEST_UNBOUNDED = 100_000
 # Wide rows are a gigabyte: more than a small run should wait for.
 SMALLEST_WIDE = 10_000
+MAIN_TABLES = {"payments": "csv", "flights": "csv-flights"}  # and a case that reads all of it
 FAILED = "failed"
 
 
@@ -62,6 +64,7 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rivals besides the recipe run once")
     parser.add_argument("--databases", type=_names(*NAMES), help="without it, all that can be had")
     parser.add_argument("--cases", type=_names(*CASES), default=list(CASES))
+    parser.add_argument("--tables", type=_names(*WIDENESS), default=list(WIDENESS), help="only their cases")
     parser.add_argument("--all", action="store_true", help="at every size also what holds all rows in memory")
     parser.add_argument("--json", type=Path, help="write every figure and round to this file")
     parser.add_argument("--cache", type=Path, default=cache_directory(), help="where the data is kept")
@@ -88,7 +91,8 @@ def _report(database: str, options: Namespace) -> tuple[list[dict[str, Any]], li
     with opened(database, options.cache) as opened_database:
         tables = {rows: opened_database.table(rows) for rows in options.rows}
         for entry in tables.values():  # what is read for the first time comes from the disk: nobody's figure
-            run_django(entry, "measure", "csv")
+            for table in MAIN_TABLES.keys() & options.tables:
+                run_django(entry, "measure", MAIN_TABLES[table])
         for case, rows in _schedule(database, options, notes):
             print(f"{database}: {case}, {CASES[case].rows(rows):,} rows", end="", file=sys.stderr, flush=True)
             try:
@@ -105,7 +109,9 @@ def _report(database: str, options: Namespace) -> tuple[list[dict[str, Any]], li
 
 def _schedule(database: str, options: Namespace, notes: dict[tuple[str, int], str]) -> Iterator[tuple[str, int]]:
     """Yield what to run next; say in `notes` what is left out, and why."""
-    chosen = [case for case in options.cases if CASES[case].is_for(database)]
+    chosen = [
+        case for case in options.cases if CASES[case].is_for(database) and CASES[case].table in options.tables
+    ]
     for rows in options.rows:
         cases = [case for case in chosen if CASES[case].own_rows is None]
         notes |= {(case, rows): reason for case in cases if (reason := _reason_against(case, rows, options))}

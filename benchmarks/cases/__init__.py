@@ -16,9 +16,9 @@ class Case:
     """`speed_of` is the case that its speed is divided by, `peak_of` the one whose peak is taken off its own.
 
     Without `peak_of`, growth is from the smallest table to the largest. A case of `own_rows` makes that number
-    of rows whatever the size of the table, one of `most_rows` at most that. `bounded` says that memory does not
-    grow with the rows; `databases` are the only ones it is for, where it is not for all; `options` are the
-    adapter's.
+    of rows whatever the size of the table, one of `most_rows` at most that. `bounded` says that the memory of the
+    export does not grow with the rows; `databases` are the only ones it is for, where it is not for all;
+    `options` are the adapter's.
     """
 
     adapter: str
@@ -53,6 +53,8 @@ class Case:
 
 WIDE_ROWS = 200
 REPORT_ROWS = 16_000
+LIST_ROWS = 500_000
+LISTS = ("csv-dicts", "csv-tuples", "ndjson-dicts")
 FORMATS = {"csv": "CSV", "ndjson": "NDJSON"}
 WORKBOOKS = ("xlsxwriter", "openpyxl", "pyexcelerate")  # functions, and the packages that they are named after
 OTHER_TABLES = ("200-columns", "long-texts", "nulls")
@@ -61,11 +63,6 @@ POSTGRESQL = ("postgresql", "pgbouncer")  # the others render no rows: their lan
 
 def _case(module: str, function: str, kind: str, **more: object) -> Case:
     return Case(adapter=f"benchmarks.cases.{module}.{function}", format=kind, **more)  # type: ignore[arg-type]
-
-
-def _native(function: str, kind: str, program: str, database: str) -> Case:
-    recipe = f"{kind.lower()}-recipe"
-    return _case("native", function, kind, speed_of=recipe, program=program, databases=(database,))
 
 
 def _wide(function: str, kind: str, peak_of: str = "") -> Case:
@@ -108,27 +105,69 @@ def _other_table(function: str, table: str) -> Iterator[tuple[str, Case]]:
     yield from _lanes(name, table)
 
 
+def named(name: str, table: str) -> str:
+    """Return what a case of payments is called with another table: csv-file, csv-flights-file."""
+    kind = next(kind for kind in FORMATS if kind in name)
+    return name if table == "payments" else name.replace(kind, f"{kind}-{table}", 1)
+
+
+def _of(table: str, name: str, adapter: str, against: str = "", **more: object) -> tuple[str, Case]:
+    to_table = {"table": table, "options": {"table": table}, "speed_of": against and named(against, table)}
+    kind = next(FORMATS[kind] for kind in FORMATS if kind in name)
+    return named(name, table), _case(*adapter.split("."), kind, **to_table, **more)
+
+
+def _csv(table: str) -> Iterator[tuple[str, Case]]:
+    yield _of(table, "csv-recipe", "recipes.csv_rows")
+    yield _of(table, "csv", "ours.csv", "csv-recipe")
+    yield _of(table, "psql-csv", "native.psql_csv", "csv-recipe", program="psql", databases=("postgresql",))
+    yield _of(table, "raw-cursor-csv", "native.raw_cursor_csv", "csv-recipe", databases=("sqlite",))
+    yield _of(table, "csv-file", "ours.csv_file", "csv-recipe")
+    shell = {"program": "sqlite3", "databases": ("sqlite",)}
+    yield _of(table, "sqlite-shell-csv", "native.sqlite_shell_csv", "csv-recipe", **shell)
+
+
+def _csv_function(table: str) -> Iterator[tuple[str, Case]]:
+    yield _of(table, "csv-function-recipe", "recipes.csv_function")
+    yield _of(table, "csv-function", "ours.csv_function", "csv-function-recipe")
+
+
+def _ndjson(table: str) -> Iterator[tuple[str, Case]]:
+    yield _of(table, "ndjson-recipe", "recipes.ndjson_rows")
+    yield _of(table, "ndjson", "ours.ndjson", "ndjson-recipe")
+    yield _of(
+        table, "psql-ndjson", "native.psql_ndjson", "ndjson-recipe", program="psql", databases=("postgresql",)
+    )
+    yield _of(table, "ndjson-file", "ours.ndjson_file", "ndjson-recipe")
+
+
+def _lists(table: str, *names: str) -> Iterator[tuple[str, Case]]:
+    """Yield the cases that take no database: the rows are read from one before the clock starts."""
+    more = {"databases": ("sqlite",), "most_rows": LIST_ROWS}
+    for name in names:
+        function = name.replace("-", "_")
+        yield _of(table, f"{name}-stdlib", f"stdlib.{function}", **more)
+        yield _of(table, name, f"ours.{function}", f"{name}-stdlib", **more)
+
+
 # In this order they run: what is compared stands together, so that the machine treats both alike.
 CASES = {
-    "csv-recipe": _case("recipes", "csv_rows", "CSV"),
-    "csv": _case("ours", "csv", "CSV", speed_of="csv-recipe"),
+    **dict(_csv("payments")),
     "csv-gzip": _case("ours", "csv_gzip", "CSV, gzip", speed_of="csv-recipe"),
-    "psql-csv": _native("psql_csv", "CSV", "psql", "postgresql"),
-    "raw-cursor-csv": _native("raw_cursor_csv", "CSV", "", "sqlite"),
-    "csv-file": _case("ours", "csv_file", "CSV", speed_of="csv-recipe"),
-    "sqlite-shell-csv": _native("sqlite_shell_csv", "CSV", "sqlite3", "sqlite"),
     "csv-gunicorn": _case("servers", "gunicorn", "CSV", speed_of="csv-file", package="gunicorn"),
     "csv-uvicorn": _case("servers", "uvicorn", "CSV", speed_of="csv-file", package="uvicorn"),
     "csv-granian": _case("servers", "granian", "CSV", speed_of="csv-file", package="granian"),
-    "csv-function-recipe": _case("recipes", "csv_function", "CSV"),
-    "csv-function": _case("ours", "csv_function", "CSV", speed_of="csv-function-recipe"),
+    **dict(_csv_function("payments")),
     **dict(_lanes("csv", "payments")),
-    "ndjson-recipe": _case("recipes", "ndjson_rows", "NDJSON"),
-    "ndjson": _case("ours", "ndjson", "NDJSON", speed_of="ndjson-recipe"),
+    **dict(_ndjson("payments")),
     "json": _case("ours", "json", "JSON", speed_of="ndjson-recipe"),
-    "psql-ndjson": _native("psql_ndjson", "NDJSON", "psql", "postgresql"),
-    "ndjson-file": _case("ours", "ndjson_file", "NDJSON", speed_of="ndjson-recipe"),
     **dict(_lanes("ndjson", "payments")),
+    **dict(_lists("payments", *LISTS)),
+    **dict(_csv("flights")),
+    **dict(_csv_function("flights")),
+    **dict(_ndjson("flights")),
+    **dict(_lists("flights", *LISTS)),
+    **dict(_lists("typed", "csv-tuples", "ndjson-tuples")),
     **{name: case for table in OTHER_TABLES for kind in FORMATS for name, case in _other_table(kind, table)},
     "xlsx": _case("ours", "xlsx", "Excel", speed_of="csv"),
     "xlsx-gunicorn": _served_workbook("gunicorn"),

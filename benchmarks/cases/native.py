@@ -18,40 +18,45 @@ from django.db import connection
 
 from benchmarks.output import Output
 from benchmarks.programs import find_program
-from benchmarks.table.rows import COLUMNS
+from benchmarks.table.models import selection
 
-NAMES = {"customer__name": "c.name AS customer__name"}
-QUERY = (
-    f"SELECT {', '.join(NAMES.get(name, f'p.{name}') for name in COLUMNS)}"
-    " FROM benchmarks_payment p JOIN benchmarks_customer c ON c.id = p.customer_id"
-)
-
-
-def psql_csv(output: Output) -> None:
-    _psql_copy(output, QUERY, "WITH (FORMAT csv, HEADER)")
+JOINS = {
+    "payments": "benchmarks_payment r JOIN benchmarks_customer p ON p.id = r.customer_id",
+    "flights": "benchmarks_flight r JOIN benchmarks_airline p ON p.id = r.airline_id",
+}
 
 
-def psql_ndjson(output: Output) -> None:
+def psql_csv(output: Output, table: str = "payments") -> None:
+    _psql_copy(output, _query(table), "WITH (FORMAT csv, HEADER)")
+
+
+def psql_ndjson(output: Output, table: str = "payments") -> None:
     """Write JSON in COPY's text format, as people do: whatever has a backslash in it is no JSON."""
-    _psql_copy(output, f"SELECT row_to_json(r) FROM ({QUERY}) r", "")
+    _psql_copy(output, f"SELECT row_to_json(r) FROM ({_query(table)}) r", "")
 
 
-def raw_cursor_csv(output: Output) -> None:
+def raw_cursor_csv(output: Output, table: str = "payments") -> None:
     with (
-        _new_file(output) as path,
+        new_file(output) as path,
         closing(sqlite3.connect(connection.settings_dict["NAME"])) as database,
         path.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(database.execute(QUERY))
+        writer.writerow(selection(table)[1])
+        writer.writerows(database.execute(_query(table)))
 
 
-def sqlite_shell_csv(output: Output) -> None:
-    command = [_program("sqlite3"), "-csv", "-header", connection.settings_dict["NAME"], QUERY]
-    with _new_file(output) as path, path.open("wb") as file:
+def sqlite_shell_csv(output: Output, table: str = "payments") -> None:
+    command = [_program("sqlite3"), "-csv", "-header", connection.settings_dict["NAME"], _query(table)]
+    with new_file(output) as path, path.open("wb") as file:
         subprocess.run(command, check=True, stdout=file)
     output.report(peak_bytes=None, cpu_seconds=_cpu_of_children())
+
+
+def _query(table: str) -> str:
+    """Return the SQL of what every case exports of a table: `r` has the rows, `p` the name of their parent."""
+    columns = [f"p.name AS {name}" if "__" in name else f"r.{name}" for name in selection(table)[1]]
+    return f"SELECT {', '.join(columns)} FROM {JOINS[table]}"
 
 
 def _psql_copy(output: Output, query: str, form: str) -> None:
@@ -68,7 +73,7 @@ def _psql_copy(output: Output, query: str, form: str) -> None:
         while psql.stdout.readline().strip() != "connected":
             pass
         output.restart()
-        with _new_file(output) as path:
+        with new_file(output) as path:
             psql.stdin.write(f"\\copy ({query}) TO '{path}' {form}\n")
             psql.stdin.close()
             if psql.wait():
@@ -95,10 +100,10 @@ def _cpu_of_children() -> float:
 
 
 @contextmanager
-def _new_file(output: Output) -> Iterator[Path]:
+def new_file(output: Output) -> Iterator[Path]:
     """Give the path of a file to write; sync it, stop the clock and take the file over."""
     with TemporaryDirectory() as directory:
-        path = Path(directory) / "payments"
+        path = Path(directory) / "rows"
         yield path
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,6 +1,6 @@
 """The engine of this project."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,8 +13,9 @@ from django.db.models import Subquery
 
 from benchmarks.cases import WIDE_ROWS
 from benchmarks.output import Output
+from benchmarks.table.lists import dicts, tuples
 from benchmarks.table.models import Letter, Payment, selection
-from benchmarks.table.rows import COLUMNS, SMALL_LETTER, WIDE_LETTER, dozens
+from benchmarks.table.rows import SMALL_LETTER, WIDE_LETTER, dozens
 from upstream.streaming import Column, Csv, Json, JsonLines, Parquet, Xlsx, plan, stream, to_file
 
 # Whose value only the record has: so all columns are read from instances.
@@ -35,12 +36,21 @@ def csv_gzip(output: Output) -> None:
     _write(output, Csv(), *selection("payments"), compression="gzip")
 
 
-def csv_file(output: Output) -> None:
-    _write_file(output, Csv())
+def csv_file(output: Output, table: str = "payments") -> None:
+    _write_file(output, Csv(), *selection(table))
 
 
-def csv_function(output: Output) -> None:
-    _write(output, Csv(), Payment.objects.all(), [*COLUMNS[:-1], Column(COLUMNS[-1], value=dozens)])
+def csv_function(output: Output, table: str = "payments") -> None:
+    queryset, (*others, last) = selection(table)
+    _write(output, Csv(), queryset, [*others, Column(last, value=dozens)])
+
+
+def csv_dicts(output: Output, table: str) -> None:
+    _write_list(output, Csv(), *dicts(table))
+
+
+def csv_tuples(output: Output, table: str) -> None:
+    _write_list(output, Csv(), *tuples(table))
 
 
 def csv_in_utc(output: Output, table: str = "payments") -> None:
@@ -74,8 +84,16 @@ def ndjson(output: Output, table: str = "payments") -> None:
     _write(output, JsonLines(), *selection(table))
 
 
-def ndjson_file(output: Output) -> None:
-    _write_file(output, JsonLines())
+def ndjson_file(output: Output, table: str = "payments") -> None:
+    _write_file(output, JsonLines(), *selection(table))
+
+
+def ndjson_dicts(output: Output, table: str) -> None:
+    _write_list(output, JsonLines(), *dicts(table))
+
+
+def ndjson_tuples(output: Output, table: str) -> None:
+    _write_list(output, JsonLines(), *tuples(table))
 
 
 def ndjson_in_utc(output: Output, table: str = "payments") -> None:
@@ -124,13 +142,18 @@ def _write_parquet(output: Output, encoder: Any, queryset: Any, columns: Iterabl
     _write(output, encoder, queryset, columns)
 
 
-def _write_file(output: Output, encoder: Any) -> None:
+def _write_file(output: Output, encoder: Any, source: Any, columns: Iterable[Any]) -> None:
     with TemporaryDirectory() as directory:
-        chunks = stream(*selection("payments"), encoder)
-        path = to_file(chunks, Path(directory) / "payments")
+        chunks = stream(source, columns, encoder)
+        path = to_file(chunks, Path(directory) / "rows")
         output.lane = chunks.lane
         with path.open("rb") as file:
             output.add_file(file)
+
+
+def _write_list(output: Output, encoder: Any, records: Sequence[Any], columns: Iterable[str]) -> None:
+    output.restart()
+    _write_file(output, encoder, records, columns)
 
 
 def _write_instances(output: Output, encoder: Any, table: str) -> None:

@@ -13,8 +13,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import StreamingHttpResponse
 
 from benchmarks.output import Output
-from benchmarks.table.models import Payment, selection
-from benchmarks.table.rows import COLUMNS, dozens
+from benchmarks.table.models import selection
+from benchmarks.table.rows import dozens
 
 
 class Echo:
@@ -29,9 +29,10 @@ def csv_rows(output: Output, table: str = "payments") -> None:
     _write_csv(output, columns, queryset.values_list(*columns).iterator(chunk_size=2000))
 
 
-def csv_function(output: Output) -> None:
-    rows = Payment.objects.values_list(*COLUMNS).iterator(chunk_size=2000)
-    _write_csv(output, COLUMNS, ((*row[:-1], dozens(row[-1])) for row in rows))
+def csv_function(output: Output, table: str = "payments") -> None:
+    queryset, columns = selection(table)
+    rows = queryset.values_list(*columns).iterator(chunk_size=2000)
+    _write_csv(output, columns, ((*row[:-1], dozens(row[-1])) for row in rows))
 
 
 def csv_instances(output: Output, table: str = "payments") -> None:

@@ -1,10 +1,10 @@
-"""One column of each common type, and a parent to join; and tables that are hard in other ways."""
+"""A table with a column of each common type and a plain one, with parents to join; and tables that are hard."""
 
 from typing import Any
 
 from django.db import models
 
-from benchmarks.table.rows import COLUMNS, KINDS, NULL_COLUMNS, WIDE_COLUMNS
+from benchmarks.table.rows import COLUMNS, FLIGHT_COLUMNS, KINDS, NULL_COLUMNS, TYPED_COLUMNS, WIDE_COLUMNS
 
 
 class Customer(models.Model):
@@ -36,6 +36,32 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return str(self.reference)
+
+
+class Airline(models.Model):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Flight(models.Model):
+    """Numbers, short texts, a boolean and a moment; `departure` is a time of the day such as 1517."""
+
+    airline = models.ForeignKey(Airline, on_delete=models.CASCADE)
+    flight = models.IntegerField()
+    tail_number = models.CharField(max_length=6, null=True)  # noqa: DJ001 (as in `Payment`)
+    origin = models.CharField(max_length=3)
+    destination = models.CharField(max_length=3)
+    scheduled_at = models.DateTimeField()
+    departure = models.IntegerField(null=True)
+    departure_delay = models.FloatField(null=True)
+    arrival_delay = models.FloatField(null=True)
+    cancelled = models.BooleanField()
+    distance = models.IntegerField()
+
+    def __str__(self) -> str:
+        return str(self.flight)
 
 
 def _fields(columns: tuple[str, ...], **options: Any) -> dict[str, Any]:
@@ -70,6 +96,8 @@ Draft = type("Draft", (models.Model,), {"__module__": __name__, **_fields(NULL_C
 
 TABLES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "payments": (Payment, COLUMNS),
+    "typed": (Payment, TYPED_COLUMNS),
+    "flights": (Flight, FLIGHT_COLUMNS),
     "200-columns": (Survey, WIDE_COLUMNS),
     "long-texts": (Report, ("id", "text")),
     "nulls": (Draft, NULL_COLUMNS),

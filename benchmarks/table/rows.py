@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from random import Random
+from string import ascii_uppercase
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +15,26 @@ COLUMNS = (
     "due", "created_at", "details", "note", "remark", "quantity",
 )  # fmt: skip
 
+# Of payments, without what a quote, an escape or a text of its own makes slow to write.
+TYPED_COLUMNS = tuple(name for name in COLUMNS if name not in ("details", "note", "remark"))
+FLIGHT_COLUMNS = (
+    "id", "airline__name", "flight", "tail_number", "origin", "destination",
+    "scheduled_at", "departure", "departure_delay", "arrival_delay", "cancelled", "distance",
+)  # fmt: skip
+AIRLINES = (
+    "Northern Lakes Airlines Inc.", "Bayview Express", "Riverbend Airways Corporation", "Lakeside Air",
+    "Harbour Line", "Redwood Air Lines Inc.", "Prairie Connect", "Capewind Airlines Co.",
+)  # fmt: skip
+AIRPORTS, HOME_AIRPORTS, AIRPLANES = 100, 3, 4000
+FLIGHTS_A_DAY = 900
+CANCELLED_SHARE, DIVERTED_SHARE, UNKNOWN_TAIL_SHARE = 0.025, 0.003, 0.007
+
 # The kinds of values in the tables of many columns and of many NULLs, which their names start with.
 KINDS = ("reference", "amount", "score", "active", "due", "moment", "details", "name", "note", "quantity")
 WIDE_COLUMNS = ("id", *[f"{KINDS[number % len(KINDS)]}_{number}" for number in range(1, 200)])
 NULL_COLUMNS = ("id", *KINDS, "note_2")
 NULL_SHARE = 0.9
-WIDENESS = {"payments": 1, "200-columns": 20, "long-texts": 20, "nulls": 5}
+WIDENESS = {"payments": 1, "typed": 1, "flights": 1, "200-columns": 20, "long-texts": 20, "nulls": 5}
 SMALLEST_TABLE = 100
 REPORT_CHARACTERS = 10_000
 
@@ -36,18 +52,23 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 def rows_of(table: str, size: int) -> int:
     """Return how many rows a table has in a database of that size: wide ones fewer, at most 100 MB."""
-    most = {"payments": size, "200-columns": 10_000, "long-texts": 10_000, "nulls": 100_000}[table]
+    most = {"200-columns": 10_000, "long-texts": 10_000, "nulls": 100_000}.get(table, size)
     return min(size, most, max(size // WIDENESS[table], SMALLEST_TABLE))
 
 
-def dozens(quantity: int) -> int:
-    """Return what only Python knows of a quantity."""
-    return quantity // 12
+def dozens(number: int) -> int:
+    """Return what only Python knows of a number."""
+    return number // 12
 
 
 def customers() -> Iterator[dict[str, Any]]:
     for number in range(1, CUSTOMERS + 1):
         yield {"id": number, "name": f"Lakeside Clinic, Building {number}"}
+
+
+def airlines() -> Iterator[dict[str, Any]]:
+    for number, name in enumerate(AIRLINES, 1):
+        yield {"id": number, "name": name}
 
 
 def letters() -> Iterator[dict[str, Any]]:
@@ -74,6 +95,41 @@ def payments(rows: int) -> Iterator[dict[str, Any]]:
             "note": f"{random.choice(NOTES)} (case {number})",
             "remark": random.choice(REMARKS),
             "quantity": random.randrange(-1000, 1_000_000),
+        }
+
+
+def flights(rows: int) -> Iterator[dict[str, Any]]:
+    """Yield the fields of `rows` flights, in the order of their schedule: no value needs a quote or an escape."""
+    random = Random(2030)
+    airports = random.sample(["".join(letters) for letters in product(ascii_uppercase, repeat=3)], AIRPORTS)
+    popularity = [1 / place for place in range(1, AIRPORTS + 1)]
+    miles = [random.randrange(80, 2600) for _ in airports]
+    tails = [
+        f"N{random.randrange(100, 1000)}{''.join(random.sample(ascii_uppercase, 2))}" for _ in range(AIRPLANES)
+    ]
+    for number in range(1, rows + 1):
+        day, place = divmod(number, FLIGHTS_A_DAY)
+        minute = 300 + place * 1080 // FLIGHTS_A_DAY  # from five in the morning to eleven at night
+        airline = random.choices(range(len(AIRLINES)), popularity[: len(AIRLINES)])[0]
+        home = random.randrange(HOME_AIRPORTS)
+        away = random.choices(range(HOME_AIRPORTS, AIRPORTS), popularity[:-HOME_AIRPORTS])[0]
+        late = round(random.expovariate(1 / 45) if random.random() < 0.3 else random.gauss(-3, 4))
+        cancelled = random.random() < CANCELLED_SHARE
+        diverted = random.random() < DIVERTED_SHARE
+        leaves = (minute + late) % 1440
+        yield {
+            "id": number,
+            "airline_id": airline + 1,
+            "flight": random.randrange(1, 6000),
+            "tail_number": None if random.random() < UNKNOWN_TAIL_SHARE else random.choice(tails),
+            "origin": airports[home],
+            "destination": airports[away],
+            "scheduled_at": EPOCH + timedelta(days=day, hours=minute // 60),
+            "departure": None if cancelled else leaves // 60 * 100 + leaves % 60,
+            "departure_delay": None if cancelled else float(late),
+            "arrival_delay": None if cancelled or diverted else float(late + round(random.gauss(-5, 15))),
+            "cancelled": cancelled,
+            "distance": miles[away] + 10 * home,
         }
 
 

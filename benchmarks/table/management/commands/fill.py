@@ -7,11 +7,27 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connection, transaction
 
-from benchmarks.table.models import TABLES, Customer, Letter
-from benchmarks.table.rows import customers, drafts, letters, payments, reports, rows_of, surveys
+from benchmarks.table.models import TABLES, Airline, Customer, Letter
+from benchmarks.table.rows import (
+    airlines,
+    customers,
+    drafts,
+    flights,
+    letters,
+    payments,
+    reports,
+    rows_of,
+    surveys,
+)
 
 BATCH_ROWS = 5000
-ROWS = {"payments": payments, "200-columns": surveys, "long-texts": reports, "nulls": drafts}
+ROWS = {
+    "payments": payments,
+    "flights": flights,
+    "200-columns": surveys,
+    "long-texts": reports,
+    "nulls": drafts,
+}
 
 
 class Command(BaseCommand):
@@ -25,9 +41,11 @@ class Command(BaseCommand):
         call_command("migrate", run_syncdb=True, verbosity=0)
         with transaction.atomic():
             Customer.objects.bulk_create(Customer(**fields) for fields in customers())
+            Airline.objects.bulk_create(Airline(**fields) for fields in airlines())
             Letter.objects.bulk_create(Letter(**fields) for fields in letters())
-            for table, (model, _) in TABLES.items():
-                records = (model(**fields) for fields in ROWS[table](rows_of(table, rows)))
+            for table, made in ROWS.items():
+                model, _ = TABLES[table]
+                records = (model(**fields) for fields in made(rows_of(table, rows)))
                 while batch := list(islice(records, BATCH_ROWS)):
                     model.objects.bulk_create(batch)
         with connection.cursor() as cursor:
