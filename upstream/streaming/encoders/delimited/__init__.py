@@ -141,8 +141,8 @@ class Csv:
         encoding = Encoding.of(self.encoding)
         whole = None
         if cells[0].keeps_plain:
-            ends = self.delimiter.encode(), self.lineterminator.encode()
-            whole = WholeRows(columns, cells, *ends, encoding, starts=not self.header)
+            end = self.lineterminator.encode()
+            whole = WholeRows(columns, cells, end, encoding, starts=not self.header)
         prologue = self._prologue(columns, encoding)
         with closing(TextRows(columns, writers, frames, encoding, whole).encode(batches)) as chunks:
             # Yielded together with the first rows: a failing query must fail before the first byte.

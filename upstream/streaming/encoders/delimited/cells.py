@@ -1,6 +1,7 @@
 """One column of a batch as the cells of delimited text."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 from numbers import Number
@@ -27,6 +28,25 @@ JSON_TEXTS = (UUID, date)
 Protect = Callable[[Sequence[str]], Sequence[str]]
 
 
+# Separates the cells of a column while they are one text.
+BETWEEN = "\x00"
+# Characters that JSON escapes, and the comma; it escapes others too, but they are too rare to be searched for.
+MARKS = '",\\\n\r\t'
+
+
+@dataclass(frozen=True, slots=True)
+class JsonColumn:
+    """A column as values whose JSON is its cells, apart from the quotes of strings and the text of None.
+
+    `text` is all of its strings. If they contain marks, `values` is None, and the cells are those strings. They
+    are not in quotes yet if `is_raw`.
+    """
+
+    values: Sequence[Any] | None
+    text: str = ""
+    is_raw: bool = False
+
+
 class Cells:
     """Writes one column of each batch as cells. How a type is quoted and guarded is decided once."""
 
@@ -44,8 +64,7 @@ class Cells:
         if single:  # the end of the data for PostgreSQL before version 18
             self.quoted_texts.add("\\.")
         self.guard = Guard(options.delimiter) if options.profile == "excel" and not json else None
-        # What the strings of a column may not contain if they are to be like JSON; rare ones are left to the encoder.
-        self.marks = {*'",\\\n\r\t', options.delimiter}
+        self.marks = {*MARKS, options.delimiter}
         self.keeps_quotes = options.quoting != "minimal"
         self.is_local = options.decimal_separator != "." or bool(options.date_format or options.datetime_format)
         # Whether numbers and dates need no quotes.
@@ -56,6 +75,7 @@ class Cells:
         self.null = options.null_marker
         if not marks_null and (single or options.quoting != "minimal"):
             self.null = '""'
+        self.is_null_blank = self.null == ('""' if self.keeps_quotes else "")
 
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
         if texts_of is not None:
@@ -108,33 +128,38 @@ class Cells:
         """Return whether all cells of a type are in quotes."""
         return self.options.quoting == "all" or (self.keeps_quotes and not issubclass(kind, Number))
 
-    def are_like_json(self, values: Sequence[Any], texts_of: type | None) -> bool:
-        """Return whether JSON writes a column as this does, apart from None and from the quotes of strings.
-
-        Strings are like JSON if they are without its special characters, and also without those of delimited text.
-        """
-        if self.json or self.join is not None:
-            return False
+    def as_json(self, values: Sequence[Any], texts_of: type | None = None) -> JsonColumn:
         kinds = {texts_of} if texts_of else set(map(type, values))
         has_null = NoneType in kinds
         kinds.discard(NoneType)
-        if not kinds or len(kinds) > 1:
-            return not kinds
-        [kind] = kinds
+        if not kinds:
+            return JsonColumn(values)
+        if len(kinds) == 1 and self.join is None:
+            [kind] = kinds
+            if kind is str and (self.is_null_blank or not has_null) and self._are_unquoted(values):
+                return self._strings_as_json([text or "" for text in values] if has_null else values)
+            if not self.json and self._are_like_json(values, kind, texts_of):
+                return JsonColumn(values)
+        return JsonColumn(None, BETWEEN.join(self(values, texts_of)))
+
+    def _strings_as_json(self, values: Sequence[str]) -> JsonColumn:
+        texts = self.guard(values) if self.guard else values
+        text = BETWEEN.join(texts)
+        if any(map(text.__contains__, self.marks)):
+            return JsonColumn(None, text, is_raw=True)
+        return JsonColumn(texts, text)
+
+    def _are_unquoted(self, values: Sequence[str | None]) -> bool:
+        return not any(map(values.__contains__, self.quoted_texts))
+
+    def _are_like_json(self, values: Sequence[Any], kind: type, texts_of: type | None) -> bool:
         if self.keeps_quotes and self._is_quoted(kind) is (kind in (int, float)):
             return False
-        if kind is str:
-            present = list(filter(None, values)) if has_null else values
-            return self._are_clean(present) and not any(text in values for text in self.quoted_texts)
+        if kind is int:
+            return True
         if kind is float:
             return not self.is_local and are_like_repr(values)
-        return kind is int or (not self.is_local and (texts_of is not None or kind in JSON_TEXTS))
-
-    def _are_clean(self, texts: Sequence[str]) -> bool:
-        joined = "".join(texts)
-        if any(mark in joined for mark in self.marks):
-            return False
-        return self.guard is None or self.guard(texts) is texts
+        return not self.is_local and (texts_of is not None or kind in JSON_TEXTS)
 
     def _quote_minimal(self, cells: Sequence[str]) -> Sequence[str]:
         delimiter, always = self.options.delimiter, self.quoted_texts
