@@ -1,14 +1,13 @@
 """A whole batch of rows by a few calls in C, most of which make no object for a cell.
 
-orjson writes rows as one array of arrays. Without its brackets and quotes, and with `null` written as the options
-say, that is delimited text:
+orjson writes each row as an array. Without its brackets and quotes, and with `null` as the options say, that is
+delimited text:
 
-    [[1,"a",null],[2,"b",3.5]]   -->   1,a,
-                                       2,b,3.5
+    [1,"a",null]   -->   1,a,
 
 This holds as long as no cell contains a mark: a character that has a meaning in either. Where some do, other
 characters, which the rows do not contain, stand in for the marks until the end. Each column is checked before
-it is written, and the finished array by counting.
+it is written, and the finished text by counting.
 """
 
 from collections.abc import Sequence
@@ -64,19 +63,18 @@ class WholeRows:
         ]
         stand_ins = StandIns(columns, self.cells[0])
         values = [stand_ins.cells(column) if column.values is None else column.values for column in columns]
-        array = orjson.dumps(rows if all(map(is_, values, read)) else list(zip(*values, strict=True)))
-        if array.count(b",") != len(rows) * len(read) - 1 or b"\\" in array:
+        arrays = map(orjson.dumps, rows if all(map(is_, values, read)) else zip(*values, strict=True))
+        text = self.line_end.join([b"", *[array[1:-1] for array in arrays], b""])
+        if text.count(b",") != len(rows) * (len(read) - 1) or b"\\" in text:
             raise UnprovenError
-        return self._delimited(array, stand_ins)
+        return self._delimited(text, stand_ins)
 
-    def _delimited(self, array: bytes, stand_ins: "StandIns") -> bytes:
-        """Return an array of arrays as delimited text. Each step relies on those before it."""
-        end, null = self.line_end, stand_ins.put_in(self.cells[0].null).encode()
-        text = end + array[2:-2].replace(b"],[", end) + end
-        if b"[null" in array:
-            text = text.replace(end + b"null", end + null)
-        text = text.replace(b",null", b"," + null)
-        return stand_ins.put_back(text[len(end) :])
+    def _delimited(self, text: bytes, stand_ins: "StandIns") -> bytes:
+        """Return the insides of arrays, each between ends of lines, as delimited text."""
+        null = stand_ins.put_in(self.cells[0].null).encode()
+        for before in (self.line_end, b","):
+            text = text.replace(before + b"null", before + null)
+        return stand_ins.put_back(text[len(self.line_end) :])
 
 
 class StandIns:
