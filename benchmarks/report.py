@@ -19,6 +19,7 @@ COLUMNS = {
     "rows": "rows",
     "rows/s": "rows_per_second",
     "x recipe": "ratio",
+    "x CPU": "cpu_ratio",
     "first byte ms": "first_byte_ms",
     "first row ms": "first_row_ms",
     "peak MiB": "peak_mib",
@@ -30,12 +31,13 @@ COLUMNS = {
 EXPLANATION = """\
 lane: who turned rows into bytes, PostgreSQL (copy), the encoder from the driver's tuples (text) or from
 Python's objects (python). rows/s: the median of the rounds. x recipe: the median, over the rounds, of the
-speed divided by that of the recipe of the same format in the same round; servers are compared with csv-file or
-xlsx, JSON with the NDJSON recipe, and what reads instances with the recipe that does. first byte, first row:
-from the call until they could be sent; a header line comes earlier. peak: the largest resident memory of the
-process (for servers, of the worker). growth: of that peak, from the smallest table to this one; for wide rows
-(5 MB each), from as many small ones. CPU: of the process that writes, that of psql and sqlite3 for theirs; not
-of servers. Files are synced, theirs and ours; psql's clock starts when it has connected."""
+speed divided by that of the recipe of the same format and table in the same round; servers are compared with
+csv-file or xlsx, JSON with the NDJSON recipe, what reads instances with the recipe that does, and lists with the
+modules csv and json (stdlib). x CPU: the same of processor time. first byte, first row: from the call until they
+could be sent; a header line comes earlier. peak: the largest resident memory of the process (for servers, of the
+worker). growth: of that peak, from the smallest table to this one; for wide rows (5 MB each), from as many small
+ones. CPU: of the process that writes, that of psql and sqlite3 for theirs; not of servers. Files are synced,
+theirs and ours; psql's clock starts when it has connected."""
 
 
 def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[str, Any]]:
@@ -51,11 +53,12 @@ def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[s
 
 
 def _figures(name: str, rows: int, rounds: Rounds) -> dict[str, Any]:
-    measured = rounds[name, rows]
+    measured, compared = rounds[name, rows], rounds.get((CASES[name].speed_of, rows), [])
     return {
         "lane": measured[0]["lane"],
         "rows_per_second": round(CASES[name].rows(rows) / median(one["seconds"] for one in measured)),
-        "ratio": paired(rounds.get((CASES[name].speed_of, rows), []), measured, "seconds"),
+        "ratio": paired(compared, measured, "seconds"),
+        "cpu_ratio": paired(compared, measured, "cpu_seconds"),
         "first_byte_ms": _median(measured, "first_byte_seconds", 1, 1000),
         "first_row_ms": _median(measured, "first_row_seconds", 1, 1000),
         "peak_mib": peak_mib(measured),

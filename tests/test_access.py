@@ -92,6 +92,7 @@ VIEWED = outcomes(anonymous=LOGIN, stranger=404, other=404, staff=404, others=20
 EDITED = outcomes(anonymous=LOGIN, stranger=404, other=404, staff=404, viewer=403, exporter=403, others=200)
 ADDED = outcomes(anonymous=LOGIN, stranger=403, staff=403, viewer=403, exporter=403, others=200)
 EXPORTED = outcomes(anonymous=LOGIN, stranger=403, staff=403, viewer=403, editor=403, others=200)
+SAVED = outcomes(anonymous=LOGIN, stranger=404, other=404, staff=404, viewer=403, editor=403, others=200)
 CHANGED = {kind: 302 if outcome == 200 else outcome for kind, outcome in EDITED.items()}
 
 GET = {
@@ -111,6 +112,11 @@ GET = {
     "alert_export": EXPORTED,
     "rule_export": EXPORTED,
     "report_export": EXPORTED,
+    "customer_export": EXPORTED,
+    "payers": VIEWED,
+    "recovery": VIEWED,
+    "payers_export": SAVED,
+    "recovery_export": SAVED,
 }
 POST = {
     ("change_drift", "acknowledge"): CHANGED,
@@ -130,6 +136,8 @@ SCHEDULES = {
     ("view_reportschedule", "change_reportschedule"): 404,
 }
 FORMS = {"rule": CHANGED, "schedule": CHANGED}
+# Their URLs name a customer, and the format of the files.
+REPORTS = {"payers", "recovery", "payers_export", "recovery_export"}
 WITHOUT_LOGIN = {"login", "logout"}
 ROWS = {
     "drift_event": DriftEvent,
@@ -150,6 +158,8 @@ def key_of(name, customer):
 
 
 def url_of(name, customer):
+    if name in REPORTS:
+        return f"{reverse(name)}?customer={customer.pk}&format=xlsx"
     return reverse(
         name, args=[key_of(name, customer)] if name in (*FORMS, "drift_event", "report", "artifact") else ()
     )
@@ -213,10 +223,20 @@ def test_lists_and_downloads_name_no_other_customer(visitor, own, name):
     assert [other.name for other in others if other.name in text] == []
 
 
-@pytest.mark.parametrize("name", ["dashboard", "drift", "alerts", "rules", "reports", "new_rule"])
+@pytest.mark.parametrize(
+    "name", ["dashboard", "drift", "alerts", "rules", "reports", "new_rule", *sorted(REPORTS)]
+)
 def test_another_customer_cannot_be_chosen(visitor, own, name):
     client = visitor("other")
     assert client.get(reverse(name), {"customer": own.pk}).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["payers", "recovery"])
+@pytest.mark.parametrize("kind", ["viewer", "member", "exporter"])
+def test_a_report_offers_its_file_to_those_who_may_export_alone(visitor, own, name, kind):
+    page = visitor(kind).get(url_of(name, own)).content.decode()
+    assert "Summit Mutual" in page
+    assert (reverse(f"{name}_export") in page) == (kind != "viewer")
 
 
 def test_rows_of_several_customers_are_changed_together_or_not_at_all(visitor, own):

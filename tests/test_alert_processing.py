@@ -1,23 +1,23 @@
 """Drift events alert by rules, once, and reach people by mail and webhooks that are tried again."""
 
 import datetime as dt
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from urllib.parse import urlsplit
 
-import orjson
 import pytest
-from aiosmtpd.controller import Controller
-from django.db import connection
+from django.core.mail import EmailMessage
+from django.db import connections
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.servers import free_port
-from tests.test_models import drift_event
-from upstream.models import AlertEvent, AlertRule, DriftEvent
+from tests import drift, receiving
+from tests.receiving import certificate_of, webhook
+from upstream.models import AlertRule, Customer, DriftEvent
 from upstream.services import AlertProcessingService, delivery
 from upstream.settings import mail_settings
 
@@ -139,53 +139,28 @@ class TestSuppression:
                 suppress(alert, history)
 
 
-@contextmanager
-def webhook(*statuses, size=0):
-    """Run a server that answers with these statuses in turn, then 200; yield its URL and what it was sent.
+@pytest.fixture
+def resolver(monkeypatch):
+    """Names and what is answered each time they are looked up; the last answer stays."""
+    answers, look_up = {}, socket.getaddrinfo
 
-    It says that its answer has so many bytes.
-    """
-    requests, answers = [], list(statuses)
+    def getaddrinfo(host, port, *arguments, **options):
+        if host not in answers:
+            return look_up(host, port, *arguments, **options)
+        now = answers[host].pop(0) if len(answers[host]) > 1 else answers[host][0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)) for address in now]
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            requests.append((self.path, self.headers, orjson.loads(body)))
-            self.send_response(answers.pop(0) if answers else 200)
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", str(size))
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/alerts", requests
-        server.shutdown()
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return answers
 
 
 @contextmanager
-def mail_server(settings, *answers):
-    """Run an SMTP server that answers DATA with these in turn, then accepts; yield the messages it took."""
-    taken, left = [], list(answers)
-
-    class Handler:
-        async def handle_DATA(self, server, session, envelope):  # noqa: N802 (its name in aiosmtpd)
-            if left and not left[0].startswith("250"):
-                return left.pop(0)
-            taken.append((envelope.rcpt_tos, envelope.content.decode()))
-            return "250 OK"
-
-    port = free_port()
-    for name, value in mail_settings(f"127.0.0.1:{port}").items():
-        setattr(settings, name, value)
-    server = Controller(Handler(), "127.0.0.1", port)
-    server.start()
-    try:
+def mail_to(settings, *answers):
+    """Send mail to a server that answers DATA with these in turn, then accepts; yield what it took."""
+    with receiving.mail_server(*answers) as (address, taken):
+        for name, value in mail_settings(address).items():
+            setattr(settings, name, value)
         yield taken
-    finally:
-        server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -248,12 +223,60 @@ class TestWebhooks:
         [result] = process(ALERT, [{"type": "webhook", "url": f"http://{host}/latest"}])["results"]
         assert (result["attempts"], "link-local" in result["error"]) == (1, True)
 
+    def test_a_url_that_cannot_be_parsed_is_told(self):
+        [result] = process(ALERT, [{"type": "webhook", "url": "http://two words/"}])["results"]
+        assert (result["attempts"], "two words" in result["error"]) == (1, True)
+
+    def test_the_address_that_was_checked_is_the_one_that_gets_it(self, resolver):
+        with webhook() as (url, requests):
+            port = urlsplit(url).port
+            with webhook(host="127.0.0.2", port=port) as (_, inner):
+                resolver["rebinding.test"] = [["127.0.0.1"], ["127.0.0.2"]]
+                answer = process(ALERT, [{"type": "webhook", "url": f"http://rebinding.test:{port}/alerts?a=1"}])
+        assert answer["delivered"]
+        assert inner == []
+        [(path, headers, _)] = requests
+        assert (path, headers.get_all("Host")) == ("/alerts?a=1", [f"rebinding.test:{port}"])
+
+    def test_each_attempt_is_checked_anew(self, resolver):
+        with webhook(503) as (url, requests):
+            port = urlsplit(url).port
+            resolver["rebinding.test"] = [["127.0.0.1"], ["169.254.169.254"]]
+            [result] = process(ALERT, [{"type": "webhook", "url": f"http://rebinding.test:{port}/"}])["results"]
+        assert (result["attempts"], len(requests)) == (2, 1)
+        assert "link-local" in result["error"]
+
+    def test_one_link_local_address_among_others_is_refused(self, resolver):
+        with webhook() as (url, requests):
+            port = urlsplit(url).port
+            resolver["mixed.test"] = [["127.0.0.1", "169.254.169.254"]]
+            [result] = process(ALERT, [{"type": "webhook", "url": f"http://mixed.test:{port}/"}])["results"]
+        assert (result["attempts"], requests) == (1, [])
+
+    def test_an_address_that_takes_no_connection_is_followed_by_the_next(self, resolver):
+        with webhook(host="127.0.0.2") as (url, requests):
+            port = urlsplit(url).port
+            resolver["two.test"] = [["127.0.0.1", "127.0.0.2"]]
+            [result] = process(ALERT, [{"type": "webhook", "url": f"http://two.test:{port}/"}])["results"]
+        assert (result["delivered"], result["attempts"], len(requests)) == (True, 1, 1)
+
+    @pytest.mark.parametrize(("host", "is_its_own"), [("hooks.test", True), ("other.test", False)])
+    def test_a_certificate_has_to_be_that_of_the_host(self, host, is_its_own, resolver, tmp_path, monkeypatch):
+        resolver[host] = [["127.0.0.1"]]
+        certificate, key = certificate_of("hooks.test", tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with webhook(certificate=(certificate, key)) as (url, requests):
+            port = urlsplit(url).port
+            [result] = process(ALERT, [{"type": "webhook", "url": f"https://{host}:{port}/"}])["results"]
+        assert (result["delivered"], len(requests)) == (is_its_own, is_its_own)
+        assert is_its_own or "doesn't match" in result["error"]
+
 
 class TestMail:
     CHANNEL = {"type": "email", "to": ["ann@example.com", "bob@example.com"]}
 
     def test_all_recipients_get_one_message(self, settings):
-        with mail_server(settings) as taken:
+        with mail_to(settings) as taken:
             answer = process(ALERT, [self.CHANNEL])
         assert answer["delivered"]
         [(recipients, text)] = taken
@@ -276,12 +299,12 @@ class TestMail:
 
     @pytest.mark.parametrize(("code", "attempts"), [("451 try later", 2), ("550 no", 1)])
     def test_what_may_pass_is_tried_again(self, settings, code, attempts):
-        with mail_server(settings, code) as taken:
+        with mail_to(settings, code) as taken:
             [result] = process(ALERT, [self.CHANNEL])["results"]
         assert (result["attempts"], result["delivered"], len(taken)) == (attempts, attempts == 2, attempts - 1)
 
     def test_a_server_that_is_not_there_is_told(self, settings):
-        with mail_server(settings):
+        with mail_to(settings):
             pass
         [result] = process(ALERT, [self.CHANNEL])["results"]
         assert (result["attempts"], result["delivered"]) == (3, False)
@@ -326,21 +349,23 @@ class TestChannels:
 
 
 @pytest.fixture
-def run():
-    event = drift_event(severity=0.9)
-    event.save()
-    return event.report_run
+def run(database):
+    return run_of(Customer.objects.using(database).create(name="Lakeside"))
 
 
-def more_events(run, count, **fields):
-    first = run.drift_events.first()
-    for number in range(count):
-        event = drift_event(severity=0.9, cpt_group=f"Group {number}", **fields)
-        event.report_run, event.customer = run, first.customer
-        yield event
+def run_of(customer, events=1):
+    """Return a report run with so many drift events."""
+    run = customer.report_runs.create(run_type="weekly", period_start=drift.START, period_end=drift.END)
+    drift.stored(
+        customer, run, [drift.drift_event(severity=0.9, cpt_group=f"Group {number}") for number in range(events)]
+    )
+    return run
 
 
-@pytest.mark.django_db
+def send(run):
+    return AlertProcessingService.deliver_alert_events(run.customer.alert_events.all())
+
+
 class TestEvents:
     def rule(self, run, **fields):
         return run.customer.alert_rules.create(**{"name": "Severe", "threshold_value": 0.6} | fields)
@@ -349,32 +374,37 @@ class TestEvents:
         self.rule(run)
         assert AlertProcessingService.create_alert_events(run) == 1
         assert AlertProcessingService.create_alert_events(run) == 0
-        alert = AlertEvent.objects.get()
+        alert = run.customer.alert_events.get()
         assert (alert.status, alert.payload["rule"]) == ("pending", "Severe")
 
-    def test_thousands_of_events_take_few_statements(self, run, django_assert_max_num_queries):
+    def test_thousands_of_events_take_few_statements(self, run, database, django_assert_max_num_queries):
         self.rule(run)
-        DriftEvent.objects.bulk_create(more_events(run, 1_200))
-        with django_assert_max_num_queries(30):
-            assert AlertProcessingService.create_alert_events(run) == 1_201
+        run = run_of(run.customer, 1_200)
+        with django_assert_max_num_queries(30, connection=connections[database]):
+            assert AlertProcessingService.create_alert_events(run) == 1_200
 
     def test_what_was_told_an_hour_ago_is_not_told_again(self, run):
         rule = self.rule(run)
         AlertProcessingService.create_alert_events(run)
-        again = drift_event(severity=0.9)
-        again.save()
-        assert AlertProcessingService.create_alert_events(again.report_run) == 0
+        again = run_of(run.customer)
+        assert AlertProcessingService.create_alert_events(again) == 0
         rule.alert_events.update(triggered_at=timezone.now() - 5 * HOUR)
-        assert AlertProcessingService.create_alert_events(again.report_run) == 1
+        assert AlertProcessingService.create_alert_events(again) == 1
 
     def test_pending_alerts_are_sent_once(self, run, mailoutbox):
         self.rule(run, email_recipients="ann@example.com")
         AlertProcessingService.create_alert_events(run)
-        assert AlertProcessingService.deliver_alert_events(AlertEvent.objects.all()) == {"sent": 1, "failed": 0}
-        assert AlertProcessingService.deliver_alert_events(AlertEvent.objects.all()) == {"sent": 0, "failed": 0}
+        assert send(run) == {
+            "sent": 1,
+            "failed": 0,
+        }
+        assert send(run) == {
+            "sent": 0,
+            "failed": 0,
+        }
         [message] = mailoutbox
         assert message.to == ["ann@example.com"]
-        alert = AlertEvent.objects.get()
+        alert = run.customer.alert_events.get()
         assert (alert.status, alert.error_message) == ("sent", "")
         assert alert.notification_sent_at >= alert.triggered_at
 
@@ -382,26 +412,29 @@ class TestEvents:
         with webhook(404) as (url, _):
             self.rule(run, webhook_url=url)
             AlertProcessingService.create_alert_events(run)
-            assert AlertProcessingService.deliver_alert_events(AlertEvent.objects.all()) == {
+            assert send(run) == {
                 "sent": 0,
                 "failed": 1,
             }
-        alert = AlertEvent.objects.get()
+        alert = run.customer.alert_events.get()
         assert (alert.status, alert.error_message) == ("failed", f"{url}: answered 404")
 
     def test_one_that_cannot_be_sent_does_not_stop_the_others(self, run, mailoutbox):
         self.rule(run, webhook_url="ftp://example.com/")
         self.rule(run, name="Other", email_recipients="ann@example.com")
         AlertProcessingService.create_alert_events(run)
-        assert AlertProcessingService.deliver_alert_events(AlertEvent.objects.all()) == {"sent": 1, "failed": 1}
-        assert "https://" in AlertEvent.objects.get(status="failed").error_message
+        assert send(run) == {
+            "sent": 1,
+            "failed": 1,
+        }
+        assert "https://" in run.customer.alert_events.get(status="failed").error_message
 
     def test_what_failed_is_sent_again_if_asked_to(self, run):
         with webhook(404) as (url, _):
             self.rule(run, webhook_url=url)
             AlertProcessingService.create_alert_events(run)
             for again, counts in ((False, (0, 1)), (False, (0, 0)), (True, (1, 0))):
-                sent = AlertProcessingService.deliver_alert_events(AlertEvent.objects.all(), again=again)
+                sent = AlertProcessingService.deliver_alert_events(run.customer.alert_events.all(), again=again)
                 assert tuple(sent.values()) == counts
 
     def test_a_webhook_without_its_extra_fails_and_mail_goes_out_once(self, run, mailoutbox, monkeypatch):
@@ -409,30 +442,80 @@ class TestEvents:
         AlertProcessingService.create_alert_events(run)
         monkeypatch.setitem(sys.modules, "urllib3", None)
         for _ in range(2):
-            AlertProcessingService.deliver_alert_events(AlertEvent.objects.all())
+            AlertProcessingService.deliver_alert_events(run.customer.alert_events.all())
         assert len(mailoutbox) == 1
-        assert "upstream[alerts]" in AlertEvent.objects.get().error_message
+        assert "upstream[alerts]" in run.customer.alert_events.get().error_message
 
     def test_an_alert_of_a_rule_without_channels_stays_in_the_inbox(self, run):
         self.rule(run)
         AlertProcessingService.create_alert_events(run)
-        assert AlertProcessingService.deliver_alert_events(AlertEvent.objects.all()) == {"sent": 0, "failed": 0}
-        assert AlertEvent.objects.get().status == "pending"
+        assert send(run) == {
+            "sent": 0,
+            "failed": 0,
+        }
+        assert run.customer.alert_events.get().status == "pending"
+
+    def test_one_that_is_acknowledged_while_it_is_sent_stays_so(self, run):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        alerts = run.customer.alert_events.all()
+        with during_mail(lambda: alerts.update(status="acknowledged")):
+            assert AlertProcessingService.deliver_alert_events(alerts) == {"sent": 1, "failed": 0}
+        alert = alerts.get()
+        assert alert.status == "acknowledged"
+        assert alert.notification_sent_at >= alert.triggered_at
+
+    def test_one_that_was_interrupted_is_sent_by_the_next_call(self, run, mailoutbox):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        alerts = run.customer.alert_events.all()
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        with during_mail(interrupt), pytest.raises(KeyboardInterrupt):
+            AlertProcessingService.deliver_alert_events(alerts)
+        assert mailoutbox == []
+        assert AlertProcessingService.deliver_alert_events(alerts) == {"sent": 1, "failed": 0}
+
+    def test_one_that_is_raised_by_a_clock_ahead_of_ours_is_sent(self, run, mailoutbox):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        alerts = run.customer.alert_events.all()
+        alerts.update(triggered_at=timezone.now() + HOUR)
+        assert AlertProcessingService.deliver_alert_events(alerts) == {"sent": 1, "failed": 0}
+
+    def test_one_that_another_process_took_over_keeps_what_that_wrote(self, run, caplog):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        alerts = run.customer.alert_events.all()
+        later = timezone.now() + HOUR
+        with during_mail(lambda: alerts.update(status="sent", notification_sent_at=later)):
+            AlertProcessingService.deliver_alert_events(alerts)
+        alert = alerts.get()
+        assert (alert.status, alert.notification_sent_at) == ("sent", later)
+        assert "another process sent it too" in caplog.text
 
 
-@pytest.mark.django_db(transaction=True)
-def test_two_processes_raise_an_alert_once():
-    event = drift_event(severity=0.9)
-    event.save()
-    event.report_run.customer.alert_rules.create(name="Severe", threshold_value=0.6)
-    DriftEvent.objects.bulk_create(more_events(event.report_run, 50))
+@contextmanager
+def during_mail(act):
+    """Act when a mail is about to be sent."""
+    with pytest.MonkeyPatch.context() as patched:
+        send = EmailMessage.send
+        patched.setattr(EmailMessage, "send", lambda self, *arguments: (act(), send(self, *arguments))[1])
+        yield
+
+
+def test_two_workers_raise_an_alert_once(transactional_database):
+    run = run_of(Customer.objects.using(transactional_database).create(name="Lakeside"), 50)
+    run.customer.alert_rules.create(name="Severe", threshold_value=0.6)
 
     def create(_):
         try:
-            return AlertProcessingService.create_alert_events(event.report_run)
+            return AlertProcessingService.create_alert_events(run)
         finally:
-            connection.close()
+            connections[transactional_database].close()
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(create, range(2)))
-    assert AlertEvent.objects.count() == 51
+    assert run.customer.alert_events.count() == 50

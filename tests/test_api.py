@@ -156,8 +156,9 @@ class TestSchema:
     def lists(self, schema):
         return {path: methods["get"] for path, methods in schema["paths"].items() if not path.endswith("{id}/")}
 
-    def test_it_is_served_and_valid(self, client_of, schema):
-        assert client_of("anonymous").get("/api/schema/").status_code == 200
+    def test_it_is_served_to_those_who_are_logged_in_and_valid(self, client_of, schema):
+        assert client_of("anonymous").get("/api/schema/").status_code == 403
+        assert client_of("stranger").get("/api/schema/").status_code == 200
         assert self.lists(schema).keys() == {f"/api/{name}/" for name in LISTS}
 
     def test_each_format_that_it_names_is_answered_with_a_media_type_that_it_names(self, client_of, schema):

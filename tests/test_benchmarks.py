@@ -313,12 +313,13 @@ def one_round(seconds: float, mib: int, first_row: float | None = 0.25) -> Recor
 
 def test_ratio_is_the_median_of_pairs_and_growth_is_of_the_largest_peak() -> None:
     rounds = {
-        ("csv-recipe", 100): [one_round(4, 40), one_round(6, 40), one_round(9, 40)],
+        ("csv-recipe", 100): [one_round(seconds, 40) | {"cpu_seconds": 2} for seconds in (4, 6, 9)],
         ("csv", 10): [one_round(1, 50)],
         ("csv", 100): [one_round(2, 51), one_round(2, 54), one_round(2, 52)],
     }
     recipe, small, large = figures(rounds, {})
     assert (recipe["ratio"], small["ratio"], large["ratio"]) == (None, None, 3)
+    assert (recipe["cpu_ratio"], small["cpu_ratio"], large["cpu_ratio"]) == (None, None, 2)
     assert (small["growth_mib"], large["growth_mib"], large["peak_mib"]) == (None, 4, 54)
     assert (large["rows_per_second"], large["first_row_ms"], large["megabytes"]) == (50, 250, 5)
 
@@ -351,6 +352,16 @@ def test_targets_are_judged_at_the_largest_size_that_has_both_of_their_cases() -
     assert found["cpu", "psql-csv"].is_met
     assert [one.figure for one in verdicts("mariadb", rounds)] == ["growth"]
     assert as_lines([found["cpu", "psql-csv"], time])[-2].startswith("NOT MET postgresql time")
+
+
+def test_speed_is_asked_in_wall_time_and_in_processor_time() -> None:
+    rounds = {
+        ("csv-flights-recipe", 10_000): [one_round(7, 50) | {"cpu_seconds": 2.5}],
+        ("csv-flights", 10_000): [one_round(2, 50) | {"cpu_seconds": 1}],
+    }
+    found = [(one.figure, one.measured, one.asked, one.is_met) for one in verdicts("sqlite", rounds)]
+    assert found == [("speed", 3.5, "at least 3", True), ("cpu speed", 2.5, "at least 3", False)]
+    assert [one.asked for one in verdicts("mariadb", rounds)] == ["at least 4", "at least 4"]
 
 
 def test_few_rows_tell_nothing() -> None:

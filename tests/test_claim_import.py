@@ -5,10 +5,12 @@ import doctest
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import signal
 import subprocess
 import threading
+import tracemalloc
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +27,7 @@ from upstream.services.claim_import import (
     AlreadyImportedError,
     import_claims,
 )
+from upstream.services.claim_rows import read_rows
 
 HEADER = "payer,cpt,cpt_group,submitted_date,decided_date,outcome,billed_amount,allowed_amount,paid_amount"
 RIGHT = "Medicare,99213,Office visits,2026-10-01,2026-10-15,PAID,200.00,150.00,120.50"
@@ -267,6 +270,118 @@ class TestRejectedRows:
         assert path.read_bytes() == file_of(RIGHT).getvalue()
 
 
+def imported(customer, content, tmp_path, **options):
+    """Import a file; return the numbers of accepted rows and of rejected ones with their reasons."""
+    path = tmp_path / "rejected.csv"
+    upload = import_claims(customer, io.BytesIO(content), "x.csv", rejected_path=path, **options)
+    rejected = rows_of(path)
+    assert upload.rejected_rows == len(rejected)
+    assert customer.claims.count() == upload.accepted_rows
+    return upload.accepted_rows, {int(row["row_number"]): row["reasons"] for row in rejected}
+
+
+LATIN_1 = RIGHT.replace("Medicare", "M\xe9decine").encode("latin-1").decode(errors="surrogateescape")
+
+
+class TestBrokenRows:
+    @pytest.mark.parametrize(
+        ("row", "reason"),
+        [
+            (RIGHT + ",more", "line 3 has 10 cells, but the header has 9"),
+            (RIGHT.removesuffix(",120.50"), "line 3 has 8 cells, but the header has 9"),
+            ("  ", "line 3 has 1 cells, but the header has 9"),
+            (HEADER, "line 3 is the header once more"),
+            ('"' + RIGHT, "line 3 has a quote that is not closed"),
+            ('"Medicare"x' + RIGHT, "line 3 has a quote in a wrong place: ',' expected after '\"'"),
+            (LATIN_1, "line 3 is not UTF-8: save the file as CSV UTF-8"),
+            (RIGHT.replace("Medicare", "Med\0icare"), "payer contains a NUL character"),
+            (RIGHT.replace("Medicare", "x" * 1_000_000), "payer is longer than 255 characters"),
+            (
+                RIGHT.replace("Medicare", "x" * 3_000_000),
+                "line 3 begins a row of more than 100 lines or 1,048,576",
+            ),
+        ],
+        ids=[
+            *("too many cells", "too few cells", "blanks", "header", "open quote", "stray quote", "not UTF-8"),
+            *("NUL", "1 MB cell", "3 MB cell"),
+        ],
+    )
+    @pytest.mark.django_db
+    def test_are_rejected_and_those_around_them_imported(self, row, reason, tmp_path):
+        customer = Customer.objects.create(name="Lakeside")
+        content = f"{HEADER}\n{RIGHT}\n{row}\n{RIGHT}\n{RIGHT}\n".encode(errors="surrogateescape")
+        accepted, rejected = imported(customer, content, tmp_path, batch_size=2)
+        assert (accepted, list(rejected)) == (3, [2])
+        assert rejected[2].startswith(reason)
+
+    def test_do_not_stop_any_database(self, customer, tmp_path):
+        content = "\n".join([HEADER, RIGHT, RIGHT + ",more", LATIN_1, "Med\0" + RIGHT, '"' + RIGHT])
+        accepted, rejected = imported(customer, content.encode(errors="surrogateescape"), tmp_path)
+        assert (accepted, list(rejected)) == (1, [2, 3, 4, 5])
+
+    @pytest.mark.django_db
+    def test_show_none_of_their_cells_since_they_may_be_of_any_column(self, tmp_path, caplog):
+        customer = Customer.objects.create(name="Lakeside")
+        content = file_of(RIGHT, f"Roe,{RIGHT}", f'"Roe"x,{RIGHT}', f'"Roe{RIGHT}').getvalue()
+        imported(customer, content + f"Roe{LATIN_1}\n".encode(errors="surrogateescape"), tmp_path)
+        assert "Roe" not in (tmp_path / "rejected.csv").read_text() + caplog.text
+
+    @pytest.mark.django_db
+    def test_of_an_open_quote_end_with_their_line_however_long_the_file_is(self, tmp_path):
+        customer = Customer.objects.create(name="Lakeside")
+        content = file_of(RIGHT, f'"{RIGHT}', *[RIGHT] * 500, f'"{RIGHT}', *[RIGHT] * 20).getvalue()
+        accepted, rejected = imported(customer, content, tmp_path)
+        assert (accepted, list(rejected)) == (521, [2, 503])
+        assert (
+            rejected[2] == "line 3 begins a row of more than 100 lines or 1,048,576 characters: is a quote open?"
+        )
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_are_none_for_empty_lines_any_line_ends_and_cells_of_several_lines(self, end, tmp_path):
+        customer = Customer.objects.create(name="Lakeside")
+        lines = f'"Medicare",99213,"Office{end}{end}visits",{RIGHT.split(",", 3)[3]}'
+        content = end.join(["", HEADER, "", RIGHT, "", "", lines, RIGHT, ""])
+        assert imported(customer, content.encode(), tmp_path) == (3, {})
+        assert customer.claims.filter(cpt_group=f"Office{end}{end}visits").count() == 1
+
+    @pytest.mark.django_db
+    def test_are_told_by_their_line_in_the_file_and_their_number_among_the_rows(self, tmp_path):
+        customer = Customer.objects.create(name="Lakeside")
+        several = f'"Medicare",99213,"Office\nvisits",{RIGHT.split(",", 3)[3]}'
+        accepted, rejected = imported(customer, file_of("", several, "", "a,b", RIGHT).getvalue(), tmp_path)
+        assert (accepted, rejected) == (2, {2: "line 6 has 2 cells, but the header has 9"})
+
+    def test_of_any_kind_are_read_in_flat_memory(self):
+        long = b"x" * 1_000_000
+        tracemalloc.start()
+        kept = sum(1 for _ in read_rows(Endless(b'payer,cpt\n"', long, 40)))
+        one_line = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        kept += sum(1 for _ in read_rows(Endless(b'payer,cpt\n"', long[:9_999] + b"\n", 4_000)))
+        many_lines = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert kept == 2 + 1 + 4_000
+        assert max(one_line, many_lines) < 16 * 1024 * 1024
+
+
+class Endless(io.RawIOBase):
+    """A file of a beginning, and then one piece again and again."""
+
+    def __init__(self, start, piece, times):
+        self.pieces = itertools.chain([start], itertools.repeat(piece, times))
+        self.rest = b""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.rest = self.rest or next(self.pieces, b"")
+        data, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class TestFailure:
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -274,15 +389,20 @@ class TestFailure:
             (b"", "no rows"),
             (HEADER.encode(), "no rows"),
             (b"payer,cpt\nMedicare,99213\n", "no column submitted_date, outcome: its first row must"),
-            (file_of(RIGHT, RIGHT + ",more").getvalue(), "row 2 has 10 cells, but the header has 9"),
+            (file_of(RIGHT + ",more").getvalue(), "no row .* line 2 has 10 cells, but the header has 9"),
             (
                 file_of(RIGHT, RIGHT).getvalue().replace(b"Medicare", b"M\xe9dicare"),
-                "not UTF-8.*save it as CSV UTF-8",
+                "no row .* line 2 is not UTF-8: save the file as CSV UTF-8",
             ),
             (gzip.compress(file_of(*[RIGHT] * 999).getvalue())[:-20], "cannot be read: Compressed file ended"),
-            (file_of(RIGHT, '"open').getvalue(), "cannot be read: unexpected end of data"),
+            (file_of('"open').getvalue(), "no row .* line 2 has a quote that is not closed"),
+            (b'"payer,cpt\n' + RIGHT.encode(), "line 1, the header, has a quote that is not closed"),
+            (f"{HEADER},r\xe9sum\xe9\n{RIGHT}\n".encode("latin-1"), "line 1, the header, is not UTF-8: save"),
         ],
-        ids=["empty", "only a header", "missing columns", "ragged", "latin-1", "truncated", "open quote"],
+        ids=[
+            *("empty", "only a header", "missing columns", "ragged", "latin-1", "truncated", "open quote"),
+            *("open quote in the header", "latin-1 header"),
+        ],
     )
     def test_of_a_file_leaves_no_claims_and_is_recorded(self, customer, content, message, tmp_path):
         with pytest.raises(ClaimFileError, match=message):

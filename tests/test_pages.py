@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+import openpyxl
+import pypdf
 import pytest
 from django.contrib.auth.models import User
 from django.core import mail
@@ -19,6 +21,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import F, Sum
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -35,6 +38,7 @@ from upstream.models import (
     ReportArtifact,
     ReportSchedule,
 )
+from upstream.reporting.wording import dollars
 from upstream.templatetags.wording import day, short_dollars
 from upstream.views.dashboard import Dashboard
 from upstream.views.exports import COLUMNS
@@ -424,14 +428,133 @@ class TestReports:
         assert 0 < offer.rows == len(found) < ROWS
 
 
+class TestSummaries:
+    """The pages of the reports of a customer's payers and of its recovery, and their files."""
+
+    URL = "/reports/{}/?customer=1&start={:%Y-%m-%d}&end={:%Y-%m-%d}"
+
+    @pytest.fixture
+    def events(self, seeded: None) -> Any:
+        """The events of the last four weeks of a customer, some of them acknowledged."""
+        end = timezone.localdate()
+        found = DriftEvent.objects.filter(customer=1, current_end__gt=end - 4 * WEEK, current_end__lte=end)
+        known = found.filter(pk__in=[event.pk for event in found if event.pk % 3 == 0])
+        known.update(acknowledged_at=F("created_at") + dt.timedelta(hours=60))
+        return found
+
+    @pytest.mark.parametrize("kind", ["payers", "recovery"])
+    def test_a_page_has_the_figures_of_the_drift_of_the_period(
+        self, client: Client, events: Any, kind: str
+    ) -> None:
+        costs: Counter[str] = Counter()
+        for event in events.filter(suppressed=False, estimated_revenue_impact__lt=0):
+            costs[event.payer] -= event.estimated_revenue_impact
+        page = client.get(f"/reports/{kind}/?customer=1")  # the last four weeks are the default
+        bars = [(bar["payer"], bar["amount"]) for bar in page.context["bars"]]
+        assert bars == costs.most_common(10)
+        [payer, amount] = costs.most_common(1)[0]
+        assert f"{payer} {dollars(amount)}" in texts_of(page)
+        longest = page.context["bars"][0]["parts"]
+        assert sum(part["length"] for part in longest) == pytest.approx(100)
+        assert sum(part["amount"] for part in longest) == amount
+
+    def test_recovery_tells_what_is_acknowledged_in_words(self, client: Client, events: Any) -> None:
+        counted = events.filter(suppressed=False)
+        known = counted.exclude(acknowledged_at=None)
+        cost = -known.filter(estimated_revenue_impact__lt=0).aggregate(sum=Sum("estimated_revenue_impact"))["sum"]
+        words = texts_of(client.get("/reports/recovery/?customer=1"))
+        assert f"{100 * len(known) / len(counted):.1f} % of drift events acknowledged" in words
+        assert f"Acknowledged {dollars(cost)} at risk, and someone is on it" in words
+        assert "Time to acknowledge 2.5 days on average" in words
+
+    def test_only_the_days_from_the_first_to_the_last_count(self, client: Client, events: Any) -> None:
+        days = sorted({event.current_end for event in events})
+        for start, end in ((days[0], days[0]), (days[0], days[-1]), (days[-1] + 9 * WEEK, days[-1] + 10 * WEEK)):
+            chosen = events.filter(current_end__range=(start, end), suppressed=False)
+            words = texts_of(client.get(self.URL.format("payers", start, end)))
+            assert f"Drift events {len(chosen)} " in words
+
+    @pytest.mark.parametrize(
+        ("days", "words"),
+        [
+            ("start=2026-11-20&end=2026-11-19", "The period ends before it starts."),
+            ("start=2024-01-01&end=2026-11-19", "Choose a period of at most a year."),
+            ("start=yesterday", "Enter a valid date."),
+        ],
+    )
+    def test_a_wrong_period_is_told_and_nothing_is_shown(
+        self, client: Client, events: Any, days: str, words: str
+    ) -> None:
+        page = client.get(f"/reports/payers/?customer=1&{days}")
+        assert words in texts_of(page)
+        assert "Drift events" not in texts_of(page)
+        file = client.get(f"/reports/payers/export/?customer=1&format=xlsx&{days}")
+        assert (file.status_code, file.content.decode()) == (400, f"{words}\n")
+
+    @pytest.mark.parametrize("kind", ["payers", "recovery"])
+    def test_its_files_have_what_the_page_shows(self, client: Client, events: Any, kind: str) -> None:
+        page = client.get(f"/reports/{kind}/?customer=1")
+        payers = {bar["payer"]: bar["amount"] for bar in page.context["bars"]}
+        files = {}
+        for one, url, size in page.context["offer"].links:
+            answer = client.get(url)
+            files[one.name] = answer.getvalue()
+            assert 0.5 < len(files[one.name]) / size < 2
+            assert answer["Content-Type"] == one.media_type
+            assert re.search(
+                rf'filename="\w+_\d{{4}}-\d\d-\d\d_\d{{4}}-\d\d-\d\d.{one.name}"', answer["Content-Disposition"]
+            )
+        pdf = " ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(files["pdf"])).pages)
+        assert all(payer in pdf and dollars(amount) in pdf for payer, amount in payers.items())
+        book = openpyxl.load_workbook(io.BytesIO(files["xlsx"]), read_only=True)
+        header, *rows = book["Payers"].values
+        at_risk = {row[0]: row[header.index("At risk (USD)")] for row in rows}
+        assert {payer: at_risk[payer] for payer in payers} == {name: float(cost) for name, cost in payers.items()}
+        logged = ExportLog.objects.values_list("customer", "user__username", "record_count")
+        assert list(logged) == [(1, "root", page.context["offer"].rows)] * 2
+
+    def test_a_customer_has_to_be_chosen_where_there_are_several(self, client: Client, events: Any) -> None:
+        page = client.get("/reports/payers/")
+        assert "Choose a customer" in texts_of(page)
+        assert "words" not in page.context
+        assert client.get("/reports/payers/export/?format=xlsx").status_code == 404
+        customer = member(client)
+        assert customer.name in texts_of(client.get("/reports/payers/"))
+        assert client.get("/reports/payers/export/?format=xlsx").status_code == 200
+
+    def test_an_unknown_format_is_told(self, client: Client, events: Any) -> None:
+        answer = client.get("/reports/payers/export/?customer=1&format=exe")
+        assert (answer.status_code, answer.content) == (400, b"unknown format 'exe'; choose from: pdf, xlsx\n")
+
+    def test_a_quiet_period_has_no_chart_and_no_table(self, client: Client) -> None:
+        Customer.objects.create(pk=1, name="Quiet")
+        page = client.get("/reports/payers/?customer=1")
+        assert "No drift was found." in texts_of(page)
+        assert (page.context["bars"], page.context["tables"]) == ([], [])
+
+
+class TestCustomers:
+    @pytest.mark.usefixtures("seeded")
+    @pytest.mark.parametrize("text", ["", "cedar"])
+    def test_a_download_has_the_customers_that_the_page_lists(self, client: Client, text: str) -> None:
+        context = client.get("/customers/", {"q": text}).context
+        [url] = [url for one, url, _ in context["offer"].links if one.name == "ndjson"]
+        found = [json.loads(line) for line in body(client.get(url)).splitlines()]
+        assert [row["name"] for row in found] == [
+            one.name for one in Customer.objects.filter(name__icontains=text)
+        ]
+        assert context["offer"].rows == len(found) > 0
+
+
 PAGES = ["/", "/drift/", "/alerts/", "/rules/", "/reports/", "/customers/"]
+SUMMARIES = ["/reports/payers/?customer=1", "/reports/recovery/?customer=1"]
 # Django's limit of a page for a revenue manager: what it costs does not grow with the rows.
 MOST_QUERIES = 10
 
 
 @pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize(
-    "url", [*PAGES, "/rules/new/", "/rules/1/", "/drift/40/", "/reports/1/", "/reports/schedules/1/"]
+    "url", [*PAGES, "/rules/new/", "/rules/1/", "/drift/40/", "/reports/1/", "/reports/schedules/1/", *SUMMARIES]
 )
 @pytest.mark.parametrize("kind", ["root", "staff", "member"])
 def test_a_page_takes_few_queries_and_loads_nothing_from_elsewhere(
@@ -476,8 +599,9 @@ def test_a_failure_looks_like_a_page(client: Client, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize("name", ["csv", "json", "ndjson", "xlsx", "pdf"])
-def test_an_estimate_is_near_the_size_of_the_download(client: Client, name: str) -> None:
-    offer = client.get("/drift/?weeks=all&state=all").context["offer"]
+@pytest.mark.parametrize("page", ["/drift/?weeks=all&state=all", "/alerts/?state=all", "/rules/", "/reports/"])
+def test_an_estimate_is_near_the_size_of_the_download(client: Client, page: str, name: str) -> None:
+    offer = client.get(page).context["offer"]
     [(url, size)] = [(url, size) for one, url, size in offer.links if one.name == name]
     assert 0.5 < len(body(client.get(url))) / size < 2
 

@@ -342,6 +342,19 @@ class TestCommand:
         assert len(mail.outbox) == 4
         assert self.runs().count() == 2
 
+    @pytest.mark.parametrize("weeks_before", [0, 1])
+    def test_run_again_for_any_week_it_sends_the_alerts_that_a_killed_process_left(self, weeks_before, customers):
+        customers[0].alert_rules.create(name="Any", threshold_value=0.1, email_recipients="al@example.com")
+        call_command("run_weekly_reports")
+        [begun] = alerts = customers[0].alert_events.all()
+        long_ago = timezone.now() - timedelta(minutes=16)
+        mail.outbox.clear()
+        alerts.update(status="pending", triggered_at=long_ago, notification_sent_at=long_ago)
+        call_command("run_weekly_reports", f"--week={LAST_START - timedelta(weeks=weeks_before)}")
+        assert ["al@example.com"] in [message.to for message in mail.outbox]
+        begun.refresh_from_db()
+        assert begun.status == "sent"
+
     def test_without_mail_reports_are_made_and_can_be_mailed_later(self, customers):
         call_command("run_weekly_reports", no_mail=True)
         assert mail.outbox == []

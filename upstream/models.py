@@ -249,6 +249,16 @@ class DriftEvent(models.Model):
             Index(fields=["customer", "created_at"], name="driftevent_customer_created"),
             Index(fields=["drift_type", "created_at"], name="driftevent_type_created"),
             Index(fields=["payer", "created_at"], name="driftevent_payer_created"),
+            Index(fields=["customer", "payer", "created_at"], name="driftevent_customer_payer"),
+            Index(fields=["customer", "drift_type", "created_at"], name="driftevent_customer_type"),
+            # All that the reports of a customer's payers need: they read no row of the table.
+            Index(
+                fields=[
+                    *("customer", "current_end", "payer", "suppressed", "estimated_revenue_impact"),
+                    *("trend_direction", "severity", "acknowledged_at", "created_at"),
+                ],
+                name="driftevent_customer_facts",
+            ),
             # Where the database has partial indexes, the dashboard reads these alone: all it needs is in them.
             Index(
                 fields=["current_end", "payer", "customer", "estimated_revenue_impact", "suppressed"],
@@ -302,6 +312,7 @@ class AlertEvent(models.Model):
     drift_event = models.ForeignKey(DriftEvent, on_delete=models.CASCADE, related_name="alert_events")
     status = models.CharField(max_length=16, choices=AlertStatus, default=AlertStatus.PENDING)
     triggered_at = models.DateTimeField(default=timezone.now)
+    # Until it is sent: when a process began to send it.
     notification_sent_at = models.DateTimeField(null=True, blank=True)
     payload = models.JSONField(default=dict, blank=True)
     error_message = models.TextField(blank=True, default="")

@@ -13,8 +13,7 @@ from typing import Any
 import django
 from django.core.management.utils import get_random_secret_key
 
-if DATABASE_URL := os.environ.get("DATABASE_URL"):
-    import dj_database_url
+from upstream.streaming._optional import optional
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -93,7 +92,8 @@ def _sqlite() -> dict[str, Any]:
 
 
 def _database() -> dict[str, Any]:
-    database: dict[str, Any] = {**dj_database_url.parse(DATABASE_URL)} if DATABASE_URL else _sqlite()
+    url = os.environ.get("DATABASE_URL")
+    database: dict[str, Any] = {**optional("dj_database_url", "demo").parse(url)} if url else _sqlite()
     if database["ENGINE"] == "django.db.backends.sqlite3":
         # WAL lets a long export read while others write; with IMMEDIATE a second writer waits.
         database["OPTIONS"] = {

@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from upstream.reporting.facts import ZERO, Facts, Tally, by_week, gather
+from upstream.reporting.facts import BY_PAYER, ZERO, Facts, Tally, by_week, gather
 from upstream.reporting.wording import LEVELS
 
 Report = dict[str, Any]
@@ -15,7 +15,7 @@ WEEKS = 12
 
 def payer_summary(drift_events: Any, *, most_payers: int | None = None, **about: Any) -> Report:
     """Return `ReportGenerationService.generate_payer_summary`'s report."""
-    facts = gather(drift_events)
+    facts = gather(drift_events, by=BY_PAYER)
     return {
         "kind": "payer_summary",
         "title": "Payers",
@@ -58,7 +58,7 @@ def drift_report(
 
 def recovery_stats(drift_events: Any, *, most_payers: int | None = None, **about: Any) -> Report:
     """Return `ReportGenerationService.generate_recovery_stats`'s report."""
-    facts = gather(drift_events)
+    facts = gather(drift_events, by=BY_PAYER)
     return {
         "kind": "recovery",
         "title": "Recovery",

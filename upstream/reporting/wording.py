@@ -87,23 +87,28 @@ def change(drift_type: str, baseline: float, current: float) -> str:
 def dollars(amount: Amount | None) -> str:
     """Return an amount without cents, and a dash where there is none.
 
-    >>> dollars(Decimal("85418.60"))
-    '$85,419'
+    >>> dollars(Decimal("85418.60")), dollars(-0.3)
+    ('$85,419', '$0')
     """
-    return NONE if amount is None else f"{MINUS if amount < 0 else ''}${abs(amount):,.0f}"
+    if amount is None:
+        return NONE
+    digits = f"${abs(amount):,.0f}"
+    return f"{MINUS}{digits}" if amount < 0 and digits != "$0" else digits
 
 
 def impact(amount: Amount | None) -> str:
     """Return what an estimated revenue impact means; a negative one is revenue at risk.
 
-    >>> impact(Decimal("-85419.00")), impact(1200), impact(0), impact(None)
-    ('$85,419 at risk', '$1,200 gained', 'no revenue at stake', 'no estimate')
+    >>> impact(Decimal("-85419.00")), impact(1200), impact(0), impact(None), impact(-0.3)
+    ('$85,419 at risk', '$1,200 gained', 'no revenue at stake', 'no estimate', 'less than $1 at risk')
     """
     if amount is None:
         return "no estimate"
     if not amount:
         return "no revenue at stake"
-    return f"{dollars(-amount)} at risk" if amount < 0 else f"{dollars(amount)} gained"
+    size = -amount if amount < 0 else amount
+    words = dollars(size) if size >= 1 else "less than $1"
+    return f"{words} at risk" if amount < 0 else f"{words} gained"
 
 
 def capitalized(text: str | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from upstream.services.alert_claims import claim, give_back, is_unclaimed, settle
 from upstream.services.delivery import addresses_of, check_channel, deliver
 
 BATCH_ROWS = 500
@@ -128,7 +129,8 @@ class AlertProcessingService:
             alert: a dict, or an AlertEvent.
             channels: dicts such as `{"type": "email", "to": ["ann@example.com"]}`, sent by Django's mail settings,
                 and `{"type": "webhook", "url": "https://..."}`, which gets the alert as JSON (extra `alerts`).
-                Redirects are not followed, and link-local addresses refused.
+                Redirects are not followed. A host with a link-local address is refused, and the address that was
+                checked is the one connected to.
 
         Returns:
             A dict of `delivered` (whether there are channels, and all took it) and `results`, one dict for each
@@ -184,16 +186,23 @@ class AlertProcessingService:
     def deliver_alert_events(alert_events: Any, *, again: bool = False) -> dict[str, int]:
         """Send the pending alerts of a queryset by the channels of their rules; count those sent and failed.
 
-        What became of each is saved at once, so that an interrupted call goes on where it ended; two calls at a
-        time may both send an alert. With `again`, alerts that could not be delivered are sent too. An alert whose
-        rule has no channel stays pending: it is in the inbox.
+        Each alert is claimed before it is sent, and what became of it is saved at once. So calls at the same time,
+        in any number of processes, share the alerts, and each is sent once. If a process is killed while it sends
+        one, nobody knows whether that went out: from 15 minutes later on, the next call sends it again. Call this
+        outside a transaction, whose claims nobody else would see.
+
+        Args:
+            alert_events: a queryset of `AlertEvent`. Those that another process is sending are left to it; those
+                whose rule has no channel stay pending, in the inbox.
+            again: also send alerts that could not be delivered before.
         """
         counts = {"sent": 0, "failed": 0}
-        waiting = alert_events.filter(status__in=("pending", "failed") if again else ("pending",))
+        waiting = alert_events.filter(is_unclaimed(), status__in=("pending", "failed") if again else ("pending",))
         for alerts in _batches(waiting.select_related("alert_rule", "drift_event", "customer")):
             for alert in alerts:
-                if channels := AlertProcessingService.channels_of(alert.alert_rule):
-                    counts["sent" if _delivered(alert, channels) else "failed"] += 1
+                channels = AlertProcessingService.channels_of(alert.alert_rule)
+                if channels and (since := claim(alert)):
+                    counts["sent" if _delivered(alert, since, channels) else "failed"] += 1
         return counts
 
 
@@ -263,17 +272,17 @@ def _alert_event(customer: Any, alert: Mapping[str, Any]) -> Any:
     )
 
 
-def _delivered(alert: Any, channels: Sequence[Mapping[str, Any]]) -> bool:
-    """Send an alert, save what became of it, and tell whether all channels took it."""
+def _delivered(alert: Any, since: datetime, channels: Sequence[Mapping[str, Any]]) -> bool:
+    """Send an alert claimed since then, save what became of it, and tell whether all channels took it."""
     try:
         answer = AlertProcessingService.process_alert_delivery(alert, channels)
         errors = [f"{one['target']}: {one['error']}" for one in answer["results"] if one["error"]]
     except ValueError as error:  # a rule that came in another way than by its form; the other alerts go on
         errors = [str(error)]
-    alert.status = "failed" if errors else "sent"
-    alert.error_message = "\n".join(errors)
-    alert.notification_sent_at = None if errors else timezone.now()
-    alert.save(update_fields=["status", "error_message", "notification_sent_at"])
+    except BaseException:
+        give_back(alert, since)
+        raise
+    settle(alert, since, errors)
     return not errors
 
 

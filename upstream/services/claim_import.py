@@ -1,19 +1,16 @@
 """Import a file of claims: rows that are right into the database, the others into a file with the reasons."""
 
-import csv
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache, partial
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,9 +18,10 @@ from django.db import DatabaseError, IntegrityError, router, transaction
 from django.utils.timezone import localdate
 
 from upstream.services.claim_columns import ClaimFileError, claim_columns
+from upstream.services.claim_rows import BrokenRow, read_rows
 from upstream.services.claim_values import AMOUNTS, REQUIRED_COLUMNS, parsed_amount, parsed_date, parsed_outcome
 from upstream.services.data_quality import DataQualityService
-from upstream.streaming import Csv, SourceError, read_csv, stream, to_file
+from upstream.streaming import Csv, stream, to_file
 from upstream.streaming.compression import SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -35,8 +33,7 @@ BATCH_SIZE = 2000
 CHUNK_BYTES = 1024 * 1024
 ROW_NUMBER, REASONS = "row_number", "reasons"
 WITHHELD = "(withheld)"
-# What a damaged or wrong file makes the reader raise.
-UNREADABLE = (SourceError, UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error)
+NO_ROWS = "the file has no rows after its header"
 
 
 class AlreadyImportedError(ClaimFileError):
@@ -62,8 +59,9 @@ def import_claims(
 ) -> Any:
     """Import a CSV file of claims, all of its right rows or, on an error, none.
 
-    Rows that `DataQualityService.validate_claim_data` finds wrong are left out, and written to `rejected_path`.
-    All is done in one transaction, so a process that is killed leaves nothing. Memory holds one batch of claims.
+    Rows that are broken, as `read_rows` tells, or that `DataQualityService.validate_claim_data` finds wrong are
+    left out, and written to `rejected_path`. All is done in one transaction, so a process that is killed leaves
+    nothing. Memory holds one batch of claims.
 
     Args:
         customer: whose claims they are.
@@ -73,7 +71,7 @@ def import_claims(
         rejected_path: a CSV file, compressed if it ends with .gz or .zst, for the rejected rows: their number (1
             is the row after the header), the reasons, and those of their cells that are imported. It is safe to
             open in a spreadsheet, and can be imported once it is corrected. A payer that looks like a person is
-            withheld.
+            withheld, and so is every cell of a broken row, which may be any column's; the reason has its line.
         required_columns: the columns that the file must have, and whose cells may not be empty, besides payer,
             cpt, submitted_date and outcome.
         batch_size: the number of claims that are stored at a time.
@@ -84,8 +82,8 @@ def import_claims(
         accepted but contradict themselves: decided without a date, paid above the bill, or paid although denied.
 
     Raises:
-        ClaimFileError: the file cannot be read, lacks a required column or has no rows. The upload is kept as
-            failed, with the message, and the same file may be tried again.
+        ClaimFileError: the file cannot be decompressed, lacks a required column, or has no row that can be read.
+            The upload is kept as failed, with the message, and the same file may be tried again.
         AlreadyImportedError: the customer's claims of the same file, by its SHA-256, are there already.
         DatabaseError, OSError: the database, or the file of rejected rows, failed; the upload is kept as failed.
             (In a transaction of the caller's, it is kept as long as that is committed.)
@@ -134,12 +132,22 @@ class _Intake:
     warnings: int = field(default=0, init=False)
 
     def rejections(
-        self, records: Iterable[Mapping[str, Any]], names: Mapping[str, str]
+        self, rows: Iterable[list[str] | BrokenRow], places: Mapping[str, int]
     ) -> Generator[dict[str, Any]]:
-        """Yield the rows that are rejected; the others are stored on the way, a batch at a time."""
+        """Yield the rows that are rejected; the others are stored on the way, a batch at a time.
+
+        `places` tells where in a row the cells of the columns are.
+        """
         batch = []
-        for self.read, record in enumerate(records, 1):
-            row = {column: record[name].strip() for column, name in names.items()}
+        is_readable, fault = False, ""
+        for self.read, cells in enumerate(rows, 1):
+            if isinstance(cells, BrokenRow):
+                self.rejected += 1
+                fault = fault or cells.reason
+                yield {ROW_NUMBER: self.read, REASONS: cells.reason, **dict.fromkeys(places, "")}
+                continue
+            is_readable = True
+            row = {column: cells[place].strip() for column, place in places.items()}
             errors = DataQualityService.validate_claim_data(row, self.read, self.required)
             if errors:
                 self.rejected += 1
@@ -149,6 +157,8 @@ class _Intake:
             if len(batch) == self.batch_size:
                 self._store(batch)
                 batch = []
+        if not is_readable:
+            raise ClaimFileError(f"no row of the file can be read: {fault}" if fault else NO_ROWS)
         self._store(batch)
 
     def _claim(self, row: dict[str, str]) -> Any:
@@ -193,12 +203,12 @@ def _rejection(number: int, row: Mapping[str, str], errors: Sequence[Mapping[str
 
 
 def _run(intake: _Intake, source: IO[bytes], rejected_path: StrPath | None) -> None:
-    records = _records(source)
-    first = next(records, None)
-    if first is None:
-        raise ClaimFileError("the file has no rows after its header")
-    names = claim_columns(first, intake.required)
-    rejections = intake.rejections(chain([first], records), names)
+    rows = read_rows(source)
+    header = next(rows, None)
+    if not isinstance(header, list):
+        raise ClaimFileError(NO_ROWS)
+    names = claim_columns(header, intake.required)
+    rejections = intake.rejections(rows, {column: header.index(name) for column, name in names.items()})
     if rejected_path is None:
         deque(rejections, maxlen=0)
         return
@@ -207,20 +217,14 @@ def _run(intake: _Intake, source: IO[bytes], rejected_path: StrPath | None) -> N
     to_file(stream(rejections, columns, Csv(profile="excel"), compression=compression), rejected_path)
 
 
-def _records(source: IO[bytes]) -> Generator[dict[str, Any]]:
-    try:
-        yield from read_csv(source)
-    except UnicodeDecodeError as error:
-        raise ClaimFileError(f"the file is not UTF-8 ({error.reason}): save it as CSV UTF-8") from error
-    except UNREADABLE as error:
-        raise ClaimFileError(f"the file cannot be read: {error}") from error
-
-
 def _new_upload(uploads: Any, database: str, **fields: Any) -> Any:
     """Create the upload in the place of a failed one; the unique constraint lets one import of a file in."""
     try:
         with transaction.atomic(using=database):
-            uploads.filter(sha256=fields["sha256"], status="failed").delete()
+            failed = uploads.filter(sha256=fields["sha256"], status="failed")
+            # A transaction of SQLite that reads before it writes fails at once if another one has written.
+            failed.update(error_message="")
+            failed.delete()
             return uploads.create(**fields)
     except IntegrityError:
         earlier = uploads.filter(sha256=fields["sha256"]).first()

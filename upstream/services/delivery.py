@@ -133,34 +133,67 @@ def _post(facts: Facts, channel: Mapping[str, Any]) -> None:
         urllib3 = optional("urllib3", "alerts")
     except MissingDependencyError as error:  # mail to others may have been sent already
         raise DeliveryError(str(error), is_transient=False) from error
-    url = channel["url"]
-    _refuse_link_local(url)
+    try:
+        url = urllib3.util.parse_url(channel["url"])
+    except urllib3.exceptions.LocationParseError as error:
+        raise DeliveryError(str(error), is_transient=False) from error
     body = str(DataExportService.export_to_json(dict(facts), indent=None)).encode()
     key = str(facts.get("id") or sha256(body).hexdigest())
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "Upstream"}
-    try:
-        with urllib3.PoolManager() as pool:
-            # The answer's body is never read: it may be of any length.
-            options = {"timeout": TIMEOUT_SECONDS, "retries": False, "redirect": False, "preload_content": False}
-            answer = pool.request("POST", url, body=body, headers=headers, **options)
-            answer.close()
-    except urllib3.exceptions.HTTPError as error:
-        raise DeliveryError(f"{type(error).__name__}: {error}", is_transient=True) from error
-    if not 200 <= answer.status < 300:
-        raise DeliveryError(f"answered {answer.status}", is_transient=answer.status in TRANSIENT_STATUSES)
+    # Connected to by its address, the server still has to be told which host is meant.
+    headers["Host"] = url.host if url.port is None else f"{url.host}:{url.port}"
+    status = _first_answer(urllib3, url, headers, body)
+    if not 200 <= status < 300:
+        raise DeliveryError(f"answered {status}", is_transient=status in TRANSIENT_STATUSES)
 
 
-def _refuse_link_local(url: str) -> None:
-    """Refuse addresses such as 169.254.169.254, where clouds tell a machine its credentials."""
-    parts = urlsplit(url)
+def _first_answer(urllib3: Any, url: Any, headers: Mapping[str, str], body: bytes) -> int:
+    """Post to the first of the host's addresses that takes a connection, and return the status of the answer."""
+    error = ""
+    for address in _checked_addresses(url):
+        try:
+            with _pool(urllib3, url, address) as pool:
+                # The answer's body is never read: it may be of any length.
+                options = {"retries": False, "redirect": False, "preload_content": False}
+                answer = pool.urlopen("POST", url.request_uri, body, headers, **options)
+                answer.close()
+                return int(answer.status)
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as failure:
+            error = _words(failure)  # nothing was sent, so the next address may be asked
+        except urllib3.exceptions.HTTPError as failure:
+            raise DeliveryError(_words(failure), is_transient=True) from failure
+    raise DeliveryError(error, is_transient=True)
+
+
+def _pool(urllib3: Any, url: Any, address: str) -> Any:
+    """Return the connections to one address, whose certificate has to be that of the URL's host."""
+    options = {"port": url.port, "timeout": TIMEOUT_SECONDS}
+    if url.scheme == "http":
+        return urllib3.HTTPConnectionPool(address, **options)
+    host = url.host.strip("[]")
+    return urllib3.HTTPSConnectionPool(address, server_hostname=host, assert_hostname=host, **options)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _checked_addresses(url: Any) -> list[str]:
+    """Return the addresses of a host, unless it has one such as 169.254.169.254, where clouds tell credentials.
+
+    The name is not looked up again to connect: the second answer could be an address that was not checked.
+    """
+    host = url.host.strip("[]")
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port, proto=socket.IPPROTO_TCP)
+        found = socket.getaddrinfo(host, url.port, proto=socket.IPPROTO_TCP)
     except UnicodeError as error:
-        raise DeliveryError(f"{parts.hostname} is no name of a host", is_transient=False) from error
+        raise DeliveryError(f"{host} is no name of a host", is_transient=False) from error
     except OSError as error:
-        raise DeliveryError(f"{parts.hostname} is not known: {error}", is_transient=True) from error
-    if any(_is_link_local(str(address[0])) for *_, address in found):
-        raise DeliveryError(f"{parts.hostname} is a link-local address", is_transient=False)
+        raise DeliveryError(f"{host} is not known: {error}", is_transient=True) from error
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    if any(map(_is_link_local, addresses)):
+        raise DeliveryError(f"{host} is a link-local address", is_transient=False)
+    return addresses
 
 
 def _is_link_local(text: str) -> bool:

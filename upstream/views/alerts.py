@@ -48,7 +48,7 @@ class AlertInbox(Page):
         elif status := STATES[state][1]:
             rows = rows.filter(status=status)
             parameters["status"] = status.value
-        related = rows.select_related("customer", "alert_rule", "drift_event")
+        related = rows.prefetch_related("customer", "alert_rule", "drift_event")
         page = keyset_page(related, "triggered_at", self.request.GET)
         return super().get_context_data(
             state=state,

@@ -11,7 +11,7 @@ from django.utils.timezone import localdate
 from upstream.models import AlertEvent, AlertStatus, Customer, DriftEvent
 from upstream.templatetags.wording import day
 from upstream.views import charts
-from upstream.views.exports import DriftEventExport, Offer, offer
+from upstream.views.exports import CustomerExport, DriftEventExport, Offer, offer
 from upstream.views.pages import Page
 
 WEEK = dt.timedelta(weeks=1)
@@ -86,7 +86,13 @@ class Customers(Page):
         if text:
             found = found.filter(name__icontains=text)
         page = Paginator(found, 50).get_page(self.request.GET.get("page"))
-        return super().get_context_data(page=page, q=text, **kwargs)
+        chosen = {"name": text} if text else {}
+        return super().get_context_data(
+            page=page,
+            q=text,
+            offer=offer(self.request, CustomerExport, found, chosen, page.paginator.count),
+            **kwargs,
+        )
 
 
 def _by_payer(events: QuerySet[DriftEvent]) -> list[dict[str, Any]]:

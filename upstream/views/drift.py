@@ -19,6 +19,7 @@ from upstream.views.paging import keyset_page
 # Those that are proposed for the filter: of the rows that the smallest index has.
 PROPOSED_PAYERS = 200
 EARLIER_EVENTS = 6
+SHOWN_ALERTS = 10
 
 
 class DriftFeed(Page):
@@ -33,7 +34,7 @@ class DriftFeed(Page):
         if not form.is_valid():
             return super().get_context_data(form=form, **kwargs)
         rows = self.of_customer(self.rows(DriftEvent)).filter(form.conditions())
-        page = keyset_page(rows.select_related("customer"), "created_at", self.request.GET)
+        page = keyset_page(rows.prefetch_related("customer"), "created_at", self.request.GET)
         chosen = {**form.parameters(), **self.customer_parameter}
         return super().get_context_data(
             form=form,
@@ -65,7 +66,7 @@ class DriftPage(Page):
             title=f"{event.get_drift_type_display()} at {event.payer}",
             event=event,
             bars=charts.shares(pair, width=400),
-            alerts=self.rows(AlertEvent).filter(drift_event=event).select_related("alert_rule")[:10],
+            alerts=_alerts(self.rows(AlertEvent), event),
             earlier=_earlier(self.rows(DriftEvent), event),
             **kwargs,
         )
@@ -95,6 +96,13 @@ def _earlier(events: QuerySet[DriftEvent], event: DriftEvent) -> QuerySet[DriftE
     """Return the events of the same kind in the weeks before this one."""
     since = event.created_at - dt.timedelta(weeks=WEEKS)
     recent = events.filter(customer_id=event.customer_id, created_at__gte=since, created_at__lt=event.created_at)
-    # Twice negated, so that SQLite reads by the index of the customer and not by that of the payer or the type.
-    same = recent.exclude(~Q(payer=event.payer, cpt_group=event.cpt_group, drift_type=event.drift_type))
+    # Twice negated, so that SQLite reads by the index of the customer's payer and not by that of the type.
+    same = recent.filter(payer=event.payer).exclude(~Q(cpt_group=event.cpt_group, drift_type=event.drift_type))
     return same.order_by("-created_at")[:EARLIER_EVENTS]
+
+
+def _alerts(alerts: QuerySet[AlertEvent], event: DriftEvent) -> QuerySet[AlertEvent]:
+    """Return the alerts of an event that are among those."""
+    # By their keys, so that SQLite does not look for them among all alerts of the customer.
+    own = alerts.filter(pk__in=event.alert_events.order_by().values("pk"))
+    return own.select_related("alert_rule").order_by("pk")[:SHOWN_ALERTS]

@@ -41,36 +41,8 @@ class Rows(LoginRequiredMixin):
         return row
 
 
-class InEnglish(View):
-    """A page in English whatever language the browser asks for, as the texts of its templates are."""
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        with override("en-us"):
-            response: Any = super().dispatch(request, *args, **kwargs)
-            return response.render() if isinstance(response, TemplateResponse) else response
-
-
-class Login(InEnglish, LoginView):
-    """The form to log in; who is logged in is led to the dashboard."""
-
-    redirect_authenticated_user = True
-
-
-class Page(InEnglish, Rows, TemplateView):
-    """A page of the application; `?customer=` narrows it to one customer."""
-
-    section = ""
-    title = ""
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        own = {
-            "section": self.section,
-            "title": self.title,
-            "customers": self.customers,
-            "customer": self.customer,
-            "sees_customers": access.may(self.request.user, Customer),
-        }
-        return super().get_context_data(**{**own, **kwargs})
+class OfCustomer(Rows):
+    """Narrows a view to one customer, that of `?customer=` or the only one there is for its user."""
 
     @cached_property
     def customers(self) -> list[Customer]:
@@ -97,6 +69,38 @@ class Page(InEnglish, Rows, TemplateView):
     def of_customer(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the rows of the page's customer, if it is about one."""
         return queryset.filter(customer=self.customer) if self.customer else queryset
+
+
+class InEnglish(View):
+    """A page in English whatever language the browser asks for, as the texts of its templates are."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with override("en-us"):
+            response: Any = super().dispatch(request, *args, **kwargs)
+            return response.render() if isinstance(response, TemplateResponse) else response
+
+
+class Login(InEnglish, LoginView):
+    """The form to log in; who is logged in is led to the dashboard."""
+
+    redirect_authenticated_user = True
+
+
+class Page(InEnglish, OfCustomer, TemplateView):
+    """A page of the application; `?customer=` narrows it to one customer."""
+
+    section = ""
+    title = ""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        own = {
+            "section": self.section,
+            "title": self.title,
+            "customers": self.customers,
+            "customer": self.customer,
+            "sees_customers": access.may(self.request.user, Customer),
+        }
+        return super().get_context_data(**{**own, **kwargs})
 
 
 class ChangeRows(Rows, View):

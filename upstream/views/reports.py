@@ -30,7 +30,7 @@ class ReportRuns(Page):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         rows = self.of_customer(self.rows(ReportRun))
-        related = rows.select_related("customer").prefetch_related("artifacts")
+        related = rows.prefetch_related("customer", "artifacts")
         user, customer = self.request.user, self.customer
         page = keyset_page(related, "period_end", self.request.GET)
         return super().get_context_data(

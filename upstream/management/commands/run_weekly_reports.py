@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Q
 from django.utils.timezone import localdate
 
 from upstream.models import ReportRun, ReportSchedule
@@ -74,13 +75,13 @@ def _report(schedule: ReportSchedule, start: dt.date, end: dt.date, *, mails: bo
     recipients = recipients_of(schedule.recipients)
     run: ReportRun = ReportSchedulerService.schedule_weekly_report(schedule.customer, start, end)
     if is_mailed(run) and not again:
+        if mails:
+            _send_alerts(run)
         return f"mailed before, {period(start, end)}"
     ReportSchedulerService.compute_report_drift(run)
     alerts = AlertProcessingService.create_alert_events(run)
     if mails:
-        AlertProcessingService.deliver_alert_events(
-            schedule.customer.alert_events.filter(drift_event__report_run=run)
-        )
+        _send_alerts(run)
     for kind in ARTIFACTS:
         ReportSchedulerService.generate_report_artifact(run, kind)
     summary = run.summary_json
@@ -92,6 +93,14 @@ def _report(schedule: ReportSchedule, start: dt.date, end: dt.date, *, mails: bo
         return f"{done}, not mailed"
     is_sent = mail_report(run, recipients, again=again)
     return f"{done}, mailed to {', '.join(recipients)}" if is_sent else f"{done}, {_unsent(recipients)}"
+
+
+def _send_alerts(run: ReportRun) -> None:
+    """Send the alerts of a run, and those of any run that a process was killed over."""
+    was_begun = Q(notification_sent_at__isnull=False)
+    AlertProcessingService.deliver_alert_events(
+        run.customer.alert_events.filter(Q(drift_event__report_run=run) | was_begun)
+    )
 
 
 def _unsent(recipients: list[str]) -> str:
