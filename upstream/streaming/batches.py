@@ -125,7 +125,8 @@ def weigh(rows: Sequence[Sequence[Any]]) -> int:
     try:
         if rows and len(orjson.dumps(rows[:1], WEIGHTLESS)) <= SHORT_ROW_BYTES:
             text = orjson.dumps(rows, WEIGHTLESS)
-            items = text.count(b",") + 1 - cells  # in lists and dicts
+            has_lists = text.count(b"[") > len(rows) + 1
+            items = text.count(b",") if has_lists else 0
             return CELL_BYTES * cells + len(text) + POINTER_BYTES * items
     except TypeError:  # bytes, objects, an integer that is too large, a lone surrogate
         pass
