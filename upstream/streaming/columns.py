@@ -165,6 +165,16 @@ def unknown_column(name: str, known: Collection[str], where: str) -> ColumnError
     return ColumnError(f"unknown column {name!r} on {where}{hint}")
 
 
+@dataclass(frozen=True, slots=True)
+class KeyReader:
+    """Reads one key of a mapping, whatever it looks like; None if it is missing."""
+
+    key: Any
+
+    def __call__(self, record: Mapping[Any, Any]) -> Any:
+        return record.get(self.key)
+
+
 def path_reader(names: Sequence[str]) -> Reader:
     """Return a function that follows `names` through attributes, keys and positions; it stops at None.
 

@@ -16,14 +16,16 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
-from upstream.streaming.columns import Table
+from upstream.streaming.columns import OutputColumn, Table
 from upstream.streaming.databases.protocol import JsonObjects
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
-from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
+from upstream.streaming.encoders.text import TEXTS, UTF_8, CellWriter, check_unique, encode_text, write_column
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MAX_SAFE_INTEGER, SCALARS, Forms, Integers, RawJson, json_forms, quote_json
 
 PLAIN = (*SCALARS, list, tuple)
+# What errors call the only column of records that are written whole.
+RECORD = OutputColumn("record")
 PENDING_CHARACTERS = 64 * 1024
 # Digits that may be an integer beyond MAX_SAFE_INTEGER.
 LONG_INTEGER = re.compile(f"[0-9]{{{len(str(MAX_SAFE_INTEGER))}}}", re.ASCII)
@@ -106,13 +108,11 @@ class Json:
         comma, colon = self._marks()
         line, cell_line = self._line(level + 1), self._line(level + 2)
         if columns is None:
-            columns, frames = (RECORD,), [comma + line, ""]
-            forms = self._forms(level + 1)
+            chunks = _encode_records(batches, self._forms(level + 1), comma + line, "")
         else:
             keys = [cell_line + quote_json(column.header) + colon for column in columns]
             frames = _object_frames(comma + line + "{", keys, comma, line + "}")
-            forms = self._forms(level + 2)
-        chunks = encode_text(columns, batches, _writers(columns, forms), frames)
+            chunks = encode_text(columns, batches, _writers(columns, self._forms(level + 2)), frames)
         started = False
         with closing(chunks):
             for chunk in chunks:
@@ -176,7 +176,7 @@ class JsonLines:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         forms = json_forms(time_zone=self.time_zone, decimals=self.decimals, integers=self.integers)
         if columns is None:
-            return encode_text((RECORD,), batches, [forms.column], ["", "\n"])
+            return _encode_records(batches, forms, "", "\n")
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
         return encode_text(columns, batches, _writers(columns, forms), frames)
@@ -259,6 +259,38 @@ def _check_numbers(encoder: Json | JsonLines) -> None:
         raise ValueError(f'decimals must be "string" or "number", not {encoder.decimals!r}')
     if encoder.integers not in ("number", "safe"):
         raise ValueError(f'integers must be "number" or "safe", not {encoder.integers!r}')
+
+
+def _encode_records(batches: Generator[Batch], forms: Forms, before: str, after: str) -> Generator[bytes]:
+    """Yield each batch of whole records as JSON, with `before` or `after` each record. Closes `batches`."""
+    row = 1
+    mark = (before or after).encode()
+    with closing(batches):
+        for batch in batches:
+            records = [record for (record,) in batch]
+            texts = forms.records(records) or _records_one_by_one(records, forms, row)
+            yield mark.join([b"", *texts] if before else [*texts, b""])
+            row += len(records)
+
+
+def _records_one_by_one(records: Sequence[Any], forms: Forms, row: int) -> list[bytes]:
+    texts = write_column(forms.column, records, RECORD, row)
+    try:
+        return list(map(str.encode, texts))
+    except UnicodeEncodeError as error:
+        places = ((f"row {number}, column {_key(text)!r}", text) for number, text in enumerate(texts, row))
+        raise UTF_8.located(error, places) from error
+
+
+def _key(record: str) -> str:
+    """Return the key of the value that UTF-8 cannot encode in a record's JSON, or RECORD's header."""
+    value = json.loads(record)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        try:
+            json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return str(key)
+    return RECORD.header
 
 
 def _object_frames(opening: str, keys: Sequence[str], comma: str, closing: str) -> list[str]:

@@ -1,7 +1,6 @@
 """What text encoders share: writing columns as cells, and framing cells as rows."""
 
 import codecs
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from decimal import Decimal
@@ -20,9 +19,6 @@ from upstream.streaming.values import MISSING
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
-
-# The only column of records that are written whole.
-RECORD = OutputColumn("record")
 
 
 Encode = Callable[[str], bytes]
@@ -179,20 +175,8 @@ def _loaded(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColu
     return cells
 
 
-def _key(record: str) -> str:
-    """Return the key of the value that UTF-8 cannot encode in a record's JSON, or RECORD's header."""
-    value = json.loads(record)
-    for key, item in value.items() if isinstance(value, dict) else ():
-        try:
-            json.dumps(item, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            return str(key)
-    return RECORD.header
-
-
 def _places(columns: Columns, cells: Sequence[Sequence[str]], row: int) -> Iterator[tuple[str, str]]:
     """Yield where each cell is, and its text."""
     for number, texts in enumerate(zip(*cells, strict=True), row):
         for column, text in zip(columns, texts, strict=True):
-            header = _key(text) if column is RECORD else column.header
-            yield f"row {number}, column {header!r}", text
+            yield f"row {number}, column {column.header!r}", text
