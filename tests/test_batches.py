@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import texts
-from upstream.streaming import stream
+from upstream.streaming import Csv, JsonLines, stream
 from upstream.streaming.batches import (
     CELL_BYTES,
     CHUNK_SIZE,
@@ -100,6 +100,26 @@ class TestFetches:
         wide = [len(rows) for rows in source.given if 500 in rows]
         assert max(wide[1:]) <= 2
         assert wide[0] <= 64
+
+    @pytest.mark.parametrize("kind", [dict, tuple, list])
+    @pytest.mark.parametrize("encoder", [Csv(), JsonLines()], ids=repr)
+    def test_wide_records_after_narrow_ones_are_taken_one_by_one_after_one_fetch(self, kind, encoder):
+        taken = 0
+
+        def records():
+            nonlocal taken
+            for number in range(400):
+                taken += 1
+                record = {"n": number, "text": "x" * (50_000 if number >= 200 else 5), "none": None}
+                yield record if kind is dict else kind(record.values())
+
+        columns = None if kind is dict else ["n", "text", "none"]
+        chunks = stream(records(), columns, encoder, batch_bytes=40_000)
+        ahead = [taken - chunks.rows for _ in chunks]
+        sizes = [len(chunk) for chunk in stream(records(), columns, encoder, batch_bytes=40_000)]
+        assert max(ahead) <= 1
+        assert sum(size > 100_000 for size in sizes) <= 1
+        assert max(sizes) < 66 * 50_000
 
     def test_nothing_is_fetched_beyond_the_batch_that_was_asked_for(self):
         source = Source([1] * 100)

@@ -95,6 +95,11 @@ class TestDicts:
             stream([{"name": 1}], ["zzz"])
 
 
+class Listed(list):
+    def __iter__(self):
+        return iter(["made", "up"])
+
+
 class TestSequences:
     @pytest.mark.parametrize("kind", [list, tuple])
     def test_columns_name_the_positions(self, kind):
@@ -103,6 +108,11 @@ class TestSequences:
     def test_a_callable_column_is_given_the_row_and_takes_no_position(self):
         columns = ["n", Column(lambda row: row[0] * row[1], header="product"), "m"]
         assert table([(2, 3)], columns) == [["n", "product", "m"], ["2", "6", "3"]]
+
+    @pytest.mark.parametrize("rows", [[(1, 2)], [(1, 2), Listed([3, 4])]], ids=["plain", "mixed"])
+    def test_a_column_named_twice_stands_for_two_positions(self, rows):
+        column = Column("n", header="N")
+        assert table(rows, [column, column])[:2] == [["N", "N"], ["1", "2"]]
 
     @pytest.mark.parametrize("row", [(), (1,), (1, 2, 3)])
     @pytest.mark.parametrize("chunk_size", [1, 2000])
@@ -197,11 +207,6 @@ class TestAttributes:
 class Failing(dict):
     def __missing__(self, key):
         raise AssertionError(f"{key} was made up")
-
-
-class Listed(list):
-    def __iter__(self):
-        return iter(["made", "up"])
 
 
 class Answering:

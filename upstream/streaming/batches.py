@@ -38,7 +38,7 @@ POINTER_BYTES = 8  # per list item: lists of numbers can be long
 # of 200 columns needs 135 MiB; with 64 it needs 65 MiB and is an eighth faster.
 CELL_BYTES = 64
 WEIGHTY = (*SIZED, dict, list, tuple)
-# Rows that begin with a longer one are weighed without a copy of their text.
+# Rows that begin with a longer one, or are fetched one by one, are weighed without a copy of their text.
 SHORT_ROW_BYTES = 8 * 1024
 # What orjson calls for values it does not know: weighs a Decimal as nothing, and raises TypeError for all others.
 WEIGHTLESS = Decimal.is_signed
@@ -123,7 +123,7 @@ def weigh(rows: Sequence[Sequence[Any]]) -> int:
     """
     cells = sum(map(len, rows))
     try:
-        if rows and len(orjson.dumps(rows[:1], WEIGHTLESS)) <= SHORT_ROW_BYTES:
+        if len(rows) > 1 and len(orjson.dumps(rows[:1], WEIGHTLESS)) <= SHORT_ROW_BYTES:
             text = orjson.dumps(rows, WEIGHTLESS)
             has_lists = text.count(b"[") > len(rows) + 1
             items = text.count(b",") if has_lists else 0

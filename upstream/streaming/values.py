@@ -307,7 +307,7 @@ class _JsonContainers:
             text = orjson.dumps(value, self._default, self.options)
         except TypeError:  # a key that is not a str, an integer that is too large, a lone surrogate
             return self.text(value)
-        is_unlike = any(pattern.search(text) for pattern in UNLIKE_REPR)
+        is_unlike = any(sign.search(text) for sign in UNLIKE_REPR)
         if is_unlike or (b"null" in text and _holds_non_finite(value)):
             return self.text(value)
         return text.decode()
@@ -324,10 +324,17 @@ class _JsonContainers:
             text = orjson.dumps(marked, self._default, self.options | option)
         except TypeError:
             return None
-        lines = [line[margin:-margin] for line in text.split(RECORD_SEPARATOR)[:-1]]
-        unlike = dict.fromkeys(chain(_unlike_repr(text, lines), _non_finite(text, lines, records)))
-        for position in unlike:
-            lines[position] = self.text(records[position], self.level).encode()
+        signs = [sign for sign in UNLIKE_REPR if sign.search(text)]
+        nulls = len(NULL.findall(text))
+        lines = text.split(RECORD_SEPARATOR)[:-1]
+        del text  # before another copy of it
+        lines = [line[margin:-margin] for line in lines]
+        unlike = {at for sign in signs for at, line in enumerate(lines) if sign.search(line)}
+        if nulls and nulls not in _counts_of_none(records):  # some may stand for NaN or an infinity
+            has_null = (at for at, line in enumerate(lines) if b"null" in line)
+            unlike.update(at for at in has_null if _holds_non_finite(records[at]))
+        for at in unlike:
+            lines[at] = self.text(records[at], self.level).encode()
         return lines
 
     def _default(self, value: Any) -> str | orjson.Fragment:
@@ -375,23 +382,6 @@ ORJSON_LAYOUTS = {
 _ORJSON_OPTIONS = (
     orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
-
-
-def _unlike_repr(text: bytes, lines: Sequence[bytes]) -> Iterator[int]:
-    """Yield the positions of the lines of `text` in which a float may be spelled unlike its repr."""
-    for pattern in UNLIKE_REPR:
-        if pattern.search(text):
-            yield from (at for at, line in enumerate(lines) if pattern.search(line))
-
-
-def _non_finite(text: bytes, lines: Sequence[bytes], records: Sequence[Any]) -> Iterator[int]:
-    """Yield the positions of the lines of `text` in which a null stands for NaN or an infinity."""
-    nulls = len(NULL.findall(text))
-    if not nulls or any(nulls == count for count in _counts_of_none(records)):
-        return
-    for at, (line, record) in enumerate(zip(lines, records, strict=True)):
-        if b"null" in line and _holds_non_finite(record):
-            yield at
 
 
 def _counts_of_none(records: Sequence[Any]) -> Iterator[int]:

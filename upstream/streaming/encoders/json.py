@@ -262,14 +262,14 @@ def _check_numbers(encoder: Json | JsonLines) -> None:
 
 
 def _encode_records(batches: Generator[Batch], forms: Forms, before: str, after: str) -> Generator[bytes]:
-    """Yield each batch of whole records as JSON, with `before` and `after` each record. Closes `batches`."""
+    """Yield each batch of whole records as JSON, with `before` or `after` each record. Closes `batches`."""
     row = 1
-    start, between, end = before.encode(), (after + before).encode(), after.encode()
+    mark = (before or after).encode()
     with closing(batches):
         for batch in batches:
             records = [record for (record,) in batch]
             texts = forms.records(records) or _records_one_by_one(records, forms, row)
-            yield b"".join((start, between.join(texts), end))
+            yield mark.join([b"", *texts] if before else [*texts, b""])
             row += len(records)
 
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from inspect import GEN_CLOSED, getgeneratorstate
+from itertools import count
 from numbers import Number
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
@@ -146,10 +147,8 @@ class RecordSource:
             raise ColumnError("rows without names need columns=[...] (or Csv(header=False))")
         columns = self.requested or as_columns(map(str, range(len(first))))
         named = [column for column in columns if column.name]
-        positions = {id(column): position for position, column in enumerate(named)}
-        readers = tuple(
-            itemgetter(positions[id(column)]) if column.name else _callable(column) for column in columns
-        )
+        positions = count()
+        readers = tuple(itemgetter(next(positions)) if column.name else _callable(column) for column in columns)
         read = RowReader(columns, readers)
         if not named:
             return Layout(_outputs(columns), read)
