@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from itertools import chain
 from numbers import Number
@@ -16,6 +16,7 @@ from upstream.streaming.encoders.formulas import Guard
 from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
 from upstream.streaming.encoders.text import (
     TEXTS,
+    TEXTS_OF_MOMENTS,
     UTF_8,
     CellWriter,
     Encoding,
@@ -135,7 +136,12 @@ class Csv:
 
     @property
     def takes_texts(self) -> frozenset[type]:
-        return TEXTS if self.decimal_separator == "." else TEXTS - {Decimal}
+        changed = {
+            Decimal: self.decimal_separator != ".",
+            date: self.date_format,
+            datetime: self.time_zone or self.datetime_format or self.timespec != "auto",
+        }
+        return TEXTS.union(TEXTS_OF_MOMENTS) - {kind for kind, is_changed in changed.items() if is_changed}
 
     @property
     def row_format(self) -> DelimitedRows:

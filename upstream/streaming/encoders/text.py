@@ -4,6 +4,7 @@ import codecs
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
@@ -20,6 +21,8 @@ from upstream.streaming.values import MISSING
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
+# Those that few encoders take: others need their values, or write them in another form.
+TEXTS_OF_MOMENTS = frozenset({date, datetime})
 
 # The only column of records that are written whole.
 RECORD = OutputColumn("record")

@@ -1,7 +1,7 @@
 """Querysets whose query selects every column, read as the driver's tuples, a column of a batch at a time."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -13,7 +13,7 @@ from django.db.models import CharField
 from upstream.streaming.batches import Batch, BatchLimits, batched
 from upstream.streaming.columns import CellType, Load, OutputColumn, map_all, read_column
 from upstream.streaming.databases import database_of
-from upstream.streaming.databases.loaders import Loader
+from upstream.streaming.databases.loaders import Loader, LoadValues
 from upstream.streaming.databases.protocol import Database, OpenCursor, SelectedColumn, Selection
 from upstream.streaming.sources.cell_types import cell_type
 from upstream.streaming.sources.fetches import CursorFetch, ReadFetch
@@ -39,8 +39,9 @@ class TupleColumn:
     """A column that a statement selects, and how its values are converted.
 
     `loader` loads a whole column. Without one, or if the column contains values it does not support, `converters`
-    convert value by value. `value` is the caller's function. `is_raw`: the encoder loads the column. `dumps_json`:
-    its values are converted to JSON text. `is_long`: its text counts in the size of a batch.
+    convert value by value. `value` is the caller's function. `is_raw`: the encoder loads the column, and with
+    `takes_texts` takes the loader's text. `dumps_json`: its values are converted to JSON text. `is_long`: its text
+    counts in the size of a batch.
     """
 
     output: OutputColumn
@@ -49,6 +50,7 @@ class TupleColumn:
     converters: Converters | None
     value: Convert | None
     is_raw: bool
+    takes_texts: bool
     dumps_json: bool
     is_long: bool
 
@@ -72,7 +74,8 @@ class TupleColumn:
         if self.dumps_json:
             chain.append(partial(_unless_null, as_json))
         if loader:
-            return _LoadColumn(loader, _ConvertColumn(chain))
+            ways = [(loader.texts_of, loader.load_texts)] if self.takes_texts else []
+            return _LoadColumn([*ways, (None, loader.load)], _ConvertColumn(chain))
         return _ConvertColumn(chain) if chain else None
 
 
@@ -90,7 +93,8 @@ def tuple_column(
     if not (column.json or converts):
         is_of_table = is_column(expression)
         loader = database_of(connection).find_loader(connection, expression.output_field, is_column=is_of_table)
-    if loader and loader.texts_of and not (is_raw and texts and loader.texts_of in texts):
+    takes_texts = bool(loader and is_raw and texts and loader.texts_of in texts)
+    if loader and not (loader.load or takes_texts):
         loader = None
     output = replace(column.output(), type=_type(column, expression))
     python_only = _python_only(column, converts=converts)
@@ -108,6 +112,7 @@ def tuple_column(
         converters=None if column.json_text else statement.converters.get(position),
         value=column.column.value,
         is_raw=is_raw,
+        takes_texts=takes_texts,
         dumps_json=column.json and not column.json_text,
         is_long=not _is_short(expression),
     )
@@ -267,21 +272,28 @@ class _ConvertColumn:
 
 @dataclass(frozen=True, slots=True)
 class _LoadColumn:
-    """Loads a whole column, or converts it value by value if the loader does not support them."""
+    """Loads a whole column in the first of the ways that supports its values; else converts value by value."""
 
-    loader: Loader
+    ways: Sequence[tuple[type | None, LoadValues | None]]
     fallback: _ConvertColumn
 
     def __call__(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
         present = [value for value in values if value is not None] if None in values else values
-        try:
-            loaded = self.loader.load(present) if present else present
-        except ValueError:
-            return self.fallback(values)
-        if present is not values:
-            rest = iter(loaded)
-            loaded = [None if value is None else next(rest) for value in values]
-        return self.loader.texts_of, loaded
+        if not present:
+            return None, values
+        for texts_of, load in self.ways:
+            if load:
+                with suppress(ValueError):
+                    return texts_of, _with_nulls(load(present), values, present)
+        return self.fallback(values)
+
+
+def _with_nulls(loaded: Sequence[Any], values: Sequence[Any], present: Sequence[Any]) -> Sequence[Any]:
+    """Return what was loaded of the values that are present, with None at the places of the others."""
+    if present is values:
+        return loaded
+    rest = iter(loaded)
+    return [None if value is None else next(rest) for value in values]
 
 
 @dataclass(frozen=True, slots=True)
