@@ -95,20 +95,17 @@ class TestMoments:
                 assert loaded(keep, ["2026-01-31", value]) is None
 
     @given(st.lists(st.datetimes(), min_size=1))
-    def test_drawn_datetimes(self, moments):
-        values = list(map(str, moments))
-        texts = loaded(loaders.add_utc_offsets, values)
-        assert texts == [str(moment.replace(tzinfo=UTC)) for moment in moments] or any(
-            LEAP in one for one in values
-        )
-
-    @given(st.lists(st.datetimes(), min_size=1))
-    def test_drawn_datetimes_as_postgresql_writes_them(self, moments):
-        values = [str(moment).rstrip("0") if moment.microsecond else str(moment) for moment in moments]
-        texts = loaded(loaders.complete_utc_datetimes, [f"{value}+00" for value in values])
-        assert texts == [str(moment.replace(tzinfo=UTC)) for moment in moments] or any(
-            LEAP in one for one in values
-        )
+    @example([datetime.min, datetime.max, datetime(2026, 1, 31), datetime(2026, 1, 31, 8, 15, 0, 120)])
+    @example([datetime(2024, 2, 28), datetime(2024, 2, 29)])
+    def test_drawn_datetimes_as_each_database_writes_them(self, moments):
+        texts = [str(moment.replace(tzinfo=UTC)) for moment in moments]
+        expected = None if any(LEAP in text for text in texts) else texts
+        naive = list(map(str, moments))
+        exact = [moment.isoformat(" ", "microseconds") for moment in moments]
+        trimmed = [text.rstrip("0") + "+00" if "." in text else text + "+00" for text in naive]
+        assert loaded(loaders.add_utc_offsets, naive) == expected
+        assert loaded(loaders.shorten_utc_datetimes, exact) == expected
+        assert loaded(loaders.complete_utc_datetimes, trimmed) == expected
 
     @pytest.mark.parametrize(
         "value",

@@ -126,15 +126,18 @@ def keep_dates(values: Values) -> Values:
 
 def keep_naive_datetimes(values: Values) -> Values:
     """Keep datetimes that are stored as Python writes them."""
-    _check_datetimes(values, _joined(values))
+    _check_datetimes(_joined(values), len(values))
     return values
 
 
 def add_utc_offsets(values: Values) -> Values:
     """Add the offset of UTC to datetimes that are stored as Python writes them without one: 75 ns each."""
-    joined = _joined(values)
-    _check_datetimes(values, joined)
-    return (joined.replace("\n", OFFSET + "\n") + OFFSET).split("\n")
+    return _with_utc_offsets(_joined(values), len(values))
+
+
+def shorten_utc_datetimes(values: Values) -> Values:
+    """Write datetimes in UTC of which a server gives all six digits: without a fraction if it is zero."""
+    return _with_utc_offsets(_joined(values).replace(FRACTION, ""), len(values))
 
 
 def complete_utc_datetimes(values: Values) -> Values:
@@ -142,35 +145,41 @@ def complete_utc_datetimes(values: Values) -> Values:
     lines = _joined(values) + "\n"
     if lines.count("+00\n") != len(values):
         raise UnsupportedValueError
-    naive = lines.replace("+00\n", "\n")[:-1].split("\n")
-    if "." in lines:
+    naive = lines.replace("+00\n", "\n")[:-1]
+    if "." in naive:
         exact = len(DATE + SECONDS + FRACTION)
-        naive = [text.ljust(exact, "0") if "." in text else text for text in naive]
-    return add_utc_offsets(naive)
+        naive = "\n".join([text.ljust(exact, "0") if "." in text else text for text in naive.split("\n")])
+    return _with_utc_offsets(naive, len(values))
 
 
-def _check_datetimes(values: Values, joined: str) -> None:
-    """Raise ValueError unless Python writes each of these datetimes as it is stored.
+def _with_utc_offsets(joined: str, count: int) -> Values:
+    _check_datetimes(joined, count)
+    return (joined.replace("\n", OFFSET + "\n") + OFFSET).split("\n")
+
+
+def _check_datetimes(joined: str, count: int) -> None:
+    """Raise ValueError unless these are `count` naive datetimes as Python writes them, a line for each.
 
     It writes a fraction of six digits, or none if it is zero.
     """
-    if FRACTION in joined:
-        raise UnsupportedValueError
-    forms = DATE + SECONDS, DATE + SECONDS + FRACTION
-    for form in forms:
-        if len(joined) + 1 == len(values) * (len(form) + 1):
-            _check_form(joined, len(values), form)
+    whole, exact = DATE + SECONDS, DATE + SECONDS + FRACTION
+    for form in (whole, exact):
+        if len(joined) + 1 == count * (len(form) + 1):
+            _check_form(joined, count, form)
             return
-    whole, exact = forms
-    whole_ones = [value for value in values if len(value) == len(whole)]
-    exact_ones = [value for value in values if len(value) != len(whole)]
-    _check_form("\n".join(whole_ones), len(whole_ones), whole)
-    _check_form("\n".join(exact_ones), len(exact_ones), exact)
+    lines = joined.split("\n")
+    lengths = list(map(len, lines))
+    if len(lines) != count or lengths.count(len(whole)) + lengths.count(len(exact)) != count:
+        raise UnsupportedValueError
+    for form in (whole, exact):
+        alike = [line for line in lines if len(line) == len(form)]
+        _check_form("\n".join(alike), len(alike), form)
 
 
-# Digits that no moment has together, by their positions: months, days, days that a month lacks (or may lack: the
-# last one), times.
+# Digits that no moment that Python writes has together, by their positions: in the year; the month; the day; a day
+# that a month lacks, or may lack (the last one); the time; the fraction.
 IMPOSSIBLE: tuple[tuple[Mapping[int, str], ...], ...] = (
+    (dict.fromkeys(range(4), "0"),),
     ({5: "0", 6: "0"}, {5: "1", 6: "3456789"}, {5: "23456789"}),
     ({8: "0", 9: "0"}, {8: "3", 9: "23456789"}, {8: "456789"}),
     (
@@ -180,6 +189,7 @@ IMPOSSIBLE: tuple[tuple[Mapping[int, str], ...], ...] = (
         {5: "0", 6: "2", 8: "2", 9: "9"},
     ),
     ({11: "2", 12: "456789"}, {11: "3456789"}, {14: "6789"}, {17: "6789"}),
+    (dict.fromkeys(range(20, 26), "0"),),
 )
 
 
@@ -205,7 +215,7 @@ def _lines(form: str, count: int) -> bytes:
 def _check_form(joined: str, count: int, form: str) -> None:
     """Raise ValueError unless these are `count` moments, each with digits where `form` has zeros."""
     text, width = joined.encode(), len(form) + 1
-    if text.translate(DIGITS_TO_ZEROS) != _lines(form, count) or "0000-" in joined:
+    if text.translate(DIGITS_TO_ZEROS) != _lines(form, count):
         raise UnsupportedValueError
     for tables in BITS_OF_IMPOSSIBLE:
         if max(tables) < len(form):
@@ -248,7 +258,7 @@ def decimals_of_doubles(field: Any) -> LoadValues:
     same double, if it has no more digits than that, has Django's digits, but for zeros at the end.
     """
     places = field.decimal_places
-    longest = min(EXACT_DIGITS, field.max_digits) + bool(places)
+    longest, point = min(EXACT_DIGITS, field.max_digits) + bool(places), -places - 1
 
     def filled(text: str) -> str:
         whole, _, fraction = text.partition(".")
@@ -264,8 +274,10 @@ def decimals_of_doubles(field: Any) -> LoadValues:
         if joined.translate(None, NUMBER_CHARACTERS):  # text, an exponent, an infinity
             raise UnsupportedValueError
         texts = joined.decode().split(",")
-        point = -places - 1
-        texts = [text if text[point : point + 1] == "." else filled(text) for text in texts]
+        try:
+            texts = [text if text[point] == "." else filled(text) for text in texts]
+        except IndexError:
+            texts = list(map(filled, texts))
         if max(map(len, texts)) > longest:
             raise UnsupportedValueError
         return texts

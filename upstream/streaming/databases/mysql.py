@@ -13,7 +13,6 @@ from uuid import UUID
 from upstream.streaming.databases.loaders import (
     Loader,
     MakeLoader,
-    add_utc_offsets,
     in_zone_of,
     keep_dates,
     keep_texts,
@@ -21,6 +20,7 @@ from upstream.streaming.databases.loaders import (
     load_dates,
     load_utc_datetimes,
     load_uuids,
+    shorten_utc_datetimes,
 )
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
 from upstream.streaming.databases.sharing import (
@@ -64,7 +64,7 @@ def _date(_connection: Any, _field: Any, is_column: bool) -> Loader | None:
 
 
 def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
-    load = in_zone_of(connection, load_utc_datetimes, add_utc_offsets) if is_column else None
+    load = in_zone_of(connection, load_utc_datetimes, shorten_utc_datetimes) if is_column else None
     return None if load is None else Loader(**load, raw_type="DATETIME")
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.batches import Batch
-from upstream.streaming.columns import OutputColumn, stopped
+from upstream.streaming.columns import OutputColumn, stopped, transposed
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.errors import ColumnError, ExportError, unencodable
 from upstream.streaming.values import MISSING
@@ -121,7 +121,7 @@ def encode_rows(
         for batch in batches:
             cells = [
                 write_column(writer, values, column, row)
-                for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
+                for writer, values, column in zip(writers, transposed(batch), columns, strict=True)
             ]
             try:
                 yield framed(frames, cells, encoding.encode)

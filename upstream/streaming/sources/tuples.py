@@ -10,13 +10,13 @@ from typing import Any
 from django.db import connections
 from django.db.models import CharField
 
-from upstream.streaming.batches import Batch, BatchLimits, batched
+from upstream.streaming.batches import Batch, BatchLimits, Fetch, batched
 from upstream.streaming.columns import CellType, Load, OutputColumn, map_all, read_column
 from upstream.streaming.databases import database_of
 from upstream.streaming.databases.loaders import Loader, LoadValues
-from upstream.streaming.databases.protocol import Database, OpenCursor, SelectedColumn, Selection
+from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, SelectedColumn, Selection
 from upstream.streaming.sources.cell_types import cell_type
-from upstream.streaming.sources.fetches import CursorFetch, ReadFetch
+from upstream.streaming.sources.fetches import CursorFetch, ReadColumn, ReadColumnsFetch
 from upstream.streaming.sources.keyset import Keyset
 from upstream.streaming.sources.model_columns import ModelColumn, as_json
 from upstream.streaming.sources.orm import Converters, Statement, converts_itself, is_column
@@ -53,6 +53,11 @@ class TupleColumn:
     takes_texts: bool
     dumps_json: bool
     is_long: bool
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether what is read counts by length: only backends' own converters surely give short values."""
+        return self.is_long or self.value is not None or bool(self.converters and not self.loader)
 
     @property
     def raw_type(self) -> str:
@@ -196,10 +201,8 @@ class TupleSource:
         opened = self._open_cursor(self.statement, limits)
         with closing(opened.cursor):
             loads = [column.load(opened, connection) for column in self.tuple_columns]
-            long = [at for at, column in enumerate(self.tuple_columns) if column.is_long]
-            fetch = CursorFetch(opened.cursor, self._cut(self.statement), long)
-            largest = self.database.fetch_rows or limits.rows
-            with closing(self._batches(fetch, loads, largest, limits)) as batches:
+            fetch = self._fetch(opened.cursor, self._cut(self.statement), loads)
+            with closing(batched(fetch, limits, self.database.fetch_rows or limits.rows)) as batches:
                 yield OpenSource(self._outputs(loads), batches)
 
     def _open_cursor(self, statement: Statement, limits: BatchLimits) -> OpenCursor:
@@ -220,12 +223,16 @@ class TupleSource:
             seconds=limits.seconds_left(),
         )
 
-    def _batches(
-        self, fetch: CursorFetch, loads: Sequence[Load | None], largest: int, limits: BatchLimits
-    ) -> Generator[Batch]:
-        if all(column.is_raw for column in self.tuple_columns):
-            return batched(fetch, limits, largest)
-        return batched(ReadFetch(fetch, _Reader(self.tuple_columns, loads)), limits, largest)
+    def _fetch(self, cursor: Cursor, cut: Callable[[Any], Any] | None, loads: Sequence[Load | None]) -> Fetch[Any]:
+        """Return the fetch of rows in which all columns are read that the encoder does not load."""
+        read, long = [], []
+        for position, (column, load) in enumerate(zip(self.tuple_columns, loads, strict=True)):
+            if not column.is_raw and (load or column.value):
+                read.append(ReadColumn(position, _Reader(column, load), column.is_weighed))
+            elif column.is_long:
+                long.append(position)
+        fetch = CursorFetch(cursor, cut, long)
+        return ReadColumnsFetch(fetch, read) if read else fetch
 
     def _outputs(self, loads: Sequence[Load | None]) -> tuple[OutputColumn, ...]:
         return tuple(
@@ -298,30 +305,18 @@ def _with_nulls(loaded: Sequence[Any], values: Sequence[Any], present: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads the columns that the encoder does not load, and applies `Column.value`."""
+    """Reads a column that the encoder does not load, and applies its `Column.value`."""
 
-    columns: Sequence[TupleColumn]
-    loads: Sequence[Load | None]
+    column: TupleColumn
+    load: Load | None
 
-    def __call__(self, rows: Sequence[Any], first_row: int) -> Batch:
-        if not rows:
-            return []
-        columns = zip(zip(*rows, strict=True), self.columns, self.loads, strict=True)
-        cells = [
-            values if column.is_raw else self._read(values, column, load, first_row)
-            for values, column, load in columns
-        ]
-        return list(zip(*cells, strict=True))
-
-    def _read(
-        self, values: Sequence[Any], column: TupleColumn, load: Load | None, first_row: int
-    ) -> Sequence[Any]:
-        header = column.output.header
+    def __call__(self, values: Sequence[Any], first_row: int) -> Sequence[Any]:
+        load, header = self.load, self.column.output.header
         if load:
             try:
                 _, values = load(values)
             except Exception:  # noqa: BLE001 (raised again by its row)
                 values = read_column(lambda value: load((value,))[1][0], values, header, first_row)
-        if column.value:
-            values = read_column(column.value, values, header, first_row)
+        if self.column.value:
+            values = read_column(self.column.value, values, header, first_row)
         return values
