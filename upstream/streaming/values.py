@@ -245,7 +245,11 @@ def json_forms(
     }
     if not time_zone:
         columns[datetime] = _serialized_datetimes
-    preformatted = {UUID: _in_quotes, Decimal: _numbers_or_strings if decimals == "number" else _in_quotes}
+    preformatted = {
+        **dict.fromkeys((UUID, date), _in_quotes),
+        Decimal: _numbers_or_strings if decimals == "number" else _in_quotes,
+        datetime: _moments_in_quotes,
+    }
     forms = Forms(table, columns, columns_take_none=True, preformatted=preformatted, records=nested.records)
     nested.forms = forms
     nested.strings = {date: date.isoformat, time: time.isoformat}
@@ -461,6 +465,10 @@ def _quoted(text: Text) -> Text:
 
 def _in_quotes(texts: Sequence[str | None]) -> list[str]:
     return ["null" if text is None else f'"{text}"' for text in texts]
+
+
+def _moments_in_quotes(texts: Sequence[str | None]) -> list[str]:
+    return ["null" if text is None else f'"{text[:10]}T{text[11:]}"' for text in texts]
 
 
 def _number_or_string(digits: str) -> str:

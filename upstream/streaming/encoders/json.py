@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from functools import cache
 from itertools import repeat
@@ -19,7 +19,15 @@ from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.columns import OutputColumn, Table
 from upstream.streaming.databases.protocol import JsonObjects
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
-from upstream.streaming.encoders.text import TEXTS, UTF_8, CellWriter, TextRows, check_unique, write_column
+from upstream.streaming.encoders.text import (
+    TEXTS,
+    TEXTS_OF_MOMENTS,
+    UTF_8,
+    CellWriter,
+    TextRows,
+    check_unique,
+    write_column,
+)
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MAX_SAFE_INTEGER, SCALARS, Forms, Integers, RawJson, json_forms, quote_json
 
@@ -61,7 +69,6 @@ class Json:
     __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
-    takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "copy": ("decimals", "integers"),
         "text": ("indent", "separators", "decimals", "integers", "time_zone"),
@@ -76,6 +83,10 @@ class Json:
         marks = self._marks()
         if not isinstance(marks, tuple) or list(map(type, marks)) != [str, str]:
             raise ValueError(f"separators must be two strings, as in json.dumps, not {self.separators!r}")
+
+    @property
+    def takes_texts(self) -> frozenset[type]:
+        return _texts(self.time_zone)
 
     @property
     def row_format(self) -> JsonObjects:
@@ -155,7 +166,6 @@ class JsonLines:
     __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
-    takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "copy": ("decimals", "integers"),
         "text": ("decimals", "integers", "time_zone"),
@@ -165,6 +175,10 @@ class JsonLines:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+
+    @property
+    def takes_texts(self) -> frozenset[type]:
+        return _texts(self.time_zone)
 
     @property
     def row_format(self) -> JsonObjects:
@@ -252,6 +266,10 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise lone_surrogate("the document", text, error) from error
+
+
+def _texts(time_zone: tzinfo | None) -> frozenset[type]:
+    return TEXTS.union(TEXTS_OF_MOMENTS) - ({datetime} if time_zone else set())
 
 
 def _check_numbers(encoder: Json | JsonLines) -> None:

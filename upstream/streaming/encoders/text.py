@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
@@ -13,13 +14,15 @@ from uuid import UUID
 from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.batches import Batch
-from upstream.streaming.columns import OutputColumn, stopped
+from upstream.streaming.columns import OutputColumn, stopped, transposed
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.errors import ColumnError, ExportError, unencodable
 from upstream.streaming.values import MISSING
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
+# Those that few encoders take: others need their values, or write them in another form.
+TEXTS_OF_MOMENTS = frozenset({date, datetime})
 
 
 Encode = Callable[[str], bytes]
@@ -122,7 +125,7 @@ class TextRows:
     def _rows(self, batch: Batch, row: int) -> list[bytes]:
         cells = [
             write_column(writer, values, column, row)
-            for writer, values, column in zip(self.writers, zip(*batch, strict=True), self.columns, strict=True)
+            for writer, values, column in zip(self.writers, transposed(batch), self.columns, strict=True)
         ]
         try:
             return framed(self.frames, cells, self.encoding.encode)

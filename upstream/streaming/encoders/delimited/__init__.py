@@ -3,7 +3,7 @@
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, ClassVar, Final, Literal
 
@@ -12,7 +12,15 @@ from upstream.streaming.databases.protocol import DelimitedRows
 from upstream.streaming.encoders.delimited.cells import Cells, quoted
 from upstream.streaming.encoders.delimited.whole import WholeRows
 from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
-from upstream.streaming.encoders.text import TEXTS, UTF_8, CellWriter, Encoding, TextRows, codec_name
+from upstream.streaming.encoders.text import (
+    TEXTS,
+    TEXTS_OF_MOMENTS,
+    UTF_8,
+    CellWriter,
+    Encoding,
+    TextRows,
+    codec_name,
+)
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import Forms, text_forms
 
@@ -117,7 +125,12 @@ class Csv:
 
     @property
     def takes_texts(self) -> frozenset[type]:
-        return TEXTS if self.decimal_separator == "." else TEXTS - {Decimal}
+        changed = {
+            Decimal: self.decimal_separator != ".",
+            date: self.date_format,
+            datetime: self.time_zone or self.datetime_format or self.timespec != "auto",
+        }
+        return TEXTS.union(TEXTS_OF_MOMENTS) - {kind for kind, is_changed in changed.items() if is_changed}
 
     @property
     def row_format(self) -> DelimitedRows:

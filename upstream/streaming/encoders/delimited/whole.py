@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from upstream.streaming.batches import Batch
+from upstream.streaming.columns import transposed
 from upstream.streaming.encoders.delimited.cells import BETWEEN, MARKS, Cells, JsonColumn
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.encoders.text import UTF_8, Encoding, load
@@ -56,7 +57,7 @@ class WholeRows:
             return None
 
     def _written(self, rows: Batch) -> bytes:
-        read = list(zip(*rows, strict=True))
+        read = transposed(rows)
         columns = [
             cells.as_json(loaded, texts_of)
             for cells, (texts_of, loaded) in zip(self.cells, map(load, self.columns, read), strict=True)
