@@ -55,6 +55,7 @@ SCALARS = (
     str, bytes, bytearray, memoryview, int, float, complex, Decimal, date, time, timedelta,
     UUID, PurePath, Promise, Enum, FieldFile, set, frozenset, NoneType,
 )  # fmt: skip
+TEXT_CONSTANTS = {True: "True", False: "False"}
 JSON_CONSTANTS = {True: "true", False: "false", None: "null"}
 # Readers that keep numbers as doubles round integers beyond it, of either sign (RFC 7493, section 2.2).
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -171,6 +172,7 @@ def text_forms(
     }
     columns: dict[type, SerializeColumn] = {
         str: list,
+        bool: lambda values: list(map(TEXT_CONSTANTS.__getitem__, values)),
         int: _serialized,
         float: _serialized_floats,
         date: lambda values: _serialized(values, quotes=False),

@@ -129,17 +129,21 @@ class Cells:
         return self.options.quoting == "all" or (self.keeps_quotes and not issubclass(kind, Number))
 
     def as_json(self, values: Sequence[Any], texts_of: type | None = None) -> JsonColumn:
+        """Return a column as JSON; see JsonColumn."""
         kinds = {texts_of} if texts_of else set(map(type, values))
         has_null = NoneType in kinds
+        keeps_null = has_null and not self.is_null_blank
         kinds.discard(NoneType)
         if not kinds:
             return JsonColumn(values)
         if len(kinds) == 1 and self.join is None:
             [kind] = kinds
-            if kind is str and (self.is_null_blank or not has_null) and self._are_unquoted(values):
+            if kind is str and not keeps_null and not any(map(values.__contains__, self.quoted_texts)):
                 return self._strings_as_json([text or "" for text in values] if has_null else values)
             if not self.json and self._are_like_json(values, kind, texts_of):
                 return JsonColumn(values)
+            if kind in PLAIN_TYPES and not (keeps_null or self.keeps_quotes or self.is_local):
+                return JsonColumn(self(values, texts_of))
         return JsonColumn(None, BETWEEN.join(self(values, texts_of)))
 
     def _strings_as_json(self, values: Sequence[str]) -> JsonColumn:
@@ -148,9 +152,6 @@ class Cells:
         if any(map(text.__contains__, self.marks)):
             return JsonColumn(None, text, is_raw=True)
         return JsonColumn(texts, text)
-
-    def _are_unquoted(self, values: Sequence[str | None]) -> bool:
-        return not any(map(values.__contains__, self.quoted_texts))
 
     def _are_like_json(self, values: Sequence[Any], kind: type, texts_of: type | None) -> bool:
         if self.keeps_quotes and self._is_quoted(kind) is (kind in (int, float)):
