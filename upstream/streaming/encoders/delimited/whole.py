@@ -63,7 +63,9 @@ class WholeRows:
             for cells, (texts_of, loaded) in zip(self.cells, map(load, self.columns, read), strict=True)
         ]
         stand_ins = StandIns(columns, self.cells[0])
-        values = [stand_ins.cells(column) if column.values is None else column.values for column in columns]
+        values = [
+            stand_ins.cells(column, len(rows)) if column.values is None else column.values for column in columns
+        ]
         arrays = map(orjson.dumps, rows if all(map(is_, values, read)) else zip(*values, strict=True))
         text = self.line_end.join([b"", *[array[1:-1] for array in arrays], b""])
         if text.count(b",") != len(rows) * (len(read) - 1) or b"\\" in text:
@@ -92,9 +94,11 @@ class StandIns:
         if len(self.by_mark) < len(marks):
             raise UnprovenError
 
-    def cells(self, column: JsonColumn) -> Sequence[Any]:
+    def cells(self, column: JsonColumn, rows: int) -> Sequence[Any]:
         """Return the cells of a column, with stand-ins in the place of marks."""
         cells = self.put_in(column.text, doubles_quotes=column.is_raw).split(BETWEEN)
+        if len(cells) != rows:
+            raise UnprovenError
         if self.keeps_quotes:
             return cells if column.is_raw else list(map(orjson.Fragment, cells))
         if not column.is_raw:
