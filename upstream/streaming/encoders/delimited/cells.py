@@ -39,12 +39,13 @@ class JsonColumn:
     """A column as values whose JSON is its cells, apart from the quotes of strings and the text of None.
 
     `text` is all of its strings. If they contain marks, `values` is None, and the cells are those strings. They
-    are not in quotes yet if `is_raw`.
+    are not in quotes yet if `is_raw`. `has_null` tells of None among the values.
     """
 
     values: Sequence[Any] | None
     text: str = ""
     is_raw: bool = False
+    has_null: bool = False
 
 
 class Cells:
@@ -131,17 +132,17 @@ class Cells:
     def as_json(self, values: Sequence[Any], texts_of: type | None = None) -> JsonColumn:
         """Return a column as JSON; see JsonColumn."""
         kinds = {texts_of} if texts_of else set(map(type, values))
-        has_null = NoneType in kinds
+        has_null = None in values if texts_of else NoneType in kinds
         keeps_null = has_null and not self.is_null_blank
         kinds.discard(NoneType)
         if not kinds:
-            return JsonColumn(values)
+            return JsonColumn(values, has_null=True)
         if len(kinds) == 1 and self.join is None:
             [kind] = kinds
             if kind is str and not keeps_null and not any(map(values.__contains__, self.quoted_texts)):
                 return self._strings_as_json([text or "" for text in values] if has_null else values)
             if not self.json and self._are_like_json(values, kind, texts_of):
-                return JsonColumn(values)
+                return JsonColumn(values, has_null=has_null)
             if kind in PLAIN_TYPES and not (keeps_null or self.keeps_quotes or self.is_local):
                 return JsonColumn(self(values, texts_of))
         return JsonColumn(None, BETWEEN.join(self(values, texts_of)))

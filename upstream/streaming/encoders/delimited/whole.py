@@ -70,13 +70,11 @@ class WholeRows:
         text = self.line_end.join([b"", *[array[1:-1] for array in arrays], b""])
         if text.count(b",") != len(rows) * (len(read) - 1) or b"\\" in text:
             raise UnprovenError
-        return self._delimited(text, stand_ins)
-
-    def _delimited(self, text: bytes, stand_ins: "StandIns") -> bytes:
-        """Return the insides of arrays, each between ends of lines, as delimited text."""
         null = stand_ins.put_in(self.cells[0].null).encode()
-        for before in (self.line_end, b","):
-            text = text.replace(before + b"null", before + null)
+        if columns[0].has_null:
+            text = text.replace(self.line_end + b"null", self.line_end + null)
+        if any(column.has_null for column in columns[1:]):
+            text = text.replace(b",null", b"," + null)
         return stand_ins.put_back(text[len(self.line_end) :])
 
 
