@@ -254,7 +254,7 @@ class TestBatchesOfRecords:
             {None: float("nan")}, Pairs(a=1), {"x": Pairs(a=1)}, {"x": {frozenset([1]): ()}}, [[], {}, [[]], [{}]],
             UUID(int=0xE7 << 64), Small.NUMBER, Small.NOTHING, uuid4, iter([1]),
         ],
-        ids=repr,
+        ids=lambda value: repr(value).partition(" at 0x")[0],
     )  # fmt: skip
     def test_a_value_that_orjson_writes_in_another_way_or_not_at_all(self, value, encoder):
         for shape in (
