@@ -141,6 +141,10 @@ class Forms(dict[type, Text]):
                 return texts
         return [self[type(value)](value) for value in values]
 
+    def quotes(self, texts_of: type) -> bool:
+        """Return whether preformatted text of a type is written unchanged, in quotes."""
+        return self._preformatted[texts_of] is _in_quotes
+
 
 def text_forms(
     *,
