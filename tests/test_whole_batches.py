@@ -139,6 +139,11 @@ VALUES = {
     "dicts": [{"a": 1, "b": [None, "x, y"]}, {}, {"t": IN_UTC, "big": 2**60}],
     "lists": [[1, 2], [], ["a", 'b"'], (1.5, None), {3}, [1e-7], [float("nan")]],
     "tuples": [Point(1, "a")],
+    "lists and tuples": [[1, 2], (1.5, None), [1e-7], ["a\x1e", "null"]],
+    "dicts of every float": [{"a": number} for number in [*FLOATS, float("nan"), 1e-7]],
+    "dicts of long integers": [{"a": number, "b": [number]} for number in LARGE],
+    "dicts of other keys": [{1: 2, None: "null"}, {"a": None}],
+    "dicts of lone surrogates": [{"a": 1}, {"a": "\ud800"}],
     "objects": [Plain("null"), Plain('a, "b"'), Plain("")],
     "an object without a text": [1, Textless()],
     "an iterator": [iter([1])],
@@ -178,8 +183,10 @@ COLUMNS = {
     "a header that ends in Z": (OutputColumn("5Z"), VALUES["datetimes in UTC"]),
     "a lone surrogate as a header": (OutputColumn("\ud800"), ["a", "b"]),
 }
-FAILING = {"lone surrogates", "only a lone surrogate", "an object without a text", "an iterator", "too few cells",
-           "no JSON at all", "endless Decimals", "a lone surrogate as a header"}  # fmt: skip
+FAILING = {
+    *("lone surrogates", "dicts of lone surrogates", "only a lone surrogate", "a lone surrogate as a header"),
+    *("an object without a text", "an iterator", "too few cells", "no JSON at all", "endless Decimals"),
+}
 CLEAN = OutputColumn("id"), [1, 2, 3]
 PLAIN = {
     "id": [1, 2, 3], "name": ["Bayview Express", None, "Lakeside Air"], "note": ['said "no", twice', "b\nc", "d"],

@@ -6,7 +6,7 @@ as the table of forms does; all others become JSON first, and it writes that unc
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import starmap
@@ -21,7 +21,7 @@ from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.encoders.text import CellWriter, UnprovenError, load
-from upstream.streaming.values import MAX_SAFE_INTEGER, Forms, are_like_repr
+from upstream.streaming.values import CONTAINERS, MAX_SAFE_INTEGER, Forms, are_like_repr
 
 if TYPE_CHECKING:
     from upstream.streaming.encoders.json import Json, JsonLines
@@ -31,8 +31,6 @@ WriteStructs = Callable[[list[msgspec.Struct]], bytes]
 # Types that msgspec spells as the table of forms does. It does so with floats where orjson does, and with naive
 # datetimes.
 LIKE_FORMS = frozenset({str, bool, date, UUID})
-# How msgspec ends a datetime in UTC, and how the table of forms does.
-ZULU, UTC_END = b'Z"', b'+00:00"'
 ZONE = attrgetter("tzinfo")
 ENCODER = msgspec.json.Encoder()
 
@@ -54,12 +52,9 @@ def struct_of(headers: tuple[str, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Row", list(names), rename=names, gc=False)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WholeObjects:
-    """Writes rows at once as compact objects; raises if that is not certain to be right.
-
-    `keeps_utc`: datetimes in UTC are written by msgspec, until a text that ends as they do is among the rows.
-    """
+    """Writes rows at once as compact objects; raises if that is not certain to be right."""
 
     columns: Columns
     writers: Sequence[CellWriter]
@@ -67,7 +62,6 @@ class WholeObjects:
     options: "Json | JsonLines"
     struct: type[msgspec.Struct]
     write: WriteStructs
-    keeps_utc: bool
 
     @classmethod
     def of(
@@ -83,30 +77,22 @@ class WholeObjects:
             struct = struct_of(tuple(column.header for column in columns))
         except (TypeError, ValueError):
             return None
-        return cls(columns, writers, forms, options, struct, write, options.time_zone in (None, UTC))
+        return cls(columns, writers, forms, options, struct, write)
 
     def __call__(self, rows: Batch) -> bytes:
-        if self.keeps_utc:
-            try:
-                return self._written(rows)
-            except UnprovenError:
-                self.keeps_utc = False
-        return self._written(rows)
-
-    def _written(self, rows: Batch) -> bytes:
         read = list(zip(*rows, strict=True))
         columns = [
             self._column(column, writer, values)
             for column, writer, values in zip(self.columns, self.writers, read, strict=True)
         ]
-        structs = starmap(self.struct, rows if all(map(is_, columns, read)) else zip(*columns, strict=True))
-        return _utc_as_offset(self.write(list(structs)), sum(map(_moments_in_utc, columns)))
+        are_kept = all(map(is_, columns, read))
+        return self.write(list(starmap(self.struct, rows if are_kept else zip(*columns, strict=True))))
 
     def _column(self, column: OutputColumn, writer: CellWriter, read: Sequence[Any]) -> Sequence[Any]:
         """Return the values of a column, or their JSON."""
         texts_of, values = load(column, read)
         kept = None if column.json else self._kept(values, texts_of)
-        cells = list(map(msgspec.Raw, writer(values, texts_of))) if kept is None else kept
+        cells = self._raw(writer, values, texts_of) if kept is None else kept
         if len(cells) != len(read):
             raise UnprovenError
         return cells
@@ -123,18 +109,19 @@ class WholeObjects:
         keeps = (
             (kinds == {int} and self._keeps_integers(values))
             or (kinds == {float} and are_like_repr(values))
-            or (kinds == {datetime} and self._keeps_zones(values))
+            or (kinds == {datetime} and not any(map(ZONE, filter(None, values))))
         )
         return values if keeps else None
+
+    def _raw(self, writer: CellWriter, values: Sequence[Any], texts_of: type | None) -> list[msgspec.Raw]:
+        """Return the JSON of a column: that of dicts or lists by one call for all."""
+        texts = self.forms.records(values) if type(values[0]) in CONTAINERS else None
+        return list(map(msgspec.Raw, texts or writer(values, texts_of)))
 
     def _keeps_integers(self, values: Sequence[int | None]) -> bool:
         if self.options.integers == "number":
             return True
         return max(map(abs, filter(None, values)), default=0) <= MAX_SAFE_INTEGER
-
-    def _keeps_zones(self, values: Sequence[datetime | None]) -> bool:
-        zones = set(map(ZONE, filter(None, values)))
-        return zones == {None} or (self.keeps_utc and zones == {UTC})
 
     def _decimals(self, values: Sequence[Decimal | None]) -> Sequence[str | None] | None:
         """Return the digits of Decimals; None if one has an exponent, or if they become numbers."""
@@ -142,18 +129,3 @@ class WholeObjects:
             return None
         texts = [None if value is None else Decimal.__str__(value) for value in values]
         return None if "E" in "".join(filter(None, texts)) else texts
-
-
-def _moments_in_utc(column: Sequence[Any]) -> int:
-    """Return how many datetimes in UTC are in a column that is all of one type."""
-    first = next(filter(None, column), None)
-    return len(column) - column.count(None) if type(first) is datetime and first.tzinfo else 0
-
-
-def _utc_as_offset(text: bytes, moments: int) -> bytes:
-    """Return the text with the end of each datetime in UTC as the table of forms writes it."""
-    if not moments:
-        return text
-    if text.count(ZULU) != moments:  # another text ends so
-        raise UnprovenError
-    return text.replace(ZULU, UTC_END)
