@@ -450,7 +450,10 @@ def _serialized(values: Sequence[Any], *, quotes: bool = True, options: int = 0)
 def are_like_repr(values: Sequence[float | None], text: bytes | None = None) -> bool:
     """Return whether orjson writes floats as repr does: without exponents, 0.0000..., NaN and infinities."""
     text = orjson.dumps(values) if text is None else text
-    return not (b"e" in text or b"0.0000" in text or text.count(b"null") != values.count(None))
+    if b"e" in text or b"0.0000" in text:
+        return False
+    nulls = text.count(b"null")
+    return not nulls or nulls == _count_none(values)
 
 
 def _serialized_floats(values: Sequence[Any]) -> list[str] | None:
