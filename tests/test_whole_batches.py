@@ -31,8 +31,9 @@ from tests.strategies import TEXTS as STRANGE
 from upstream.streaming import Csv, Json, JsonLines
 from upstream.streaming.columns import OutputColumn
 from upstream.streaming.encoders.delimited import whole
-from upstream.streaming.encoders.delimited.cells import MARKS
+from upstream.streaming.encoders.delimited.cells import MARKS, Cells, JsonColumn
 from upstream.streaming.encoders.text import ROWS_AT_ONCE, TextRows
+from upstream.streaming.values import text_forms
 
 ROME = ZoneInfo("Europe/Rome")
 
@@ -341,6 +342,11 @@ class TestTheWayTaken:
                 columns, batch = table((column, with_nulls(values)))
                 assert b"".join(encoder.encode(columns, (one for one in [batch]))), name
 
+    @pytest.mark.parametrize("mark", MARKS, ids=ascii)
+    def test_texts_with_one_mark_are_written_at_once(self, mark):
+        columns, batch = table(CLEAN, (OutputColumn("c"), ["a", f"b{mark}c", None]))
+        assert isinstance(outcome(Csv(), columns, [batch]), bytes)
+
     def test_after_the_first_cell_of_a_file_too(self, monkeypatch):
         columns, batch = table(CLEAN, (OutputColumn("c"), VALUES["letters"]))
         monkeypatch.setattr(TextRows, "_rows", lambda *_: [b"first\r\n"])
@@ -350,3 +356,22 @@ class TestTheWayTaken:
     def test_what_is_unproven_is_written_cell_by_cell(self):
         columns, batch = table(CLEAN, (OutputColumn("c"), EVERY_STAND_IN))
         assert outcome(Csv(), columns, [batch]) == (AssertionError, "written cell by cell", [])
+
+
+class TestProofs:
+    """Each proof holds alone, also where another one would be in time."""
+
+    CELLS = [Cells(Csv(), text_forms(), single=False) for _ in range(2)]
+
+    def test_more_marks_than_stand_ins_are_refused(self):
+        with pytest.raises(whole.UnprovenError):
+            whole.StandIns([JsonColumn(None, "".join(EVERY_STAND_IN))], self.CELLS[0])
+
+    @pytest.mark.parametrize("text", ["a,b", ",", "a\\b", "\x01", "\n"], ids=ascii)
+    def test_a_mark_that_no_column_reported_is_refused(self, text, monkeypatch):
+        for cells in self.CELLS:
+            monkeypatch.setattr(cells, "marks", set())
+        write = whole.WholeRows([OutputColumn("a"), OutputColumn("b")], self.CELLS, b"\r\n", starts=False)
+        assert write([("a", "b")]) == b"a,b\r\n"
+        with pytest.raises(whole.UnprovenError):
+            write([("a", "b"), ("c", text)])
