@@ -24,6 +24,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperTy
 from typing import Any, Literal, NoReturn
 from uuid import UUID
 
+import msgspec
 import orjson
 from django.db.models import QuerySet
 from django.db.models.fields.files import FieldFile
@@ -141,6 +142,10 @@ class Forms(dict[type, Text]):
             if texts is not None:
                 return texts
         return [self[type(value)](value) for value in values]
+
+    def quotes(self, texts_of: type) -> bool:
+        """Return whether preformatted text of a type is written unchanged, in quotes."""
+        return self._preformatted[texts_of] is _in_quotes
 
 
 def text_forms(
@@ -441,7 +446,10 @@ def _serialized(values: Sequence[Any], *, quotes: bool = True, options: int = 0)
 def are_like_repr(values: Sequence[float | None], text: bytes | None = None) -> bool:
     """Return whether orjson writes floats as repr does: without exponents, 0.0000..., NaN and infinities."""
     text = orjson.dumps(values) if text is None else text
-    return not (b"e" in text or b"0.0000" in text or text.count(b"null") != values.count(None))
+    if b"e" in text or b"0.0000" in text:
+        return False
+    nulls = text.count(b"null")
+    return not nulls or nulls == _count_none(values)
 
 
 def _serialized_floats(values: Sequence[Any]) -> list[str] | None:
@@ -451,13 +459,19 @@ def _serialized_floats(values: Sequence[Any]) -> list[str] | None:
 
 
 def _serialized_datetimes(values: Sequence[Any], *, separator: str = "T", quotes: bool = True) -> list[str] | None:
-    """Serialize naive and UTC datetimes; return None for others, since orjson drops the seconds of an offset."""
+    """Serialize naive and UTC datetimes; return None for others, since no encoder keeps the seconds of an offset.
+
+    msgspec takes an eighth of orjson's time, and writes UTC as Z.
+    """
     if not set(map(_ZONE, filter(None, values))) <= {None, UTC}:
         return None
-    texts = _serialized(values, quotes=quotes)
-    return texts if texts is None or separator == "T" else [text.replace("T", separator) for text in texts]
+    text = _DATETIMES.encode(values).decode().replace('Z"', '+00:00"')
+    if separator != "T":
+        text = text.replace("T", separator)
+    return (text if quotes else text.replace('"', ""))[1:-1].split(",")
 
 
+_DATETIMES = msgspec.json.Encoder()
 _ZONE = attrgetter("tzinfo")
 
 

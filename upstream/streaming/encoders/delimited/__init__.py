@@ -155,7 +155,7 @@ class Csv:
         whole = None
         if cells[0].keeps_plain:
             end = self.lineterminator.encode()
-            whole = WholeRows(columns, cells, end, encoding, starts=not self.header)
+            whole = WholeRows(columns, cells, end, starts=not self.header)
         prologue = self._prologue(columns, encoding)
         with closing(TextRows(columns, writers, frames, encoding, whole).encode(batches)) as chunks:
             # Yielded together with the first rows: a failing query must fail before the first byte.

@@ -21,21 +21,15 @@ from upstream.streaming.batches import Batch
 from upstream.streaming.columns import transposed
 from upstream.streaming.encoders.delimited.cells import BETWEEN, MARKS, Cells, JsonColumn
 from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.encoders.text import UTF_8, Encoding, load
+from upstream.streaming.encoders.text import UnprovenError, load
 
-# Rows that are written at once: 400 stay in the processor's cache, and take a fifth less time than 2,000.
-ROWS = 400
 # What may stand in for a mark: single bytes without a meaning, those first that texts contain least.
 STAND_INS = "\x7f^`~|$#@<>{}*%!?&;=_"
 
 
-class UnprovenError(ValueError):
-    """Rows contain what is only certain to be right if it is written cell by cell."""
-
-
 @dataclass(slots=True)
 class WholeRows:
-    """Writes a batch at once; returns None if it cannot prove that the bytes are right.
+    """Writes rows at once; raises if it cannot prove that the bytes are right.
 
     `starts`: the next batch begins the file, whose first cell is written in a way of its own.
     """
@@ -43,29 +37,21 @@ class WholeRows:
     columns: Columns
     cells: Sequence[Cells]
     line_end: bytes
-    encoding: Encoding
     starts: bool
 
-    def __call__(self, batch: Batch) -> bytes | None:
+    def __call__(self, rows: Batch) -> bytes:
         if self.starts:
             self.starts = False
-            return None
-        try:
-            text = b"".join([self._written(batch[at : at + ROWS]) for at in range(0, len(batch), ROWS)])
-            return text if self.encoding is UTF_8 else self.encoding.encode(text.decode())
-        except Exception:  # noqa: BLE001 (writing cell by cell raises it again, and says where)
-            return None
-
-    def _written(self, rows: Batch) -> bytes:
+            raise UnprovenError
         read = transposed(rows)
         columns = [
             cells.as_json(loaded, texts_of)
             for cells, (texts_of, loaded) in zip(self.cells, map(load, self.columns, read), strict=True)
         ]
         stand_ins = StandIns(columns, self.cells[0])
-        values = [
-            stand_ins.cells(column, len(rows)) if column.values is None else column.values for column in columns
-        ]
+        values = [stand_ins.cells(column) if column.values is None else column.values for column in columns]
+        if any(len(column) != len(rows) for column in values):
+            raise UnprovenError
         arrays = map(orjson.dumps, rows if all(map(is_, values, read)) else zip(*values, strict=True))
         text = self.line_end.join([b"", *[array[1:-1] for array in arrays], b""])
         if text.count(b",") != len(rows) * (len(read) - 1) or b"\\" in text:
@@ -92,11 +78,9 @@ class StandIns:
         if len(self.by_mark) < len(marks):
             raise UnprovenError
 
-    def cells(self, column: JsonColumn, rows: int) -> Sequence[Any]:
+    def cells(self, column: JsonColumn) -> Sequence[Any]:
         """Return the cells of a column, with stand-ins in the place of marks."""
         cells = self.put_in(column.text, doubles_quotes=column.is_raw).split(BETWEEN)
-        if len(cells) != rows:
-            raise UnprovenError
         if self.keeps_quotes:
             return cells if column.is_raw else list(map(orjson.Fragment, cells))
         if not column.is_raw:

@@ -18,6 +18,7 @@ import orjson
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.columns import OutputColumn, Table
 from upstream.streaming.databases.protocol import JsonObjects
+from upstream.streaming.encoders.json.whole import WholeObjects, items, lines
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
 from upstream.streaming.encoders.text import (
     TEXTS,
@@ -123,7 +124,10 @@ class Json:
         else:
             keys = [cell_line + quote_json(column.header) + colon for column in columns]
             frames = _object_frames(comma + line + "{", keys, comma, line + "}")
-            chunks = TextRows(columns, _writers(columns, self._forms(level + 2)), frames).encode(batches)
+            forms = self._forms(level + 2)
+            writers = _writers(columns, forms)
+            whole = WholeObjects.of(self, columns, writers, forms, items) if self._is_compact() else None
+            chunks = TextRows(columns, writers, frames, write_rows=whole).encode(batches)
         started = False
         with closing(chunks):
             for chunk in chunks:
@@ -133,6 +137,9 @@ class Json:
 
     def _marks(self) -> tuple[str, str]:
         return self.separators or (",", ":" if self.indent is None else ": ")
+
+    def _is_compact(self) -> bool:
+        return self.indent is None and self._marks() == (",", ":")
 
     def _line(self, level: int) -> str:
         return "" if self.indent is None else "\n" + self._indent() * level
@@ -193,7 +200,9 @@ class JsonLines:
             return _encode_records(batches, forms, "", "\n")
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
-        return TextRows(columns, _writers(columns, forms), frames).encode(batches)
+        writers = _writers(columns, forms)
+        whole = WholeObjects.of(self, columns, writers, forms, lines)
+        return TextRows(columns, writers, frames, write_rows=whole).encode(batches)
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
         """Yield objects rendered by a database, framed as `encode` frames them. Closes `batches`."""
