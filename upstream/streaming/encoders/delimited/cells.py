@@ -143,8 +143,11 @@ class Cells:
                 return self._strings_as_json([text or "" for text in values] if has_null else values)
             if not self.json and self._are_like_json(values, kind, texts_of):
                 return JsonColumn(values, has_null=has_null)
-            if kind in PLAIN_TYPES and not (keeps_null or self.keeps_quotes or self.is_local):
-                return JsonColumn(self(values, texts_of))
+            if kind in PLAIN_TYPES and not (keeps_null or self.is_local):
+                if not self.keeps_quotes:
+                    return JsonColumn(self(values, texts_of))
+                if self._is_quoted(kind) and not (texts_of or self.guard):
+                    return JsonColumn(self.forms.column(values))  # JSON adds the quotes
         return JsonColumn(None, BETWEEN.join(self(values, texts_of)))
 
     def _strings_as_json(self, values: Sequence[str]) -> JsonColumn:
