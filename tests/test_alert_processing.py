@@ -223,9 +223,10 @@ class TestWebhooks:
         [result] = process(ALERT, [{"type": "webhook", "url": f"http://{host}/latest"}])["results"]
         assert (result["attempts"], "link-local" in result["error"]) == (1, True)
 
-    def test_a_url_that_cannot_be_parsed_is_told(self):
-        [result] = process(ALERT, [{"type": "webhook", "url": "http://two words/"}])["results"]
-        assert (result["attempts"], "two words" in result["error"]) == (1, True)
+    @pytest.mark.parametrize(("url", "words"), [("http://two words/", "two words"), ("http://\\", "no host")])
+    def test_a_url_without_a_host_is_told(self, url, words):
+        [result] = process(ALERT, [{"type": "webhook", "url": url}])["results"]
+        assert (result["attempts"], words in result["error"]) == (1, True)
 
     def test_the_address_that_was_checked_is_the_one_that_gets_it(self, resolver):
         with webhook() as (url, requests):
