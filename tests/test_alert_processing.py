@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from benchmarks.servers import free_port
 from tests import drift, receiving
 from tests.receiving import certificate_of, webhook
+from upstream import settings as own_settings
 from upstream.models import AlertRule, Customer, DriftEvent
 from upstream.services import AlertProcessingService, delivery
 from upstream.settings import mail_settings
@@ -154,12 +155,16 @@ def resolver(monkeypatch):
     return answers
 
 
+def use_mail(settings, address):
+    for name, value in own_settings.mail_settings(address).items():
+        setattr(settings, name, value)
+
+
 @contextmanager
 def mail_to(settings, *answers):
     """Send mail to a server that answers DATA with these in turn, then accepts; yield what it took."""
     with receiving.mail_server(*answers) as (address, taken):
-        for name, value in mail_settings(address).items():
-            setattr(settings, name, value)
+        use_mail(settings, address)
         yield taken
 
 
@@ -303,6 +308,17 @@ class TestMail:
         with mail_to(settings, code) as taken:
             [result] = process(ALERT, [self.CHANNEL])["results"]
         assert (result["attempts"], result["delivered"], len(taken)) == (attempts, attempts == 2, attempts - 1)
+
+    def test_a_server_that_hangs_is_given_up_before_another_process_takes_over(self, settings, monkeypatch):
+        attempt = own_settings.MAIL_TIMEOUT_SECONDS + delivery.TIMEOUT_SECONDS
+        assert dt.timedelta(seconds=delivery.ATTEMPTS * attempt) < TAKEOVER / 2
+        monkeypatch.setattr(own_settings, "MAIL_TIMEOUT_SECONDS", 0.2)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            host, port = silent.getsockname()
+            use_mail(settings, f"{host}:{port}")
+            [result] = process(ALERT, [self.CHANNEL])["results"]
+        assert (result["attempts"], result["delivered"]) == (3, False)
+        assert "timed out" in result["error"]
 
     def test_a_server_that_is_not_there_is_told(self, settings):
         with mail_to(settings):

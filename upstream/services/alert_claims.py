@@ -12,7 +12,7 @@ from upstream.reporting.runs import rows_like
 
 logger = logging.getLogger(__name__)
 
-# A process that sends one alert for longer is taken for dead; three attempts at a channel take about a minute.
+# A process that sends one alert for longer is taken for dead; where mail and webhook hang, it takes four minutes.
 TAKEOVER = timedelta(minutes=15)
 
 
