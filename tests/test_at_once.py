@@ -125,6 +125,7 @@ class TestAlerts:
         assert len(requests) == 4
 
 
+@pytest.mark.heavy  # each of them draws the whole report
 def test_a_weekly_report_is_mailed_once_by_two_cron_jobs(customer, transactional_database, tmp_path):
     with_claims(customer, last_week(timezone.localdate())[1])
     with mail_server() as (address, mails), webhook() as (url, requests):
