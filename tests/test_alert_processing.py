@@ -20,7 +20,7 @@ from tests.receiving import certificate_of, webhook
 from upstream import settings as own_settings
 from upstream.models import AlertRule, Customer, DriftEvent
 from upstream.services import AlertProcessingService, delivery
-from upstream.settings import mail_settings
+from upstream.services.alert_claims import TAKEOVER
 
 NOON = dt.datetime(2026, 11, 28, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -472,6 +472,20 @@ class TestEvents:
         }
         assert run.customer.alert_events.get().status == "pending"
 
+    @pytest.mark.parametrize("is_taken", [True, False])
+    def test_it_has_no_time_of_sending_until_it_is_sent(self, run, settings, is_taken):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        found = []
+        times = run.customer.alert_events.values_list("notification_sent_at", "sending_since")
+        with mail_to(settings, *([] if is_taken else ["550 no"])), during_mail(lambda: found.append(times.get())):
+            send(run)
+        [(sent_at, since)] = found
+        assert (sent_at, since is None) == (None, False)
+        sent_at, after = times.get()
+        assert (sent_at is not None, after) == (is_taken, None)
+        assert not is_taken or sent_at >= since
+
     def test_one_that_is_acknowledged_while_it_is_sent_stays_so(self, run):
         self.rule(run, email_recipients="ann@example.com")
         AlertProcessingService.create_alert_events(run)
@@ -507,7 +521,8 @@ class TestEvents:
         AlertProcessingService.create_alert_events(run)
         alerts = run.customer.alert_events.all()
         later = timezone.now() + HOUR
-        with during_mail(lambda: alerts.update(status="sent", notification_sent_at=later)):
+        taken_over = {"status": "sent", "notification_sent_at": later, "sending_since": None}
+        with during_mail(lambda: alerts.update(**taken_over)):
             AlertProcessingService.deliver_alert_events(alerts)
         alert = alerts.get()
         assert (alert.status, alert.notification_sent_at) == ("sent", later)
