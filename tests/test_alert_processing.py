@@ -516,6 +516,15 @@ class TestEvents:
         alerts.update(triggered_at=timezone.now() + HOUR)
         assert AlertProcessingService.deliver_alert_events(alerts) == {"sent": 1, "failed": 0}
 
+    def test_one_that_is_deleted_while_it_is_sent_is_told(self, run, mailoutbox, caplog):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        alerts = run.customer.alert_events.all()
+        with during_mail(alerts.delete):
+            AlertProcessingService.deliver_alert_events(alerts)
+        assert (len(mailoutbox), alerts.count()) == (1, 0)
+        assert "was deleted while it was sent" in caplog.text
+
     def test_one_that_another_process_took_over_keeps_what_that_wrote(self, run, caplog):
         self.rule(run, email_recipients="ann@example.com")
         AlertProcessingService.create_alert_events(run)

@@ -36,7 +36,11 @@ def settle(alert: Any, since: datetime, errors: Sequence[str]) -> None:
     sent_at = None if errors else max(timezone.now(), alert.triggered_at)
     known = {"status": status, "error_message": "\n".join(errors), "notification_sent_at": sent_at}
     if not rows_like(alert).filter(sending_since=since).update(sending_since=None, **known):
-        logger.warning("alert %s took longer than %s, and another process sent it too", alert.pk, TAKEOVER)
+        logger.warning(
+            "alert %s was deleted while it was sent, or took more than %s, and another process sent it too",
+            alert.pk,
+            TAKEOVER,
+        )
 
 
 def give_back(alert: Any, since: datetime) -> None:
