@@ -134,7 +134,7 @@ def _reason_against(case: str, rows: int, options: Namespace) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    packages = ("Django", "orjson", "psycopg", "mysqlclient", "isal")
+    packages = ("Django", "msgspec", "orjson", "psycopg", "mysqlclient", "isal")
     return {
         "system": platform.platform(),
         "cores": os.cpu_count(),

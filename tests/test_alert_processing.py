@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from benchmarks.servers import free_port
 from tests import drift, receiving
 from tests.receiving import certificate_of, webhook
+from upstream import settings as own_settings
 from upstream.models import AlertRule, Customer, DriftEvent
 from upstream.services import AlertProcessingService, delivery
-from upstream.settings import mail_settings
+from upstream.services.alert_claims import TAKEOVER
 
 NOON = dt.datetime(2026, 11, 28, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -154,12 +155,16 @@ def resolver(monkeypatch):
     return answers
 
 
+def use_mail(settings, address):
+    for name, value in own_settings.mail_settings(address).items():
+        setattr(settings, name, value)
+
+
 @contextmanager
 def mail_to(settings, *answers):
     """Send mail to a server that answers DATA with these in turn, then accepts; yield what it took."""
     with receiving.mail_server(*answers) as (address, taken):
-        for name, value in mail_settings(address).items():
-            setattr(settings, name, value)
+        use_mail(settings, address)
         yield taken
 
 
@@ -223,9 +228,10 @@ class TestWebhooks:
         [result] = process(ALERT, [{"type": "webhook", "url": f"http://{host}/latest"}])["results"]
         assert (result["attempts"], "link-local" in result["error"]) == (1, True)
 
-    def test_a_url_that_cannot_be_parsed_is_told(self):
-        [result] = process(ALERT, [{"type": "webhook", "url": "http://two words/"}])["results"]
-        assert (result["attempts"], "two words" in result["error"]) == (1, True)
+    @pytest.mark.parametrize(("url", "words"), [("http://two words/", "two words"), ("http://\\", "no host")])
+    def test_a_url_without_a_host_is_told(self, url, words):
+        [result] = process(ALERT, [{"type": "webhook", "url": url}])["results"]
+        assert (result["attempts"], words in result["error"]) == (1, True)
 
     def test_the_address_that_was_checked_is_the_one_that_gets_it(self, resolver):
         with webhook() as (url, requests):
@@ -302,6 +308,17 @@ class TestMail:
         with mail_to(settings, code) as taken:
             [result] = process(ALERT, [self.CHANNEL])["results"]
         assert (result["attempts"], result["delivered"], len(taken)) == (attempts, attempts == 2, attempts - 1)
+
+    def test_a_server_that_hangs_is_given_up_before_another_process_takes_over(self, settings, monkeypatch):
+        attempt = own_settings.MAIL_TIMEOUT_SECONDS + delivery.TIMEOUT_SECONDS
+        assert dt.timedelta(seconds=delivery.ATTEMPTS * attempt) < TAKEOVER / 2
+        monkeypatch.setattr(own_settings, "MAIL_TIMEOUT_SECONDS", 0.2)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            host, port = silent.getsockname()
+            use_mail(settings, f"{host}:{port}")
+            [result] = process(ALERT, [self.CHANNEL])["results"]
+        assert (result["attempts"], result["delivered"]) == (3, False)
+        assert "timed out" in result["error"]
 
     def test_a_server_that_is_not_there_is_told(self, settings):
         with mail_to(settings):
@@ -455,6 +472,20 @@ class TestEvents:
         }
         assert run.customer.alert_events.get().status == "pending"
 
+    @pytest.mark.parametrize("is_taken", [True, False])
+    def test_it_has_no_time_of_sending_until_it_is_sent(self, run, settings, is_taken):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        found = []
+        times = run.customer.alert_events.values_list("notification_sent_at", "sending_since")
+        with mail_to(settings, *([] if is_taken else ["550 no"])), during_mail(lambda: found.append(times.get())):
+            send(run)
+        [(sent_at, since)] = found
+        assert (sent_at, since is None) == (None, False)
+        sent_at, after = times.get()
+        assert (sent_at is not None, after) == (is_taken, None)
+        assert not is_taken or sent_at >= since
+
     def test_one_that_is_acknowledged_while_it_is_sent_stays_so(self, run):
         self.rule(run, email_recipients="ann@example.com")
         AlertProcessingService.create_alert_events(run)
@@ -485,12 +516,22 @@ class TestEvents:
         alerts.update(triggered_at=timezone.now() + HOUR)
         assert AlertProcessingService.deliver_alert_events(alerts) == {"sent": 1, "failed": 0}
 
+    def test_one_that_is_deleted_while_it_is_sent_is_told(self, run, mailoutbox, caplog):
+        self.rule(run, email_recipients="ann@example.com")
+        AlertProcessingService.create_alert_events(run)
+        alerts = run.customer.alert_events.all()
+        with during_mail(alerts.delete):
+            AlertProcessingService.deliver_alert_events(alerts)
+        assert (len(mailoutbox), alerts.count()) == (1, 0)
+        assert "was deleted while it was sent" in caplog.text
+
     def test_one_that_another_process_took_over_keeps_what_that_wrote(self, run, caplog):
         self.rule(run, email_recipients="ann@example.com")
         AlertProcessingService.create_alert_events(run)
         alerts = run.customer.alert_events.all()
         later = timezone.now() + HOUR
-        with during_mail(lambda: alerts.update(status="sent", notification_sent_at=later)):
+        taken_over = {"status": "sent", "notification_sent_at": later, "sending_since": None}
+        with during_mail(lambda: alerts.update(**taken_over)):
             AlertProcessingService.deliver_alert_events(alerts)
         alert = alerts.get()
         assert (alert.status, alert.notification_sent_at) == ("sent", later)

@@ -1,5 +1,7 @@
 """Batches are bounded by rows, bytes and time, and read no further ahead than that takes."""
 
+import json
+from decimal import Decimal
 from itertools import islice
 
 import pytest
@@ -7,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import texts
-from upstream.streaming import stream
-from upstream.streaming.batches import CELL_BYTES, CHUNK_SIZE, BatchLimits, Fetched, Taker, batched, weigh
+from upstream.streaming import Csv, JsonLines, stream
+from upstream.streaming.batches import (
+    CELL_BYTES,
+    CHUNK_SIZE,
+    SHORT_ROW_BYTES,
+    BatchLimits,
+    Fetched,
+    Taker,
+    batched,
+    weigh,
+)
 
 WEIGHTS = st.lists(st.integers(0, 200), max_size=60)
 LIMITS = st.builds(BatchLimits, rows=st.integers(1, 20), bytes=st.integers(1, 400), seconds=st.just(60.0))
@@ -90,6 +101,26 @@ class TestFetches:
         assert max(wide[1:]) <= 2
         assert wide[0] <= 64
 
+    @pytest.mark.parametrize("kind", [dict, tuple, list])
+    @pytest.mark.parametrize("encoder", [Csv(), JsonLines()], ids=repr)
+    def test_wide_records_after_narrow_ones_are_taken_one_by_one_after_one_fetch(self, kind, encoder):
+        taken = 0
+
+        def records():
+            nonlocal taken
+            for number in range(400):
+                taken += 1
+                record = {"n": number, "text": "x" * (50_000 if number >= 200 else 5), "none": None}
+                yield record if kind is dict else kind(record.values())
+
+        columns = None if kind is dict else ["n", "text", "none"]
+        chunks = stream(records(), columns, encoder, batch_bytes=40_000)
+        ahead = [taken - chunks.rows for _ in chunks]
+        sizes = [len(chunk) for chunk in stream(records(), columns, encoder, batch_bytes=40_000)]
+        assert max(ahead) <= 1
+        assert sum(size > 100_000 for size in sizes) <= 1
+        assert max(sizes) < 66 * 50_000
+
     def test_nothing_is_fetched_beyond_the_batch_that_was_asked_for(self):
         source = Source([1] * 100)
         batches = batched(source, BatchLimits(rows=10), 64)
@@ -127,6 +158,19 @@ def naive_weight(value):
     return 0
 
 
+class Text(str):
+    __slots__ = ()
+
+
+def widened(value, times):
+    """Return a text, bytes or a container with its only text so many times as long."""
+    if isinstance(value, str | bytes):
+        return type(value)(value * times)
+    if isinstance(value, dict):
+        return {key: widened(item, times) for key, item in value.items()}
+    return type(value)(widened(item, times) for item in value)
+
+
 class Truthless:
     """Has no truth value, as NumPy's arrays and pandas' NA have none."""
 
@@ -138,14 +182,30 @@ class TestWeight:
     SCALARS = st.none() | st.integers() | st.floats() | st.dates() | texts() | st.binary(max_size=9)
     VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=3)
 
-    @given(st.sampled_from([st.none() | texts(), st.none() | st.binary(), st.none() | st.integers()]), st.data())
-    def test_columns_of_one_type_weigh_as_much_as_their_texts_and_bytes(self, values, data):
-        rows = data.draw(st.lists(st.tuples(values, values), max_size=5))
+    ROWS = st.lists(st.tuples(VALUES, VALUES), max_size=5)
+    COLUMNS = st.sampled_from([st.none() | texts(), st.none() | st.binary(), st.none() | st.integers()])
+
+    @given(ROWS | COLUMNS.flatmap(lambda values: st.lists(st.tuples(values, values), max_size=5)))
+    def test_rows_weigh_as_much_as_their_texts_and_bytes_and_at_most_their_json_more(self, rows):
+        exact = sum(CELL_BYTES + naive_weight(value) for row in rows for value in row)
+        text = json.dumps(rows, default=str) if rows else ""
+        lists = sum(isinstance(value, list) for row in rows for value in row)
+        assert exact - 8 * lists <= weigh(rows) <= exact + len(text) + 8 * text.count(",")
+
+    def test_a_long_list_of_short_items_weighs_as_much_as_its_pointers(self):
+        assert weigh([(1,), ([0] * 1_000_000,)]) >= 8_000_000
+
+    @given(ROWS)
+    def test_rows_after_a_long_one_weigh_exactly_as_much_as_their_texts_and_bytes(self, rows):
+        rows = [("x" * SHORT_ROW_BYTES, None), *rows]
         assert weigh(rows) == sum(CELL_BYTES + naive_weight(value) for row in rows for value in row)
 
-    @given(st.lists(st.tuples(VALUES, VALUES), max_size=5))
-    def test_columns_of_mixed_types_weigh_as_much_as_their_texts_and_bytes(self, rows):
-        assert weigh(rows) == sum(CELL_BYTES + naive_weight(value) for row in rows for value in row)
+    @pytest.mark.parametrize("wide", ["x", "\ud800", Text("x"), b"x", {"a": ["x"]}, {1: "x"}, (b"x",)], ids=repr)
+    @pytest.mark.parametrize("place", [0, 5, 63])
+    def test_one_wide_cell_among_short_rows_is_noticed_in_its_fetch(self, wide, place):
+        rows = [(number, "short", Decimal(number)) for number in range(64)]
+        rows[place] = (0, widened(wide, 5_000_000), Decimal(0))
+        assert 5_000_000 <= weigh(rows) <= 6_000_000
 
     def test_values_without_a_truth_value_weigh_no_more_than_a_cell(self):
         assert weigh([(Truthless(), "four")]) == 2 * CELL_BYTES + 4

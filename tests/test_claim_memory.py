@@ -14,6 +14,7 @@ from upstream.streaming import stream, to_file
 
 pytestmark = [
     pytest.mark.heavy,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc"),
 ]
 
@@ -91,7 +92,7 @@ def test_peak_of_import_and_drift_does_not_grow_with_the_claims(alias, entries, 
     processes.printed(MIGRATE, entry)
 
     measured = {
-        rows: json.loads(processes.printed(IMPORT, entry, path, timeout=3600)) for rows, path in files.items()
+        rows: json.loads(processes.printed(IMPORT, entry, path, timeout=1500)) for rows, path in files.items()
     }
 
     for rows, (accepted, rejected, *_) in measured.items():

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upstream.streaming import Column, ColumnError, JsonLines, stream
-from upstream.streaming.columns import OutputColumn, RowReader, as_columns, path_reader, unknown_column
+from upstream.streaming.columns import (
+    TRANSPOSED_ROWS,
+    OutputColumn,
+    RowReader,
+    as_columns,
+    path_reader,
+    transposed,
+    unknown_column,
+)
 
 
 def days_open(record):
@@ -196,3 +204,18 @@ class TestRowReader:
 
 def test_an_output_column_is_no_json_unless_it_says_so():
     assert OutputColumn("a") == OutputColumn("a", json=False)
+
+
+class TestTransposed:
+    @pytest.mark.parametrize("rows", [1, 2, TRANSPOSED_ROWS - 1, TRANSPOSED_ROWS, TRANSPOSED_ROWS + 1, 2001])
+    def test_it_gives_each_column_whole_and_in_order(self, rows):
+        columns = transposed([(number, str(number), None) for number in range(rows)])
+        assert list(map(list, columns)) == [list(range(rows)), list(map(str, range(rows))), [None] * rows]
+
+    @pytest.mark.parametrize("at", [0, 1, TRANSPOSED_ROWS - 1, TRANSPOSED_ROWS, TRANSPOSED_ROWS + 1, -1])
+    @pytest.mark.parametrize("odd", [(), (1,), (1, 2, 3)])
+    def test_a_row_of_another_length_is_an_error(self, at, odd):
+        rows = [(1, 2)] * (2 * TRANSPOSED_ROWS)
+        rows[at] = odd
+        with pytest.raises(ValueError, match="zip"):
+            transposed(rows)

@@ -19,6 +19,7 @@ from upstream.streaming.databases.sharing import GUARDED_METHODS, guard_of
 from upstream.streaming.targets import files
 
 pytestmark = [
+    pytest.mark.timeout(method="thread"),  # the other method uses the timer that these tests use
     # Python drops an interrupt that falls into a __del__, and says so.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import IntEnum
+from enum import Enum, IntEnum
 from functools import partial
 from types import MappingProxyType
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.utils.translation import gettext_lazy
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from tests import foreign, oracle
 from tests.fieldtypes.models import Parent
 from tests.strategies import PYTHON_VALUES, Plain, floats, json_values, texts
-from upstream.streaming import Column, ColumnError, ExportError, Json, JsonLines, SourceError, stream
+from upstream.streaming import Column, ColumnError, ExportError, Json, JsonLines, SourceError, stream, values
 
 dumps = partial(json.dumps, ensure_ascii=False)
 FINITE = floats("sqlite").filter(lambda value: abs(value) != float("inf"))
@@ -65,7 +67,9 @@ class TestLayout:
         lines = [dumps(record, separators=(",", ":")) + "\n" for record in records]
         assert written(records, None, JsonLines()) == "".join(lines)
 
-    @pytest.mark.parametrize("number", [1e16, 1e-5, 1.5e300, 5e-324, 1e22, -0.0, 123456789012345680.0])
+    @pytest.mark.parametrize(
+        "number", [1e16, 1e-4, 1e-5, 1.5e-6, 1e-6, -1e-7, 1e-8, 9e-9, 1e-10, 1.5e300, 5e-324, 1e22, -0.0]
+    )
     def test_a_number_is_spelled_alike_at_any_depth(self, number):
         for record in ({"a": number}, {"a": [number]}, {"a": {"b": number}}):
             expected = dumps(record, separators=(",", ":"))
@@ -187,6 +191,92 @@ class TestRecords:
         for source in ([], (), iter([])):
             assert written(source) == written(source, ["a"]) == written(source, None, Json(indent=2)) == "[]"
             assert written(source, None, JsonLines()) == ""
+
+
+def outcome(records, encoder):
+    """Return the text of records, or their error."""
+    try:
+        return written(records, None, encoder)
+    except Exception as error:  # noqa: BLE001 (compared)
+        return type(error), str(error), getattr(error, "__notes__", [])
+
+
+def one_by_one(records, encoder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values._JsonContainers, "records", lambda _, records: None)
+        return outcome(records, encoder)
+
+
+class Small(Enum):
+    NUMBER = 1e-7
+    NOTHING = float("nan")
+
+
+class Pairs(dict):
+    """A dict that lists other items than it holds."""
+
+    def items(self):
+        return [("made", "up")]
+
+
+class TestBatchesOfRecords:
+    """Records of one kind are written by one call for a batch; lines that may differ, by the table of forms."""
+
+    ENCODERS = [
+        *(
+            JsonLines(),
+            JsonLines(decimals="number", integers="safe"),
+            JsonLines(time_zone=ZoneInfo("Europe/Rome")),
+        ),
+        *(Json(), Json(indent=2), Json(indent=2, decimals="number"), Json(indent=2, separators=(", ", ": "))),
+        *(Json(indent=1), Json(separators=(", ", ": "))),
+    ]
+    CELLS = st.one_of(*PYTHON_VALUES.values()) | VALUES
+
+    @given(st.lists(st.dictionaries(texts(), CELLS, max_size=4), max_size=4), st.sampled_from(ENCODERS))
+    def test_dicts_are_written_as_one_by_one(self, records, encoder):
+        assert outcome(records, encoder) == one_by_one(records, encoder)
+
+    @given(
+        st.lists(st.lists(CELLS, max_size=4).flatmap(lambda row: st.sampled_from([row, tuple(row)])), max_size=4)
+    )
+    def test_lists_and_tuples_are_written_as_one_by_one(self, records):
+        for encoder in self.ENCODERS:
+            assert outcome(records, encoder) == one_by_one(records, encoder)
+
+    @pytest.mark.parametrize("encoder", ENCODERS, ids=repr)
+    @pytest.mark.parametrize(
+        "value",
+        [
+            float("nan"), float("-inf"), [float("nan")], {"x": None}, [None, float("inf")], "null", "e-7,",
+            "0.0000", 1e-6, -2.5e-8, [1e-9], {"x": 0.00001}, 10.00001, 1e-10, "\x1e", "\n", ",\x1e,", "\ud800",
+            {"\ud800": 1}, 2**70, -(2**53), Decimal("1E-7"), Decimal("1E+30000"), b"\x1e", {1: 2}, {1.5}, set(),
+            {None: float("nan")}, Pairs(a=1), {"x": Pairs(a=1)}, {"x": {frozenset([1]): ()}}, [[], {}, [[]], [{}]],
+            UUID(int=0xE7 << 64), Small.NUMBER, Small.NOTHING, uuid4, iter([1]),
+        ],
+        ids=lambda value: repr(value).partition(" at 0x")[0],
+    )  # fmt: skip
+    def test_a_value_that_orjson_writes_in_another_way_or_not_at_all(self, value, encoder):
+        for shape in (
+            lambda cell: {"a": 1, "b": cell},
+            lambda cell: [cell, None],
+            lambda cell: {"null": None, "": [cell]},
+        ):
+            records = [shape(0), shape(value), shape("x")]
+            assert outcome(records, encoder) == one_by_one(records, encoder)
+
+    def test_they_are_written_by_one_call(self):
+        records = [{"a": 1, "b": None, "c": "null", "d": float("nan"), "e": 1e-7, "f": Decimal(1)}, {"é": [1]}]
+        for encoder in (JsonLines(), Json(), Json(indent=2)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(values.Forms, "column", None)
+                assert json.loads(written(records[1:], None, encoder).strip("[]\n")) == records[1]
+                assert '"NaN"' in written(records, None, encoder)
+
+    def test_those_of_a_document_are_indented_by_their_depth(self):
+        rows = [{"a": [1, {"b": []}]}, {}] * 200
+        document = {"deep": {"rows": iter(rows)}}
+        assert written(document, None, Json(indent=2)) == dumps({"deep": {"rows": rows}}, indent=2)
 
 
 class TestDocuments:

@@ -150,6 +150,20 @@ class TestByteBounds:
         assert max(sizes) <= 1_400_000
         assert sum(sizes) > 60 * 200_000
 
+    @pytest.mark.parametrize(
+        ("name", "value"), [("name", lambda name: name * 200_000), ("details", lambda details: details[:1])]
+    )
+    def test_what_a_function_makes_counts_and_so_does_what_it_takes(self, database, name, value):
+        Parent.objects.using(database).bulk_create(
+            Parent(name="n", details=self.WIDE[:200_000]) for _ in range(60)
+        )
+        read = []
+        columns = [Column(name, value=value), Column("id", value=read.append)]
+        with stream(Parent.objects.using(database), columns, batch_bytes=1_000_000) as chunks:
+            next(chunks)
+            assert chunks.lane == "text"
+        assert len(read) <= 7
+
     def test_many_columns_of_little_each_make_small_batches_too(self, database):
         Parent.objects.using(database).bulk_create(Parent(name="n") for _ in range(1500))
         columns = {f"c{number}": Value(number) for number in range(200)}

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sqlite3
-from collections import OrderedDict, UserDict, namedtuple
+from collections import OrderedDict, UserDict, defaultdict, deque, namedtuple
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,10 +16,14 @@ import pytest
 from django.db import connections
 from django.db.models import Count
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fieldtypes.models import Parent, Secretive, Ticket
 from tests.oracle import named
 from upstream.streaming import Column, ColumnError, Csv, ExportError, Json, JsonLines, SourceError, plan, stream
+from upstream.streaming.columns import KeyReader
+from upstream.streaming.sources import plain_records, records
 
 
 def written(source, columns=None, encoder=Csv(), **options):  # noqa: B008 (frozen)
@@ -91,6 +95,11 @@ class TestDicts:
             stream([{"name": 1}], ["zzz"])
 
 
+class Listed(list):
+    def __iter__(self):
+        return iter(["made", "up"])
+
+
 class TestSequences:
     @pytest.mark.parametrize("kind", [list, tuple])
     def test_columns_name_the_positions(self, kind):
@@ -99,6 +108,11 @@ class TestSequences:
     def test_a_callable_column_is_given_the_row_and_takes_no_position(self):
         columns = ["n", Column(lambda row: row[0] * row[1], header="product"), "m"]
         assert table([(2, 3)], columns) == [["n", "product", "m"], ["2", "6", "3"]]
+
+    @pytest.mark.parametrize("rows", [[(1, 2)], [(1, 2), Listed([3, 4])]], ids=["plain", "mixed"])
+    def test_a_column_named_twice_stands_for_two_positions(self, rows):
+        column = Column("n", header="N")
+        assert table(rows, [column, column])[:2] == [["N", "N"], ["1", "2"]]
 
     @pytest.mark.parametrize("row", [(), (1,), (1, 2, 3)])
     @pytest.mark.parametrize("chunk_size", [1, 2000])
@@ -188,6 +202,118 @@ class TestAttributes:
         with pytest.raises(AttributeError) as caught:
             written(rows)
         assert caught.value.__notes__ == ["while reading row 2, column 'a'"]
+
+
+class Failing(dict):
+    def __missing__(self, key):
+        raise AssertionError(f"{key} was made up")
+
+
+class Answering:
+    def __init__(self, a):
+        self.a = a
+
+    def __getattr__(self, name):
+        if name != "b":
+            raise AttributeError(name)
+        return "answered"
+
+
+class Name(str):
+    __slots__ = ()
+
+
+DICTS = [
+    {"a": 1, "b": "x"}, {"b": "other order", "a": 2}, {"a": None, "b": [1.5, {"c": None}]},
+    {"a": 3}, {"b": "a is missing"}, {}, {"a": 1, "b": 2, "late": 3}, {"late": 1, "b": 2},
+    {"a": {"x": 5}, "b": ()}, {1: "no name", "a": 2, "b": 3}, {"a": 2, 1: "no name, but last", "b": 3},
+    {None: 1}, {Name("a"): 1, "b": 2},
+    OrderedDict(b=1, a=2), UserDict(a=1, b=2), defaultdict(list, a=1), Failing(b=1), Failing(a=1, b=2),
+]  # fmt: skip
+SEQUENCES = [
+    (1, "x"), [2, "y"], (3, None), ["\ud800", 1], (1,), [], (1, 2, 3), [1, 2, 3],
+    Listed([1, 2]), Pair(1, "b"), deque([1, 2]),
+]  # fmt: skip
+OBJECTS = [
+    SimpleNamespace(a=1, b="x"), SimpleNamespace(b=2, a=None), SimpleNamespace(a=1),
+    SimpleNamespace(a=1, b=2, c=3), SimpleNamespace(a=len, b=dict),
+    namedtuple("Row", "a b")(1, "x"), namedtuple("Row", "b a")(1, 2), namedtuple("Row", "a b c")(1, 2, 3),  # noqa: PYI024
+    Answering(5), Slotted("a", 1.5), Handmade("a", 2), Product("a", 2.5),
+]  # fmt: skip
+OTHERS = [None, 5, "ab", {"a": 1, "b": 2}, (1, 2), SimpleNamespace(a=1, b=2)]
+COLUMNS = [
+    None, ["a", "b"], ["b", "a"], ["a"], ["b", "b"], ["a", "late"], ["a__x", "b"], ["name", "price"], ["a.b"],
+    [Column("a", value=repr), "b"], ["a", Column(repr, header="all")],
+    [Column(KeyReader("b"), header="B"), Column(KeyReader("a__x"), header="A")],
+    [Column(KeyReader(1), header="1"), "a"],
+]  # fmt: skip
+
+
+class TestPlainRecords:
+    """Records of one plain type are read by loops in C; what these cannot prove is read cell by cell."""
+
+    FAMILIES = st.sampled_from([DICTS, SEQUENCES, OBJECTS])
+    ODD = FAMILIES.flatmap(lambda family: st.lists(st.sampled_from(family * 4 + OTHERS), min_size=1, max_size=6))
+    ENCODERS = st.sampled_from([Csv(), Csv(header=False), JsonLines(), Json(), Json(indent=1)])
+
+    @given(
+        ODD, st.integers(0, 80), st.sampled_from(COLUMNS), ENCODERS, st.sampled_from([1, 50, 2000]), st.booleans()
+    )
+    def test_they_give_the_rows_and_errors_that_reading_cell_by_cell_gives(
+        self, odd, plain, columns, encoder, chunk_size, fails
+    ):
+        def source():
+            yield from [odd[0]] * plain
+            yield from odd
+            if fails:
+                raise KeyError("gone")
+
+        def outcome():
+            chunks = []
+            try:
+                chunks.extend(stream(source(), columns, encoder, chunk_size=chunk_size))
+            except Exception as error:  # noqa: BLE001 (compared)
+                return chunks, type(error), str(error), getattr(error, "__notes__", [])
+            return chunks
+
+        quick = outcome()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(records, "_trying", lambda _, read: read)
+            assert quick == outcome()
+
+    @pytest.mark.parametrize(
+        ("read", "rows"),
+        [
+            (plain_records.dict_reader(["a", "b"], others=False), [{"a": 1, "b": 2}, {"b": 4, "a": 3}]),
+            (plain_records.dict_reader(["a", "b"], others=True), [{"a": 1, "b": 2}, {"c": 5, "b": 4, "a": 3}]),
+            (plain_records.sequence_reader(2), [(1, 2), (3, 4)]),
+            (plain_records.sequence_reader(2), [[1, 2], (3, 4)]),
+            (plain_records.object_reader(Pair(1, 2), ["first", "second"]), [Pair(1, 2), Pair(3, 4)]),
+            (plain_records.object_reader(Slotted(1, 2), ["name", "price"]), [Slotted(1, 2), Slotted(3, 4)]),
+            (plain_records.object_reader(Product(1, 2), ["name", "price"]), [Product(1, 2), Product(3, 4)]),
+        ],
+    )
+    def test_the_plain_ones_are_read_so(self, read, rows):
+        assert read(rows) == [(1, 2), (3, 4)]
+
+    def test_a_missing_key_leaves_dicts_plain(self):
+        read = plain_records.dict_reader(["a", "b"], others=False)
+        assert read([{"a": 1}, {}, {"b": 2, "a": 3}]) == [(1, None), (None, None), (3, 2)]
+
+    @pytest.mark.parametrize("name", ["both", "index"])
+    def test_what_the_class_of_an_object_computes_is_not_read_twice(self, name):
+        assert plain_records.object_reader(Pair(1, "a"), ["first", name]) is None
+
+    def test_a_source_that_fails_gives_the_batches_before(self):
+        def source():
+            yield from ({"a": number} for number in range(150))
+            raise KeyError("gone")
+
+        chunks = []
+        with pytest.raises(KeyError, match="gone") as caught:
+            chunks.extend(stream(source(), chunk_size=10))
+        assert caught.value.__notes__ == ["the source failed after row 150"]
+        assert b"".join(chunks).split() == [b"a", *(b"%d" % number for number in range(150))]
 
 
 class TestDatabaseRows:

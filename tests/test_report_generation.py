@@ -335,6 +335,14 @@ class TestPage:
         assert "Nov 16 to 22, 2026" in text
         assert not re.search(r"\d\.\d{3}", text.replace("p < 0.001", ""))
 
+    @pytest.mark.parametrize("kind", ["payer_summary", "drift"])
+    def test_an_average_severity_is_a_percentage_as_the_footnote_and_the_workbook_have_it(self, kind):
+        words = pages.page_words(report_of([drift_event(severity=0.41), drift_event(severity=0.62)], kind))
+        [table] = [section for section in words["sections"] if section.get("rows")]
+        [(*_, (column, cell))] = [list(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+        assert (column["label"], cell["text"]) == ("Average severity", "51.5 %")
+        assert "Severity from 50 % on is high, from 25 % on medium." in words["footnotes"]
+
     def test_text_is_escaped(self):
         nasty = "<script>alert('x')</script>{{ settings }}&"
         cause = {"cause": nasty, "note": nasty}

@@ -349,7 +349,7 @@ class TestCommand:
         [begun] = alerts = customers[0].alert_events.all()
         long_ago = timezone.now() - timedelta(minutes=16)
         mail.outbox.clear()
-        alerts.update(status="pending", triggered_at=long_ago, notification_sent_at=long_ago)
+        alerts.update(status="pending", notification_sent_at=None, sending_since=long_ago)
         call_command("run_weekly_reports", f"--week={LAST_START - timedelta(weeks=weeks_before)}")
         assert ["al@example.com"] in [message.to for message in mail.outbox]
         begun.refresh_from_db()

@@ -312,8 +312,10 @@ class AlertEvent(models.Model):
     drift_event = models.ForeignKey(DriftEvent, on_delete=models.CASCADE, related_name="alert_events")
     status = models.CharField(max_length=16, choices=AlertStatus, default=AlertStatus.PENDING)
     triggered_at = models.DateTimeField(default=timezone.now)
-    # Until it is sent: when a process began to send it.
     notification_sent_at = models.DateTimeField(null=True, blank=True)
+    sending_since = models.DateTimeField(
+        null=True, blank=True, help_text="When a process began to send it; empty when that is done"
+    )
     payload = models.JSONField(default=dict, blank=True)
     error_message = models.TextField(blank=True, default="")
 

@@ -108,12 +108,17 @@ def _database() -> dict[str, Any]:
 DATABASES = {"default": _database()}
 
 
+# Without one, a mail server that hangs holds up a process for ever. Not short: who gives up on a slow server that
+# takes the message after all sends it twice.
+MAIL_TIMEOUT_SECONDS = 60
+
+
 def mail_settings(smtp: str) -> dict[str, Any]:
     """Return the settings of mail, which have another form from Django 6.1 on."""
     if smtp:
         host, _, port = smtp.partition(":")
-        backend, options = "smtp", {"host": host, "port": int(port or 25)}
-        older = {"EMAIL_HOST": host, "EMAIL_PORT": options["port"]}
+        backend, options = "smtp", {"host": host, "port": int(port or 25), "timeout": MAIL_TIMEOUT_SECONDS}
+        older = {"EMAIL_HOST": host, "EMAIL_PORT": options["port"], "EMAIL_TIMEOUT": MAIL_TIMEOUT_SECONDS}
     else:
         folder = str(BASE_DIR / ".demo" / "mail")
         backend, options = "filebased", {"file_path": folder}

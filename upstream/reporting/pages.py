@@ -209,7 +209,7 @@ def _table(rows: Iterable[Mapping[str, Any]], key: str, label: str, name: Any) -
                 f"{row['worsening']:,}",
                 wording.dollars(row["revenue_at_risk"]),
                 wording.dollars(row["revenue_gained"]),
-                wording.level(row["average_severity"]).capitalize(),
+                wording.percent(row["average_severity"]),
             )
             for row in rows
         ],

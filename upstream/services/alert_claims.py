@@ -12,36 +12,37 @@ from upstream.reporting.runs import rows_like
 
 logger = logging.getLogger(__name__)
 
-# A process that sends one alert for longer is taken for dead; three attempts at a channel take about a minute.
+# A process that sends one alert for longer is taken for dead; where mail and webhook hang, it takes four minutes.
 TAKEOVER = timedelta(minutes=15)
 
 
 def is_unclaimed() -> Q:
-    """Return the condition of alerts that no living process is sending.
-
-    Until an alert is sent, its `notification_sent_at` is when a process began to send it.
-    """
-    return Q(notification_sent_at=None) | Q(notification_sent_at__lt=timezone.now() - TAKEOVER)
+    """Return the condition of alerts that no living process is sending."""
+    return Q(sending_since=None) | Q(sending_since__lt=timezone.now() - TAKEOVER)
 
 
 def claim(alert: Any) -> datetime | None:
     """Claim an alert for this process, and return since when; None if another has it, or it needs no sending."""
-    # Not before it was raised, whatever the clocks of two machines say: the database's constraint.
-    since = max(timezone.now(), alert.triggered_at)
+    since = timezone.now()
     # One statement compares and sets, so that of two processes one finds the row as it was, on every database.
     free = rows_like(alert).filter(is_unclaimed(), status=alert.status)
-    return since if free.update(notification_sent_at=since) else None
+    return since if free.update(sending_since=since) else None
 
 
 def settle(alert: Any, since: datetime, errors: Sequence[str]) -> None:
     """Write down that an alert was sent, or why not, and end the claim; what people made of it meanwhile stays."""
     status = Case(When(status=alert.status, then=Value("failed" if errors else "sent")), default=F("status"))
-    sent_at = None if errors else max(timezone.now(), since)
-    mine = rows_like(alert).filter(notification_sent_at=since)
-    if not mine.update(status=status, error_message="\n".join(errors), notification_sent_at=sent_at):
-        logger.warning("alert %s took longer than %s, and another process sent it too", alert.pk, TAKEOVER)
+    # Not before it was raised, whatever the clocks of two machines say: the database's constraint.
+    sent_at = None if errors else max(timezone.now(), alert.triggered_at)
+    known = {"status": status, "error_message": "\n".join(errors), "notification_sent_at": sent_at}
+    if not rows_like(alert).filter(sending_since=since).update(sending_since=None, **known):
+        logger.warning(
+            "alert %s was deleted while it was sent, or took more than %s, and another process sent it too",
+            alert.pk,
+            TAKEOVER,
+        )
 
 
 def give_back(alert: Any, since: datetime) -> None:
     """End the claim of an alert whose sending was interrupted, so that the next call need not wait."""
-    rows_like(alert).filter(notification_sent_at=since).update(notification_sent_at=None)
+    rows_like(alert).filter(sending_since=since).update(sending_since=None)

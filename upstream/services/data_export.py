@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO, StringIO
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from upstream.streaming import Column, Csv, Json, Table, Xlsx, stream, to_buffer, to_file
-from upstream.streaming.columns import Names
+from upstream.streaming.columns import KeyReader, Names
 from upstream.streaming.pdf import render_pdf
 from upstream.streaming.targets.filenames import MAX_BYTES, clean_filename
 
@@ -283,7 +282,7 @@ def _keys(headers: Sequence[str] | None) -> list[Column] | None:
     """Return the columns that read these keys of dicts; a missing key is None."""
     if headers is None:
         return None
-    return [Column(methodcaller("get", header), header=header) for header in headers]
+    return [Column(KeyReader(header), header=header) for header in headers]
 
 
 def _renamed(fields: Names, headers: Sequence[str] | None) -> Names:

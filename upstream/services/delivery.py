@@ -137,6 +137,8 @@ def _post(facts: Facts, channel: Mapping[str, Any]) -> None:
         url = urllib3.util.parse_url(channel["url"])
     except urllib3.exceptions.LocationParseError as error:
         raise DeliveryError(str(error), is_transient=False) from error
+    if not url.host:
+        raise DeliveryError(f"{channel['url']} has no host", is_transient=False)
     body = str(DataExportService.export_to_json(dict(facts), indent=None)).encode()
     key = str(facts.get("id") or sha256(body).hexdigest())
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "Upstream"}

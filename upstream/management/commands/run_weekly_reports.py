@@ -97,7 +97,7 @@ def _report(schedule: ReportSchedule, start: dt.date, end: dt.date, *, mails: bo
 
 def _send_alerts(run: ReportRun) -> None:
     """Send the alerts of a run, and those of any run that a process was killed over."""
-    was_begun = Q(notification_sent_at__isnull=False)
+    was_begun = Q(sending_since__isnull=False)
     AlertProcessingService.deliver_alert_events(
         run.customer.alert_events.filter(Q(drift_event__report_run=run) | was_begun)
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from importlib import import_module
@@ -13,11 +14,13 @@ from upstream.streaming.databases.loaders import (
     Loader,
     MakeLoader,
     in_zone_of,
+    keep_dates,
     keep_texts,
     load_booleans,
     load_dates,
     load_utc_datetimes,
     load_uuids,
+    shorten_utc_datetimes,
 )
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
 from upstream.streaming.databases.sharing import (
@@ -55,20 +58,22 @@ def _boolean(_connection: Any, _field: Any, _is_column: bool) -> Loader:
 
 
 def _date(_connection: Any, _field: Any, is_column: bool) -> Loader | None:
-    return Loader(load=load_dates, raw_type="DATE") if is_column else None  # a constant is text, and stays text
+    if not is_column:  # a constant is text, and stays text
+        return None
+    return Loader(load=load_dates, load_texts=keep_dates, texts_of=date, raw_type="DATE")
 
 
 def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
-    load = in_zone_of(connection, load_utc_datetimes) if is_column else None
-    return load and Loader(load=load, raw_type="DATETIME")
+    load = in_zone_of(connection, load_utc_datetimes, shorten_utc_datetimes) if is_column else None
+    return None if load is None else Loader(**load, raw_type="DATETIME")
 
 
 def _decimal(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=keep_texts, texts_of=Decimal, raw_type="DECIMAL")
+    return Loader(load_texts=keep_texts, texts_of=Decimal, raw_type="DECIMAL")
 
 
 def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=load_uuids, texts_of=UUID)
+    return Loader(load_texts=load_uuids, texts_of=UUID)
 
 
 class MySQL(Database):

@@ -128,7 +128,7 @@ class YieldingCursor:
     def __init__(self, connection: Any, rows: Any, disturbs: Callable[[str, bool], bool]) -> None:
         """Take the cursor `rows`; `disturbs(sql, by_export)` returns whether it must give way to a statement."""
         self._guard = guard_of(connection)
-        self._rows: Cursor = rows
+        self._take(rows)
         self._disturbs = disturbs
         self._guard.add(self)
 
@@ -142,14 +142,18 @@ class YieldingCursor:
 
     def give_way(self) -> None:
         try:
-            self._rows = SpooledCursor(self._rows)
+            self._take(SpooledCursor(self._rows))
         except BaseException as error:
-            self._rows = _FailedCursor(error)
+            self._take(_FailedCursor(error))
             if not isinstance(error, Exception):  # Ctrl-C is also for the caller
                 raise
 
+    def _take(self, rows: Cursor) -> None:
+        self._rows = rows
+        self._fetch = rows.fetchmany  # Django makes it anew each time it is asked for
+
     def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
-        return self._rows.fetchmany(size)
+        return self._fetch(size)
 
     def close(self) -> None:
         self._guard.remove(self)

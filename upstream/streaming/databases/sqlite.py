@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from importlib import import_module
@@ -14,8 +15,10 @@ from django.db import connections
 from upstream.streaming.databases.loaders import (
     Loader,
     MakeLoader,
+    add_utc_offsets,
     decimals_of_doubles,
     in_zone_of,
+    keep_dates,
     load_booleans,
     load_dates,
     load_hexadecimal_uuids,
@@ -55,22 +58,23 @@ def _boolean(_connection: Any, _field: Any, is_column: bool) -> Loader:
 
 
 def _date(_connection: Any, _field: Any, is_column: bool) -> Loader:
-    return Loader(load=load_dates, **_declared("date", is_column=is_column))
+    declared = _declared("date", is_column=is_column)
+    return Loader(load=load_dates, load_texts=keep_dates, texts_of=date, **declared)
 
 
 def _datetime(connection: Any, _field: Any, is_column: bool) -> Loader | None:
-    load = in_zone_of(connection, load_utc_datetimes)
-    return load and Loader(load=load, **_declared("datetime", is_column=is_column))
+    load = in_zone_of(connection, load_utc_datetimes, add_utc_offsets)
+    return None if load is None else Loader(**load, **_declared("datetime", is_column=is_column))
 
 
 def _decimal(_connection: Any, field: Any, is_column: bool) -> Loader | None:
     if not is_column or field.max_digits is None or field.decimal_places is None:
         return None
-    return Loader(load=decimals_of_doubles(field), texts_of=Decimal)
+    return Loader(load_texts=decimals_of_doubles(field), texts_of=Decimal)
 
 
 def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=load_hexadecimal_uuids, texts_of=UUID)
+    return Loader(load_texts=load_hexadecimal_uuids, texts_of=UUID)
 
 
 class SQLite(Database):

@@ -1,9 +1,10 @@
 """What text encoders share: writing columns as cells, and framing cells as rows."""
 
 import codecs
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
@@ -13,16 +14,15 @@ from uuid import UUID
 from django.db.models.fields.files import FieldFile
 
 from upstream.streaming.batches import Batch
-from upstream.streaming.columns import OutputColumn, stopped
+from upstream.streaming.columns import OutputColumn, stopped, transposed
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.errors import ColumnError, ExportError, unencodable
 from upstream.streaming.values import MISSING
 
 # Types for which a database column may come as preformatted text, equal to that of `values`.
 TEXTS = frozenset({Decimal, UUID})
-
-# The only column of records that are written whole.
-RECORD = OutputColumn("record")
+# Those that few encoders take: others need their values, or write them in another form.
+TEXTS_OF_MOMENTS = frozenset({date, datetime})
 
 
 Encode = Callable[[str], bytes]
@@ -69,6 +69,14 @@ UTF_8 = Encoding("utf-8", str.encode, bytes)
 
 Cells = TypeVar("Cells", bound=Sized)
 WriteCells = Callable[[Sequence[Any], type | None], Cells]
+# Writes rows at once, in UTF-8; raises if it is not certain that writing them cell by cell gives the same.
+WriteRows = Callable[[Batch], bytes]
+# Rows that are written at once: 400 stay in the processor's cache, and take a fifth less time than 2,000.
+ROWS_AT_ONCE = 400
+
+
+class UnprovenError(ValueError):
+    """Rows contain what is only certain to be right if it is written cell by cell."""
 
 
 class CellWriter(Protocol):
@@ -89,42 +97,55 @@ def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode
     return list(map(encode, map("".join, zip(*parts, strict=False))))
 
 
-def encode_text(
-    columns: Columns,
-    batches: Generator[Batch],
-    writers: Sequence[CellWriter],
-    frames: Sequence[str],
-    encoding: Encoding = UTF_8,
-) -> Generator[bytes]:
-    """Yield each batch as text, by default in UTF-8; see `encode_rows`."""
-    with closing(encode_rows(columns, batches, writers, frames, encoding)) as encoded:
-        for rows in encoded:
-            yield b"".join(rows)
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """Writes batches as text: `writers` write their columns, `frames` frame their rows.
 
-
-def encode_rows(
-    columns: Columns,
-    batches: Generator[Batch],
-    writers: Sequence[CellWriter],
-    frames: Sequence[str],
-    encoding: Encoding = UTF_8,
-) -> Generator[list[bytes]]:
-    """Yield the rows of each batch as text: `writers` write its columns, `frames` frame its rows.
-
-    Closes `batches`. An error names its row, counted from 1, and the header of its column.
+    `write_rows` writes rows at once, if it can. Batches are closed at the end. An error names its row, counted
+    from 1, and the header of its column.
     """
-    row = 1
-    with closing(batches):
-        for batch in batches:
-            cells = [
-                write_column(writer, values, column, row)
-                for writer, values, column in zip(writers, zip(*batch, strict=True), columns, strict=True)
-            ]
-            try:
-                yield framed(frames, cells, encoding.encode)
-            except UnicodeEncodeError as error:
-                raise encoding.located(error, _places(columns, cells, row)) from error
-            row += len(batch)
+
+    columns: Columns
+    writers: Sequence[CellWriter]
+    frames: Sequence[str]
+    encoding: Encoding = UTF_8
+    write_rows: WriteRows | None = None
+
+    def encode(self, batches: Generator[Batch]) -> Generator[bytes]:
+        """Yield each batch as text."""
+        row = 1
+        with closing(batches):
+            for batch in batches:
+                text = self._at_once(batch, self.write_rows) if self.write_rows else None
+                yield b"".join(self._rows(batch, row)) if text is None else text
+                row += len(batch)
+
+    def encode_rows(self, batches: Generator[Batch]) -> Generator[list[bytes]]:
+        """Yield the rows of each batch."""
+        row = 1
+        with closing(batches):
+            for batch in batches:
+                yield self._rows(batch, row)
+                row += len(batch)
+
+    def _at_once(self, batch: Batch, write_rows: WriteRows) -> bytes | None:
+        """Return a batch as text; None if it has to be written cell by cell."""
+        try:
+            starts = range(0, len(batch), ROWS_AT_ONCE)
+            text = b"".join([write_rows(batch[start : start + ROWS_AT_ONCE]) for start in starts])
+            return text if self.encoding is UTF_8 else self.encoding.encode(text.decode())
+        except Exception:  # noqa: BLE001 (writing cell by cell raises it again, and says where)
+            return None
+
+    def _rows(self, batch: Batch, row: int) -> list[bytes]:
+        cells = [
+            write_column(writer, values, column, row)
+            for writer, values, column in zip(self.writers, transposed(batch), self.columns, strict=True)
+        ]
+        try:
+            return framed(self.frames, cells, self.encoding.encode)
+        except UnicodeEncodeError as error:
+            raise self.encoding.located(error, _places(self.columns, cells, row)) from error
 
 
 def is_wrapped(kind: type) -> bool:
@@ -157,12 +178,12 @@ def check_unique(columns: Columns, what: str = "the keys of a JSON object") -> N
 def write_column(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn, row: int) -> Cells:
     """Return what `writer` makes of a column that begins with `row`; an error gets a note that names its place."""
     try:
-        return _loaded(writer, values, column)
+        return _written(writer, values, column)
     except Exception as error:
         raised = stopped(error) if isinstance(error, StopIteration) else error
         for number, value in enumerate(values, row):
             try:
-                _loaded(writer, (value,), column)
+                _written(writer, (value,), column)
             except Exception:  # noqa: BLE001 (the same error, raised again by its row)
                 raised.add_note(f"while writing row {number}, column {column.header!r}")
                 break
@@ -171,28 +192,21 @@ def write_column(writer: WriteCells[Cells], values: Sequence[Any], column: Outpu
         raise raised from error
 
 
-def _loaded(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn) -> Cells:
-    texts_of, loaded = column.load(values) if column.load else (None, values)
+def load(column: OutputColumn, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
+    """Return a column's values, or a type and its preformatted text."""
+    return column.load(values) if column.load else (None, values)
+
+
+def _written(writer: WriteCells[Cells], values: Sequence[Any], column: OutputColumn) -> Cells:
+    texts_of, loaded = load(column, values)
     cells = writer(loaded, texts_of)
     if len(cells) != len(values):
         raise ExportError(f"column {column.header!r} has {len(cells)} cells for {len(values)} rows")
     return cells
 
 
-def _key(record: str) -> str:
-    """Return the key of the value that UTF-8 cannot encode in a record's JSON, or RECORD's header."""
-    value = json.loads(record)
-    for key, item in value.items() if isinstance(value, dict) else ():
-        try:
-            json.dumps(item, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            return str(key)
-    return RECORD.header
-
-
 def _places(columns: Columns, cells: Sequence[Sequence[str]], row: int) -> Iterator[tuple[str, str]]:
     """Yield where each cell is, and its text."""
     for number, texts in enumerate(zip(*cells, strict=True), row):
         for column, text in zip(columns, texts, strict=True):
-            header = _key(text) if column is RECORD else column.header
-            yield f"row {number}, column {header!r}", text
+            yield f"row {number}, column {column.header!r}", text

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from operator import itemgetter
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import prefetch_related_objects
 
@@ -22,6 +22,7 @@ from upstream.streaming.batches import (
     weigh,
     weigh_column,
 )
+from upstream.streaming.columns import transposed
 from upstream.streaming.databases.protocol import Cursor
 from upstream.streaming.sources.orm import iterate
 
@@ -29,6 +30,7 @@ from upstream.streaming.sources.orm import iterate
 RELATED_BYTES = 1024
 
 ReadRows = Callable[[Sequence[Any], int], Batch]
+ReadValues = Callable[[Sequence[Any], int], Sequence[Any]]
 Execute = Callable[[str, Any], Cursor]
 
 
@@ -55,6 +57,38 @@ class CursorFetch:
         for get in self._long:
             weight += weigh_column(list(map(get, records)))
         return Fetched(records, weight, seconds)
+
+
+class ReadColumn(NamedTuple):
+    """How to read the values at a position of each row, and whether they count by length."""
+
+    position: int
+    read: ReadValues
+    is_weighed: bool
+
+
+class ReadColumnsFetch:
+    """Reads columns of rows as soon as they are fetched, so that a batch's size includes what is read.
+
+    `fetch` does not weigh these columns.
+    """
+
+    def __init__(self, fetch: Fetch[Any], columns: Sequence[ReadColumn]) -> None:
+        self._fetch, self._columns = fetch, columns
+        self._row = 1
+
+    def __call__(self, rows: int) -> Fetched[Any]:
+        records, weight, seconds = self._fetch(rows)
+        if not records:
+            return Fetched(records, weight, seconds)
+        cells = transposed(records)
+        for position, read, is_weighed in self._columns:
+            values = read(cells[position], self._row)
+            if is_weighed:
+                weight += max(weigh_column(cells[position]), weigh_column(values))
+            cells[position] = values
+        self._row += len(records)
+        return Fetched(list(zip(*cells, strict=True)), weight, seconds)
 
 
 class ReadFetch:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from inspect import GEN_CLOSED, getgeneratorstate
+from itertools import count
 from numbers import Number
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
@@ -14,6 +15,7 @@ from django.db.models import Model
 from upstream.streaming.batches import Batch, BatchLimits, Fetched, Taker, weigh_records
 from upstream.streaming.columns import (
     Column,
+    KeyReader,
     OutputColumn,
     Reader,
     RowReader,
@@ -24,6 +26,7 @@ from upstream.streaming.columns import (
 from upstream.streaming.errors import ColumnError, SourceError
 from upstream.streaming.sources.fetches import ReadRows, batches_of_rows
 from upstream.streaming.sources.model_columns import default_names, find_all, outputs, relations, row_reader
+from upstream.streaming.sources.plain_records import ReadPlain, dict_reader, object_reader, sequence_reader
 from upstream.streaming.sources.protocol import OpenSource
 from upstream.streaming.values import SCALARS
 
@@ -33,10 +36,14 @@ FETCH_RECORDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the records of a source become rows, derived from the first one."""
+    """How the records of a source become rows, derived from the first one.
+
+    `read` takes all records, and raises for those it cannot read; `read_plain` takes plain ones in less time.
+    """
 
     columns: tuple[OutputColumn, ...] | None
     read: ReadRows
+    read_plain: ReadPlain | None = None
     prefetch: tuple[str, ...] = ()
 
 
@@ -91,7 +98,8 @@ class RecordSource:
             kinds = {_kind(first), "mapping", "sequence", "single value"}
             return replace(layout, read=_rejecting_other_kinds(kinds, layout.read))
         layout = self._named(first)
-        return replace(layout, read=_rejecting_other_kinds({_kind(first)}, layout.read))
+        read = _rejecting_other_kinds({_kind(first)}, layout.read)
+        return replace(layout, read=_trying(layout.read_plain, read) if layout.read_plain else read)
 
     def _named(self, first: Any) -> Layout:
         kind = _kind(first)
@@ -105,20 +113,25 @@ class RecordSource:
         annotations = dict.fromkeys(name for name in vars(first) if name not in fields and name[0] != "_")
         names = [*default_names(model, vars(first)), *annotations]
         found = find_all(self.requested or as_columns(names), model, annotations)
-        return Layout(outputs(found), row_reader(found), relations(found))
+        return Layout(outputs(found), row_reader(found), prefetch=relations(found))
 
     def _mappings(self, first: Mapping[Any, Any]) -> Layout:
         if self.requested:
             self._check_keys(first)
             layout = _layout(self.requested, lambda name: _key_reader(first, name))
-            return replace(layout, read=_rejecting_keys_without_names(layout.read)) if _is_named(first) else layout
+            if not _is_named(first):
+                return layout
+            read = _rejecting_keys_without_names(layout.read)
+            keys = _keys(first, self.requested)
+            return replace(layout, read=read, read_plain=dict_reader(keys, others=True) if keys else None)
         if not first:
             raise ColumnError(
                 "the first record has no keys, so the columns are unknown: name them with columns=[...]"
             )
-        columns = tuple(Column(methodcaller("get", key), header=str(key)) for key in first)
+        columns = tuple(Column(KeyReader(key), header=str(key)) for key in first)
         layout = _layout(columns, lambda name: _key_reader(first, name))
-        return replace(layout, read=_rejecting_new_keys(frozenset(first), layout.read))
+        read = _rejecting_new_keys(frozenset(first), layout.read)
+        return replace(layout, read=read, read_plain=dict_reader(list(first), others=False))
 
     def _check_keys(self, first: Mapping[Any, Any]) -> None:
         """Raise ColumnError for names that the first record lacks, if all are missing or one resembles a key."""
@@ -134,17 +147,24 @@ class RecordSource:
             raise ColumnError("rows without names need columns=[...] (or Csv(header=False))")
         columns = self.requested or as_columns(map(str, range(len(first))))
         named = [column for column in columns if column.name]
-        positions = {id(column): position for position, column in enumerate(named)}
-        readers = tuple(
-            itemgetter(positions[id(column)]) if column.name else _callable(column) for column in columns
-        )
+        positions = count()
+        readers = tuple(itemgetter(next(positions)) if column.name else _callable(column) for column in columns)
         read = RowReader(columns, readers)
-        return Layout(_outputs(columns), _rejecting_other_lengths(len(named), read) if named else read)
+        if not named:
+            return Layout(_outputs(columns), read)
+        plain = len(named) == len(columns) and not any(column.value for column in columns)
+        return Layout(
+            _outputs(columns),
+            _rejecting_other_lengths(len(named), read),
+            sequence_reader(len(columns)) if plain else None,
+        )
 
     def _objects(self, first: Any) -> Layout:
         known = _attributes(first)
         columns = self.requested or as_columns(known)
-        return _layout(columns, lambda name: _attribute_reader(first, name, known))
+        layout = _layout(columns, lambda name: _attribute_reader(first, name, known))
+        names = [column.name for column in columns if column.name and not column.value]
+        return replace(layout, read_plain=object_reader(first, names) if len(names) == len(columns) else None)
 
 
 def _layout(columns: tuple[Column, ...], reader: Callable[[str], Reader]) -> Layout:
@@ -158,14 +178,22 @@ def _outputs(columns: Iterable[Column]) -> tuple[OutputColumn, ...]:
 
 def _callable(column: Column) -> Reader:
     assert callable(column.source)
-    return column.source
+    return methodcaller("get", column.source.key) if isinstance(column.source, KeyReader) else column.source
 
 
 def _key_reader(first: Mapping[Any, Any], name: str) -> Reader:
-    head, *rest = name.split("__")
-    if name not in first and rest and head in first:
-        return path_reader((head, *rest))
-    return methodcaller("get", name)
+    return path_reader(name.split("__")) if _is_path(first, name) else methodcaller("get", name)
+
+
+def _is_path(first: Mapping[Any, Any], name: str) -> bool:
+    return name not in first and "__" in name and name.split("__", maxsplit=1)[0] in first
+
+
+def _keys(first: Mapping[Any, Any], columns: Sequence[Column]) -> list[str]:
+    """Return the key that each column reads; none if one of them reads anything else."""
+    sources = [column.source.key if isinstance(column.source, KeyReader) else column.source for column in columns]
+    names = [source for source in sources if type(source) is str and not _is_path(first, source)]
+    return names if len(names) == len(columns) and not any(column.value for column in columns) else []
 
 
 def _attribute_reader(first: Any, name: str, known: Sequence[str]) -> Reader:
@@ -204,6 +232,16 @@ def _attributes(record: Any) -> list[str]:
     slots = (name for kind in type(record).__mro__ for name in getattr(kind, "__slots__", ()))
     names: Any = getattr(record, "_fields", None) or (*slots, *getattr(record, "__dict__", ()))
     return [name for name in names if not name.startswith("_")]
+
+
+def _trying(read_plain: ReadPlain, read: ReadRows) -> ReadRows:
+    """Return a function that reads records with `read_plain`, or those it cannot read with `read`."""
+
+    def read_rows(records: Sequence[Any], first_row: int) -> Batch:
+        rows = read_plain(records)
+        return read(records, first_row) if rows is None else rows
+
+    return read_rows
 
 
 def _rejecting_new_keys(keys: frozenset[Any], read: ReadRows) -> ReadRows:

@@ -1,7 +1,7 @@
 """Querysets whose query selects every column, read as the driver's tuples, a column of a batch at a time."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -10,13 +10,13 @@ from typing import Any
 from django.db import connections
 from django.db.models import CharField
 
-from upstream.streaming.batches import Batch, BatchLimits, batched
+from upstream.streaming.batches import Batch, BatchLimits, Fetch, batched
 from upstream.streaming.columns import CellType, Load, OutputColumn, map_all, read_column
 from upstream.streaming.databases import database_of
-from upstream.streaming.databases.loaders import Loader
-from upstream.streaming.databases.protocol import Database, OpenCursor, SelectedColumn, Selection
+from upstream.streaming.databases.loaders import Loader, LoadValues
+from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, SelectedColumn, Selection
 from upstream.streaming.sources.cell_types import cell_type
-from upstream.streaming.sources.fetches import CursorFetch, ReadFetch
+from upstream.streaming.sources.fetches import CursorFetch, ReadColumn, ReadColumnsFetch
 from upstream.streaming.sources.keyset import Keyset
 from upstream.streaming.sources.model_columns import ModelColumn, as_json
 from upstream.streaming.sources.orm import Converters, Statement, converts_itself, is_column
@@ -39,8 +39,9 @@ class TupleColumn:
     """A column that a statement selects, and how its values are converted.
 
     `loader` loads a whole column. Without one, or if the column contains values it does not support, `converters`
-    convert value by value. `value` is the caller's function. `is_raw`: the encoder loads the column. `dumps_json`:
-    its values are converted to JSON text. `is_long`: its text counts in the size of a batch.
+    convert value by value. `value` is the caller's function. `is_raw`: the encoder loads the column, and with
+    `takes_texts` takes the loader's text. `dumps_json`: its values are converted to JSON text. `is_long`: its text
+    counts in the size of a batch.
     """
 
     output: OutputColumn
@@ -49,8 +50,14 @@ class TupleColumn:
     converters: Converters | None
     value: Convert | None
     is_raw: bool
+    takes_texts: bool
     dumps_json: bool
     is_long: bool
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether what is read counts by length: only backends' own converters surely give short values."""
+        return self.is_long or self.value is not None or bool(self.converters and not self.loader)
 
     @property
     def raw_type(self) -> str:
@@ -72,7 +79,8 @@ class TupleColumn:
         if self.dumps_json:
             chain.append(partial(_unless_null, as_json))
         if loader:
-            return _LoadColumn(loader, _ConvertColumn(chain))
+            ways = [(loader.texts_of, loader.load_texts)] if self.takes_texts else []
+            return _LoadColumn([*ways, (None, loader.load)], _ConvertColumn(chain))
         return _ConvertColumn(chain) if chain else None
 
 
@@ -90,7 +98,8 @@ def tuple_column(
     if not (column.json or converts):
         is_of_table = is_column(expression)
         loader = database_of(connection).find_loader(connection, expression.output_field, is_column=is_of_table)
-    if loader and loader.texts_of and not (is_raw and texts and loader.texts_of in texts):
+    takes_texts = bool(loader and is_raw and texts and loader.texts_of in texts)
+    if loader and not (loader.load or takes_texts):
         loader = None
     output = replace(column.output(), type=_type(column, expression))
     python_only = _python_only(column, converts=converts)
@@ -108,6 +117,7 @@ def tuple_column(
         converters=None if column.json_text else statement.converters.get(position),
         value=column.column.value,
         is_raw=is_raw,
+        takes_texts=takes_texts,
         dumps_json=column.json and not column.json_text,
         is_long=not _is_short(expression),
     )
@@ -191,10 +201,8 @@ class TupleSource:
         opened = self._open_cursor(self.statement, limits)
         with closing(opened.cursor):
             loads = [column.load(opened, connection) for column in self.tuple_columns]
-            long = [at for at, column in enumerate(self.tuple_columns) if column.is_long]
-            fetch = CursorFetch(opened.cursor, self._cut(self.statement), long)
-            largest = self.database.fetch_rows or limits.rows
-            with closing(self._batches(fetch, loads, largest, limits)) as batches:
+            fetch = self._fetch(opened.cursor, self._cut(self.statement), loads)
+            with closing(batched(fetch, limits, self.database.fetch_rows or limits.rows)) as batches:
                 yield OpenSource(self._outputs(loads), batches)
 
     def _open_cursor(self, statement: Statement, limits: BatchLimits) -> OpenCursor:
@@ -215,12 +223,16 @@ class TupleSource:
             seconds=limits.seconds_left(),
         )
 
-    def _batches(
-        self, fetch: CursorFetch, loads: Sequence[Load | None], largest: int, limits: BatchLimits
-    ) -> Generator[Batch]:
-        if all(column.is_raw for column in self.tuple_columns):
-            return batched(fetch, limits, largest)
-        return batched(ReadFetch(fetch, _Reader(self.tuple_columns, loads)), limits, largest)
+    def _fetch(self, cursor: Cursor, cut: Callable[[Any], Any] | None, loads: Sequence[Load | None]) -> Fetch[Any]:
+        """Return the fetch of rows in which all columns are read that the encoder does not load."""
+        read, long = [], []
+        for position, (column, load) in enumerate(zip(self.tuple_columns, loads, strict=True)):
+            if not column.is_raw and (load or column.value):
+                read.append(ReadColumn(position, _Reader(column, load), column.is_weighed))
+            elif column.is_long:
+                long.append(position)
+        fetch = CursorFetch(cursor, cut, long)
+        return ReadColumnsFetch(fetch, read) if read else fetch
 
     def _outputs(self, loads: Sequence[Load | None]) -> tuple[OutputColumn, ...]:
         return tuple(
@@ -267,49 +279,44 @@ class _ConvertColumn:
 
 @dataclass(frozen=True, slots=True)
 class _LoadColumn:
-    """Loads a whole column, or converts it value by value if the loader does not support them."""
+    """Loads a whole column in the first of the ways that supports its values; else converts value by value."""
 
-    loader: Loader
+    ways: Sequence[tuple[type | None, LoadValues | None]]
     fallback: _ConvertColumn
 
     def __call__(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
         present = [value for value in values if value is not None] if None in values else values
-        try:
-            loaded = self.loader.load(present) if present else present
-        except ValueError:
-            return self.fallback(values)
-        if present is not values:
-            rest = iter(loaded)
-            loaded = [None if value is None else next(rest) for value in values]
-        return self.loader.texts_of, loaded
+        if not present:
+            return None, values
+        for texts_of, load in self.ways:
+            if load:
+                with suppress(ValueError):
+                    return texts_of, _with_nulls(load(present), values, present)
+        return self.fallback(values)
+
+
+def _with_nulls(loaded: Sequence[Any], values: Sequence[Any], present: Sequence[Any]) -> Sequence[Any]:
+    """Return what was loaded of the values that are present, with None at the places of the others."""
+    if present is values:
+        return loaded
+    rest = iter(loaded)
+    return [None if value is None else next(rest) for value in values]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads the columns that the encoder does not load, and applies `Column.value`."""
+    """Reads a column that the encoder does not load, and applies its `Column.value`."""
 
-    columns: Sequence[TupleColumn]
-    loads: Sequence[Load | None]
+    column: TupleColumn
+    load: Load | None
 
-    def __call__(self, rows: Sequence[Any], first_row: int) -> Batch:
-        if not rows:
-            return []
-        columns = zip(zip(*rows, strict=True), self.columns, self.loads, strict=True)
-        cells = [
-            values if column.is_raw else self._read(values, column, load, first_row)
-            for values, column, load in columns
-        ]
-        return list(zip(*cells, strict=True))
-
-    def _read(
-        self, values: Sequence[Any], column: TupleColumn, load: Load | None, first_row: int
-    ) -> Sequence[Any]:
-        header = column.output.header
+    def __call__(self, values: Sequence[Any], first_row: int) -> Sequence[Any]:
+        load, header = self.load, self.column.output.header
         if load:
             try:
                 _, values = load(values)
             except Exception:  # noqa: BLE001 (raised again by its row)
                 values = read_column(lambda value: load((value,))[1][0], values, header, first_row)
-        if column.value:
-            values = read_column(column.value, values, header, first_row)
+        if self.column.value:
+            values = read_column(self.column.value, values, header, first_row)
         return values

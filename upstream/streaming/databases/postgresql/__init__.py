@@ -12,10 +12,18 @@ from itertools import count
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DataError
 
 from upstream.streaming.databases import sharing
-from upstream.streaming.databases.loaders import Loader, MakeLoader, in_zone_of, keep_texts, load_aware_datetimes
+from upstream.streaming.databases.loaders import (
+    Loader,
+    MakeLoader,
+    complete_utc_datetimes,
+    in_zone_of,
+    keep_texts,
+    load_aware_datetimes,
+)
 from upstream.streaming.databases.postgresql import shared
 from upstream.streaming.databases.postgresql.copy import TEXT_SETTINGS
 from upstream.streaming.databases.postgresql.rendering import find_copy
@@ -41,17 +49,18 @@ def _to_datetime(value: str) -> datetime:
 
 
 def _decimal(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=keep_texts, texts_of=Decimal, raw_type="numeric", convert=Decimal)
+    return Loader(load_texts=keep_texts, texts_of=Decimal, raw_type="numeric", convert=Decimal)
 
 
 def _uuid(_connection: Any, _field: Any, _is_column: bool) -> Loader:
-    return Loader(load=keep_texts, texts_of=UUID, raw_type="uuid", convert=UUID)
+    return Loader(load_texts=keep_texts, texts_of=UUID, raw_type="uuid", convert=UUID)
 
 
 def _datetime(connection: Any, _field: Any, _is_column: bool) -> Loader | None:
-    if in_zone_of(connection, load_aware_datetimes) is not load_aware_datetimes:
+    if not settings.USE_TZ:
         return None
-    return Loader(load=load_aware_datetimes, raw_type="timestamptz", convert=_to_datetime)
+    load = in_zone_of(connection, load_aware_datetimes, complete_utc_datetimes)
+    return None if load is None else Loader(**load, raw_type="timestamptz", convert=_to_datetime)
 
 
 class PostgreSQL(Database):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from upstream.streaming.batches import Batch
-from upstream.streaming.columns import OutputColumn
+from upstream.streaming.columns import OutputColumn, transposed
 from upstream.streaming.encoders.parquet.arrow import (
     BINARY,
     Array,
@@ -43,7 +43,7 @@ def built(columns: Columns, types: Sequence[Any], batches: Generator[Batch]) -> 
         for batch in batches:
             yield [
                 write_column(build, values, column, row)
-                for build, values, column in zip(builds, zip(*batch, strict=True), columns, strict=True)
+                for build, values, column in zip(builds, transposed(batch), columns, strict=True)
             ]
             row += len(batch)
 

@@ -12,7 +12,7 @@ from django.utils.timezone import get_current_timezone
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import CellStyle, SheetRows
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
-from upstream.streaming.encoders.text import TEXTS, encode_rows
+from upstream.streaming.encoders.text import TEXTS, TextRows
 from upstream.streaming.encoders.xlsx import parts
 from upstream.streaming.encoders.xlsx.cells import LongTexts, SheetCells, completed
 from upstream.streaming.encoders.xlsx.sheets import MAX_COLUMNS, MAX_ROWS, ROW, ROW_END
@@ -159,7 +159,7 @@ class Xlsx:
             for at, column in enumerate(columns)
         ]
         frames = [ROW, *[""] * (len(columns) - 1), ROW_END]
-        return RenderedTable(name, columns, encode_rows(columns, batches, writers, frames), totals)
+        return RenderedTable(name, columns, TextRows(columns, writers, frames).encode_rows(batches), totals)
 
     def _zone(self) -> tzinfo | None:
         if self.time_zone is None and settings.configured:

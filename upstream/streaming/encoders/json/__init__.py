@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from functools import cache
 from itertools import repeat
@@ -16,14 +16,25 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
-from upstream.streaming.columns import Table
+from upstream.streaming.columns import OutputColumn, Table
 from upstream.streaming.databases.protocol import JsonObjects
+from upstream.streaming.encoders.json.whole import WholeObjects, items, lines
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, Seam, short_repr
-from upstream.streaming.encoders.text import RECORD, TEXTS, CellWriter, check_unique, encode_text
+from upstream.streaming.encoders.text import (
+    TEXTS,
+    TEXTS_OF_MOMENTS,
+    UTF_8,
+    CellWriter,
+    TextRows,
+    check_unique,
+    write_column,
+)
 from upstream.streaming.errors import lone_surrogate
 from upstream.streaming.values import MAX_SAFE_INTEGER, SCALARS, Forms, Integers, RawJson, json_forms, quote_json
 
 PLAIN = (*SCALARS, list, tuple)
+# What errors call the only column of records that are written whole.
+RECORD = OutputColumn("record")
 PENDING_CHARACTERS = 64 * 1024
 # Digits that may be an integer beyond MAX_SAFE_INTEGER.
 LONG_INTEGER = re.compile(f"[0-9]{{{len(str(MAX_SAFE_INTEGER))}}}", re.ASCII)
@@ -59,7 +70,6 @@ class Json:
     __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
-    takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "copy": ("decimals", "integers"),
         "text": ("indent", "separators", "decimals", "integers", "time_zone"),
@@ -74,6 +84,10 @@ class Json:
         marks = self._marks()
         if not isinstance(marks, tuple) or list(map(type, marks)) != [str, str]:
             raise ValueError(f"separators must be two strings, as in json.dumps, not {self.separators!r}")
+
+    @property
+    def takes_texts(self) -> frozenset[type]:
+        return _texts(self.time_zone)
 
     @property
     def row_format(self) -> JsonObjects:
@@ -111,13 +125,14 @@ class Json:
         comma, colon = self._marks()
         line, cell_line = self._line(level + 1), self._line(level + 2)
         if columns is None:
-            columns, frames = (RECORD,), [comma + line, ""]
-            forms = self._forms(level + 1)
+            chunks = _encode_records(batches, self._forms(level + 1), comma + line, "")
         else:
             keys = [cell_line + quote_json(column.header) + colon for column in columns]
             frames = _object_frames(comma + line + "{", keys, comma, line + "}")
             forms = self._forms(level + 2)
-        chunks = encode_text(columns, batches, _writers(columns, forms), frames)
+            writers = _writers(columns, forms)
+            whole = WholeObjects.of(self, columns, writers, forms, items) if self._is_compact() else None
+            chunks = TextRows(columns, writers, frames, write_rows=whole).encode(batches)
         started = False
         with closing(chunks):
             for chunk in chunks:
@@ -127,6 +142,9 @@ class Json:
 
     def _marks(self) -> tuple[str, str]:
         return self.separators or (",", ":" if self.indent is None else ": ")
+
+    def _is_compact(self) -> bool:
+        return self.indent is None and self._marks() == (",", ":")
 
     def _line(self, level: int) -> str:
         return "" if self.indent is None else "\n" + self._indent() * level
@@ -160,7 +178,6 @@ class JsonLines:
     __repr__ = short_repr
 
     takes_records: ClassVar[bool] = True
-    takes_texts: ClassVar[frozenset[type]] = TEXTS
     lane_options: ClassVar[Mapping[FastLane, Collection[str]]] = {
         "copy": ("decimals", "integers"),
         "text": ("decimals", "integers", "time_zone"),
@@ -173,6 +190,10 @@ class JsonLines:
         _check_numbers(self)
 
     @property
+    def takes_texts(self) -> frozenset[type]:
+        return _texts(self.time_zone)
+
+    @property
     def row_format(self) -> JsonObjects:
         return JsonObjects(self.decimals, self.integers)
 
@@ -182,10 +203,12 @@ class JsonLines:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         forms = json_forms(time_zone=self.time_zone, decimals=self.decimals, integers=self.integers)
         if columns is None:
-            return encode_text((RECORD,), batches, [forms.column], ["", "\n"])
+            return _encode_records(batches, forms, "", "\n")
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
-        return encode_text(columns, batches, _writers(columns, forms), frames)
+        writers = _writers(columns, forms)
+        whole = WholeObjects.of(self, columns, writers, forms, lines)
+        return TextRows(columns, writers, frames, write_rows=whole).encode(batches)
 
     def frame(self, columns: Columns, batches: Generator[list[bytes]]) -> Generator[bytes]:  # noqa: ARG002 (each row names them)
         """Yield objects rendered by a database, framed as `encode` frames them. Closes `batches`."""
@@ -260,11 +283,47 @@ def _utf8(text: str) -> bytes:
         raise lone_surrogate("the document", text, error) from error
 
 
+def _texts(time_zone: tzinfo | None) -> frozenset[type]:
+    return TEXTS.union(TEXTS_OF_MOMENTS) - ({datetime} if time_zone else set())
+
+
 def _check_numbers(encoder: Json | JsonLines) -> None:
     if encoder.decimals not in ("string", "number"):
         raise ValueError(f'decimals must be "string" or "number", not {encoder.decimals!r}')
     if encoder.integers not in ("number", "safe"):
         raise ValueError(f'integers must be "number" or "safe", not {encoder.integers!r}')
+
+
+def _encode_records(batches: Generator[Batch], forms: Forms, before: str, after: str) -> Generator[bytes]:
+    """Yield each batch of whole records as JSON, with `before` or `after` each record. Closes `batches`."""
+    row = 1
+    mark = (before or after).encode()
+    with closing(batches):
+        for batch in batches:
+            records = [record for (record,) in batch]
+            texts = forms.records(records) or _records_one_by_one(records, forms, row)
+            yield mark.join([b"", *texts] if before else [*texts, b""])
+            row += len(records)
+
+
+def _records_one_by_one(records: Sequence[Any], forms: Forms, row: int) -> list[bytes]:
+    texts = write_column(forms.column, records, RECORD, row)
+    try:
+        return list(map(str.encode, texts))
+    except UnicodeEncodeError as error:
+        places = ((f"row {number}, column {_key(text)!r}", text) for number, text in enumerate(texts, row))
+        raise UTF_8.located(error, places) from error
+
+
+def _key(record: str) -> str:
+    """Return the key of the value that UTF-8 cannot encode in a record's JSON, or RECORD's header."""
+    value = json.loads(record)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        try:
+            json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return str(key)
+    return RECORD.header
 
 
 def _object_frames(opening: str, keys: Sequence[str], comma: str, closing: str) -> list[str]:

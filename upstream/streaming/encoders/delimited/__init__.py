@@ -1,31 +1,28 @@
 """CSV, TSV and other delimited text (RFC 4180)."""
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import tzinfo
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
-from itertools import chain
-from numbers import Number
-from types import NoneType
 from typing import Any, ClassVar, Final, Literal
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import DelimitedRows
-from upstream.streaming.encoders.formulas import Guard
+from upstream.streaming.encoders.delimited.cells import Cells, quoted
+from upstream.streaming.encoders.delimited.whole import WholeRows
 from upstream.streaming.encoders.protocol import Columns, FastLane, Seam, short_repr
 from upstream.streaming.encoders.text import (
     TEXTS,
+    TEXTS_OF_MOMENTS,
     UTF_8,
     CellWriter,
     Encoding,
+    TextRows,
     codec_name,
-    encode_text,
-    is_wrapped,
-    unwrapped,
 )
 from upstream.streaming.errors import ColumnError
-from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, joined, text_forms
+from upstream.streaming.values import Forms, text_forms
 
 BOM = "\ufeff"
 LINE_END: Final = "\r\n"
@@ -38,13 +35,6 @@ CHARSETS = {
 }
 # A file that begins with ID is a SYLK file to Excel.
 SYLK = "ID"
-# All characters that the text of a plain type may contain.
-PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
-
-# Types that are not strings, or whose text cannot be a formula; the guard would break JSON.
-NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS)
-
-Protect = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +125,12 @@ class Csv:
 
     @property
     def takes_texts(self) -> frozenset[type]:
-        return TEXTS if self.decimal_separator == "." else TEXTS - {Decimal}
+        changed = {
+            Decimal: self.decimal_separator != ".",
+            date: self.date_format,
+            datetime: self.time_zone or self.datetime_format or self.timespec != "auto",
+        }
+        return TEXTS.union(TEXTS_OF_MOMENTS) - {kind for kind, is_changed in changed.items() if is_changed}
 
     @property
     def row_format(self) -> DelimitedRows:
@@ -154,16 +149,19 @@ class Csv:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         if not columns:  # no names, and no row to take them from
             return
-        single, forms = len(columns) == 1, self._forms()
-        writers: list[CellWriter] = [
-            _Cells(self, forms, json=one.json, join=one.join, single=single) for one in columns
-        ]
+        forms = self._forms()
+        cells = [Cells(self, forms, json=one.json, join=one.join, single=len(columns) == 1) for one in columns]
+        writers: list[CellWriter] = [*cells]
         if not self.header:
-            writers[0] = _First(writers[0])
+            writers[0] = _First(cells[0])
         frames = ["", *[self.delimiter] * (len(columns) - 1), self.lineterminator]
         encoding = Encoding.of(self.encoding)
+        whole = None
+        if cells[0].keeps_plain:
+            end = self.lineterminator.encode()
+            whole = WholeRows(columns, cells, end, starts=not self.header)
         prologue = self._prologue(columns, encoding)
-        with closing(encode_text(columns, batches, writers, frames, encoding)) as chunks:
+        with closing(TextRows(columns, writers, frames, encoding, whole).encode(batches)) as chunks:
             # Yielded together with the first rows: a failing query must fail before the first byte.
             if first := prologue + next(chunks, b""):
                 yield first
@@ -199,7 +197,7 @@ class Csv:
         bom = BOM if wants_mark else ""
         if not self.header:
             return encoding.encode(bom)
-        write = _First(_Cells(self, self._forms(), single=len(columns) == 1))
+        write = _First(Cells(self, self._forms(), single=len(columns) == 1))
         headers = [column.header for column in columns]
         try:
             return encoding.encode(bom + self.delimiter.join(write(headers)) + self.lineterminator)
@@ -217,120 +215,6 @@ class _First:
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
         cells = self.writer(values, texts_of)
         if self.is_first and cells and cells[0].startswith(SYLK):
-            cells = [_quote(cells[0]), *cells[1:]]
+            cells = [quoted(cells[0]), *cells[1:]]
         self.is_first = False
         return cells
-
-
-class _Cells:
-    """Writes one column of each batch as cells. How a type is quoted and guarded is decided once."""
-
-    def __init__(
-        self, options: Csv, forms: Forms, *, single: bool, json: bool = False, join: str | None = None
-    ) -> None:
-        self.options = options
-        self.forms = forms
-        self.json = json
-        self.join = join
-        self.protections: dict[type, Protect] = {}
-        self.quoted_texts = {options.null_marker} if options.null_marker else set()
-        if options.quote_empty or single:  # readers skip empty lines
-            self.quoted_texts.add("")
-        if single:  # the end of the data for PostgreSQL before version 18
-            self.quoted_texts.add("\\.")
-        self.guard = Guard(options.delimiter) if options.profile == "excel" and not json else None
-        marks_null = bool(options.null_marker) or options.quote_empty
-        self.null = options.null_marker
-        if not marks_null and (single or options.quoting != "minimal"):
-            self.null = '""'
-
-    def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
-        if texts_of is not None:
-            return self._texts(values, texts_of)
-        if self.join is not None:
-            values = joined(values, self.join, self.forms.text)
-        types = set(map(type, values))
-        if any(map(is_wrapped, types)):
-            return self(list(map(unwrapped, values)))
-        if NoneType not in types:
-            return self._cells(values, types)
-        present = [value for value in values if value is not None]
-        cells = iter(self._cells(present, types - {NoneType}))
-        return [self.null if value is None else next(cells) for value in values]
-
-    def _texts(self, texts: Sequence[str | None], kind: type) -> Sequence[str]:
-        if None not in texts:
-            return self._protected(texts, kind)  # type: ignore[arg-type]
-        cells = iter(self._protected([text for text in texts if text is not None], kind))
-        return [self.null if text is None else next(cells) for text in texts]
-
-    def _cells(self, values: Sequence[Any], types: set[type]) -> Sequence[str]:
-        if len(types) > 1:
-            return list(chain.from_iterable(self._cells((value,), {type(value)}) for value in values))
-        if not types:
-            return []
-        (kind,) = types
-        return self._protected(self.forms.column(values), kind)
-
-    def _protected(self, texts: Sequence[str], kind: type) -> Sequence[str]:
-        if kind not in self.protections:
-            self.protections[kind] = self._protection(kind)
-        return self.protections[kind](texts)
-
-    def _protection(self, kind: type) -> Protect:
-        """Return the function that guards and quotes the text of one type, as far as necessary."""
-        options = self.options
-        numeric = issubclass(kind, Number)
-        if options.quoting == "all" or (options.quoting == "nonnumeric" and not numeric):
-            quote: Protect = _quote_all
-        elif kind in PLAIN_TYPES and self._keeps_plain():
-            quote = _unchanged
-        else:
-            quote = self._quote_minimal
-        guard = self.guard
-        if guard and numeric:
-            return lambda cells: quote(guard(cells) if _has_words(cells) else cells)
-        return quote if guard is None or issubclass(kind, NEVER_FORMULAS) else lambda cells: quote(guard(cells))
-
-    def _keeps_plain(self) -> bool:
-        options = self.options
-        local = options.decimal_separator != "." or options.date_format or options.datetime_format
-        marker = options.null_marker
-        return not (
-            local or options.delimiter in PLAIN_CHARACTERS or (marker and PLAIN_CHARACTERS.issuperset(marker))
-        )
-
-    def _quote_minimal(self, cells: Sequence[str]) -> Sequence[str]:
-        delimiter, always = self.options.delimiter, self.quoted_texts
-        joined = "".join(cells)
-        has_breaks = "\n" in joined or "\r" in joined
-        if not (always or has_breaks or delimiter in joined or '"' in joined):
-            return cells
-        if not (always or has_breaks):
-            return [
-                '"' + cell.replace('"', '""') + '"' if '"' in cell or delimiter in cell else cell for cell in cells
-            ]
-        return [
-            '"' + cell.replace('"', '""') + '"'
-            if '"' in cell or delimiter in cell or "\n" in cell or "\r" in cell or cell in always
-            else cell
-            for cell in cells
-        ]
-
-
-def _has_words(numbers: Sequence[str]) -> bool:
-    """Return whether an infinity or NaN is among numbers: their text is no number to a spreadsheet."""
-    joined = "".join(numbers)
-    return "n" in joined or "N" in joined
-
-
-def _quote(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"'
-
-
-def _unchanged(cells: Sequence[str]) -> Sequence[str]:
-    return cells
-
-
-def _quote_all(cells: Sequence[str]) -> list[str]:
-    return [_quote(cell) for cell in cells]
