@@ -1,6 +1,7 @@
 """Batches are bounded by rows, bytes and time, and read no further ahead than that takes."""
 
 import json
+import tracemalloc
 from decimal import Decimal
 from itertools import islice
 
@@ -206,6 +207,16 @@ class TestWeight:
         rows = [(number, "short", Decimal(number)) for number in range(64)]
         rows[place] = (0, widened(wide, 5_000_000), Decimal(0))
         assert 5_000_000 <= weigh(rows) <= 6_000_000
+
+    def test_long_rows_after_a_short_one_are_weighed_without_a_copy_of_them_all(self):
+        rows = [("short",), *[("x" * 1_000_000,)] * 63]
+        tracemalloc.start()
+        try:
+            weigh(rows)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 20_000_000
 
     def test_values_without_a_truth_value_weigh_no_more_than_a_cell(self):
         assert weigh([(Truthless(), "four")]) == 2 * CELL_BYTES + 4

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import cycle, islice
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -50,6 +50,7 @@ DELIMITED = [
     *(Csv(quoting="all"), Csv(quoting="nonnumeric", delimiter=";"), Csv(quoting="all", null_marker="NULL")),
     *(Csv(null_marker="\\N"), Csv(null_marker="a, b", delimiter=";"), Csv(quote_empty=True), Csv(header=False)),
     *(Csv(null_marker="null"), Csv(null_marker="~^", quote_empty=True), Csv(delimiter="^"), Csv(delimiter="1")),
+    *(Csv(null_marker="null_", quoting="all"), Csv(profile="excel", null_marker="'=1+1")),
     *(Csv(profile="excel"), Csv(profile="excel", decimal_separator=",", delimiter=";", quoting="nonnumeric")),
     *(Csv(profile="excel", date_format="%d/%m,%y", datetime_format='%H "h"'), Csv(timespec="microseconds")),
     *(Csv(encoding="cp1252"), Csv(encoding="utf-16"), Csv(encoding="iso2022_jp"), Csv(time_zone=ROME)),
@@ -60,8 +61,12 @@ OBJECTS = [
     Json(separators=(", ", ": ")),
 ]
 ENCODERS = [*DELIMITED, *OBJECTS]
-# A number may hold the delimiter or be the marker, the first cell may be a mark of its own, the layout has spaces.
-CELL_BY_CELL = [Csv(delimiter="1"), Csv(null_marker="null"), Csv(header=False), *OBJECTS[-2:]]
+# A number may hold the delimiter or be the marker, the marker may hold what orjson writes for None, the first cell
+# may be a mark of its own, the layout has spaces.
+CELL_BY_CELL = [
+    *(Csv(delimiter="1"), Csv(null_marker="null"), Csv(null_marker="null_", quoting="all"), Csv(header=False)),
+    *OBJECTS[-2:],
+]
 
 MOMENT = datetime(2026, 1, 31, 8, 15, 59, 250000)
 IN_UTC = MOMENT.replace(tzinfo=UTC)
@@ -155,7 +160,7 @@ VALUES = {
 }  # fmt: skip
 RAW = {  # as a database gives them
     "UUIDs": (UUID, [str(KEY), str(UUID(int=0))]),
-    "Decimals": (Decimal, ["1.10", "-0.00", "12", "NaN", "Infinity"]),
+    "Decimals": (Decimal, ["1.10", "-0.00", "12", "NaN", "Infinity", "-Infinity"]),
 }
 DOCUMENTS = {
     "JSON": ['{"a": [1, "x,y"]}', "[]", '"text"', "1", "null"],
@@ -273,6 +278,10 @@ class TestColumns:
         batches = [first, *[batch for _, other in others for batch in (other, first)]]
         check(encoder, columns, *batches)
 
+    def test_beside_a_column_of_only_none(self, encoder):
+        for column, values in COLUMNS.values():
+            check(encoder, *table(CLEAN, (OutputColumn("none"), [None]), (column, with_nulls(values))))
+
     def test_more_rows_than_are_written_at_once(self, encoder):
         for name in ("strange texts", "frames", "every letter", "mixed", "floats of every spelling", "dates"):
             clean = [(OutputColumn("c"), values) for values in PLAIN.values()]
@@ -317,6 +326,12 @@ def test_drawn_tables_are_written_as_cell_by_cell(drawn):
     columns, batches = drawn
     for encoder in ENCODERS:
         check(encoder, columns, *batches)
+
+
+def test_decimals_of_a_context_with_small_exponents_are_written_as_cell_by_cell():
+    with localcontext(capitals=0):
+        for encoder in ENCODERS:
+            check(encoder, *table(CLEAN, (OutputColumn("c"), [Decimal("1E+3"), None, Decimal("1.5")])))
 
 
 class TestTheWayTaken:

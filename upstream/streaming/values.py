@@ -1,9 +1,9 @@
 """How each Python type is written: one table for all formats and lanes.
 
 `text_forms` and `json_forms` compile the table for one export. `Forms.column` writes a whole column of a batch at
-once: if its values have one type, a C loop does it (compared with `str` or `repr` on each value, orjson takes an
-eighth of the time for datetimes, a seventh for UUIDs and a tenth for floats). Any other column is written value by
-value. Both give the same text.
+once: if its values have one type, a C loop does it (compared with `str` or `repr` on each value, in an eighth of
+the time for datetimes and UUIDs, and less than half for floats). Any other column is written value by value. Both
+give the same text.
 """
 
 import re

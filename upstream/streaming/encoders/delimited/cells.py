@@ -139,8 +139,11 @@ class Cells:
             return JsonColumn(values, has_null=True)
         if len(kinds) == 1 and self.join is None:
             [kind] = kinds
-            if kind is str and not keeps_null and not any(map(values.__contains__, self.quoted_texts)):
-                return self._strings_as_json([text or "" for text in values] if has_null else values)
+            if kind is str and not (keeps_null or self._quotes_one_of(values)):
+                texts = [text or "" for text in values] if has_null else values
+                guarded = self.guard(texts) if self.guard else texts
+                if guarded is texts or not self._quotes_one_of(guarded):
+                    return self._strings_as_json(guarded)
             if not self.json and self._are_like_json(values, kind, texts_of):
                 return JsonColumn(values, has_null=has_null)
             if kind in PLAIN_TYPES and not (keeps_null or self.is_local):
@@ -150,8 +153,11 @@ class Cells:
                     return JsonColumn(self.forms.column(values))  # JSON adds the quotes
         return JsonColumn(None, BETWEEN.join(self(values, texts_of)))
 
-    def _strings_as_json(self, values: Sequence[str]) -> JsonColumn:
-        texts = self.guard(values) if self.guard else values
+    def _quotes_one_of(self, texts: Sequence[str | None]) -> bool:
+        """Return whether one of the texts is in quotes whatever it contains."""
+        return any(map(texts.__contains__, self.quoted_texts))
+
+    def _strings_as_json(self, texts: Sequence[str]) -> JsonColumn:
         text = BETWEEN.join(texts)
         if any(map(text.__contains__, self.marks)):
             return JsonColumn(None, text, is_raw=True)
@@ -159,6 +165,8 @@ class Cells:
 
     def _are_like_json(self, values: Sequence[Any], kind: type, texts_of: type | None) -> bool:
         if self.keeps_quotes and self._is_quoted(kind) is (kind in (int, float)):
+            return False
+        if self.guard and texts_of and issubclass(kind, Number):  # it changes -Infinity
             return False
         if kind is int:
             return True

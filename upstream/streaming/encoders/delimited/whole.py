@@ -81,8 +81,12 @@ class StandIns:
     def cells(self, column: JsonColumn) -> Sequence[Any]:
         """Return the cells of a column, with stand-ins in the place of marks."""
         cells = self.put_in(column.text, doubles_quotes=column.is_raw).split(BETWEEN)
+        if self.keeps_quotes and not column.is_raw:
+            if any(cell.startswith("null") for cell in cells):  # it would be replaced like None
+                raise UnprovenError
+            return list(map(orjson.Fragment, cells))
         if self.keeps_quotes:
-            return cells if column.is_raw else list(map(orjson.Fragment, cells))
+            return cells
         if not column.is_raw:
             return cells
         marks = (mark for mark in (self.delimiter, '"', "\n", "\r") if mark in column.text)

@@ -128,4 +128,5 @@ class WholeObjects:
         if self.options.decimals == "number":
             return None
         texts = [None if value is None else Decimal.__str__(value) for value in values]
-        return None if "E" in "".join(filter(None, texts)) else texts
+        joined = "".join(filter(None, texts))
+        return None if "E" in joined or "e" in joined else texts  # the context decides which of them it is
