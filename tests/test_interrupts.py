@@ -13,7 +13,7 @@ import pytest
 from django.db import connections
 
 from tests.fieldtypes.models import Parent
-from upstream.streaming import Column, Json, stream, to_file
+from upstream.streaming import Column, Csv, Json, JsonLines, stream, to_file
 from upstream.streaming.databases import database_of, recover
 from upstream.streaming.databases.sharing import GUARDED_METHODS, guard_of
 from upstream.streaming.targets import files
@@ -107,6 +107,39 @@ def test_an_interrupt_is_raised_even_if_the_driver_fails_to_clean_up(transaction
     with stored(transactional_database) as rows, pytest.raises(KeyboardInterrupt):
         b"".join(stream(rows, [Column(broken, header="broken")]))
     check_usable(transactional_database)
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_an_interrupt_while_sqlite_looks_at_the_clock_is_raised():
+    with stored("default"):
+        slow = Parent.objects.raw(
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3000000) "
+            "SELECT max(x) AS id, 'a' AS name FROM n"
+        )
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            b"".join(stream(slow, ["id", "name"], timeout=60))
+        check_usable("default")
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("columns", [None, ["nested"]], ids=["whole records", "a column"])
+@pytest.mark.parametrize("encoder", [Csv(), JsonLines(), Json(), Json(indent=2)], ids=repr)
+def test_an_interrupt_in_a_value_of_a_record_is_raised_and_not_taken_for_a_value_without_json(
+    encoder, columns, interrupt
+):
+    class Slow:
+        shots = 1
+
+        def __str__(self):
+            self.shots -= 1
+            if self.shots == 0:
+                raise interrupt
+            return "text"
+
+    records = [{"nested": {"value": Slow()}} for _ in range(3)]
+    with pytest.raises(interrupt):
+        b"".join(stream(records, columns, encoder))
 
 
 def test_an_interrupt_that_the_caller_handles_already_is_not_raised_again(transactional_database):

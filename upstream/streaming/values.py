@@ -314,9 +314,8 @@ class _JsonContainers:
         self.layout = ORJSON_LAYOUTS.get((indent, separators, 0 if indent is None else level))
 
     def compact(self, value: Any) -> str:
-        try:
-            text = orjson.dumps(value, self._default, self.options)
-        except TypeError:  # a key that is not a str, an integer that is too large, a lone surrogate
+        text = self._dumped(value, self.options)
+        if text is None:
             return self.text(value)
         is_unlike = any(sign.search(text) for sign in UNLIKE_REPR)
         if is_unlike or (b"null" in text and _holds_non_finite(value)):
@@ -331,9 +330,8 @@ class _JsonContainers:
         option, margin = self.layout
         marked = [RECORD_END] * (2 * len(records))
         marked[::2] = records
-        try:
-            text = orjson.dumps(marked, self._default, self.options | option)
-        except TypeError:
+        text = self._dumped(marked, self.options | option)
+        if text is None:
             return None
         signs = [sign for sign in UNLIKE_REPR if sign.search(text)]
         nulls = len(NULL.findall(text))
@@ -347,6 +345,18 @@ class _JsonContainers:
         for at in unlike:
             lines[at] = self.text(records[at], self.level).encode()
         return lines
+
+    def _dumped(self, value: Any, options: int) -> bytes | None:
+        """Return JSON; None for a key that is not a str, an integer that is too large, a lone surrogate.
+
+        orjson makes a TypeError of whatever `_default` raises: an interrupt such as Ctrl-C is raised again.
+        """
+        try:
+            return orjson.dumps(value, self._default, options)
+        except TypeError as error:
+            if isinstance(error.__cause__, Exception | None):
+                return None
+            raise error.__cause__ from None
 
     def _default(self, value: Any) -> str | orjson.Fragment:
         if write := self.strings.get(type(value)):

@@ -140,8 +140,9 @@ class IsolatedCursor(YieldingCursor):
         self._raw = connection.connection
         self._is_limited = seconds is not None
         if seconds is not None:
-            end = monotonic() + seconds
-            self._raw.set_progress_handler(lambda: monotonic() > end, STEPS_BETWEEN_CLOCKS)
+            # All in C: SQLite would lose an interrupt such as Ctrl-C that is raised in a function that it calls.
+            is_over = map((monotonic() + seconds).__lt__, iter(monotonic, None))
+            self._raw.set_progress_handler(is_over.__next__, STEPS_BETWEEN_CLOCKS)
         try:
             cursor.execute(sql, params)
         except BaseException:
