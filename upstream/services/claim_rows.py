@@ -144,7 +144,7 @@ class _Lines:
 
 
 def _is_damaged(line: str) -> bool:
-    """Whether bytes of a line were not UTF-8: as surrogates, they cannot be encoded."""
+    """Return whether bytes of a line were not UTF-8: as surrogates, they cannot be encoded."""
     try:
         line.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""A whole batch of rows by a few calls in C, most of which make no object for a cell.
+"""Rows of delimited text by a few calls in C, instead of a text for each cell.
 
 orjson writes each row as an array. Without its brackets and quotes, and with `null` as the options say, that is
 delimited text:
@@ -81,16 +81,14 @@ class StandIns:
     def cells(self, column: JsonColumn) -> Sequence[Any]:
         """Return the cells of a column, with stand-ins in the place of marks."""
         cells = self.put_in(column.text, doubles_quotes=column.is_raw).split(BETWEEN)
-        if self.keeps_quotes and not column.is_raw:
-            if any(cell.startswith("null") for cell in cells):  # it would be replaced like None
-                raise UnprovenError
-            return list(map(orjson.Fragment, cells))
-        if self.keeps_quotes:
+        if column.is_raw == self.keeps_quotes:  # JSON's quotes are theirs, or go again
             return cells
-        if not column.is_raw:
-            return cells
-        marks = (mark for mark in (self.delimiter, '"', "\n", "\r") if mark in column.text)
-        return enclosed(cells, [self.by_mark.get(mark, mark) for mark in marks], self.by_mark['"'])
+        if column.is_raw:
+            marks = (mark for mark in (self.delimiter, '"', "\n", "\r") if mark in column.text)
+            return enclosed(cells, [self.by_mark.get(mark, mark) for mark in marks], self.by_mark['"'])
+        if any(cell.startswith("null") for cell in cells):  # it would be replaced like None
+            raise UnprovenError
+        return list(map(orjson.Fragment, cells))
 
     def put_in(self, text: str, *, doubles_quotes: bool = False) -> str:
         for mark, stand_in in self.by_mark.items():
