@@ -101,6 +101,7 @@ SESSIONS = {
     " WHERE db = %s AND id <> connection_id()",
 }
 KILL = {"postgresql": "SELECT pg_terminate_backend(%s)", "mariadb": "KILL %s"}
+ENDED_MEANWHILE = 1094  # "Unknown thread id": PostgreSQL answers false instead of an error.
 
 
 def sessions(entries, alias):
@@ -117,7 +118,11 @@ def kill_sessions(entries, alias):
     connect = {"postgresql": postgresql, "mariadb": mariadb}[alias]
     with closing(connect(entries)) as connection, connection.cursor() as cursor:
         for number in found:
-            cursor.execute(KILL[alias], [number])
+            try:
+                cursor.execute(KILL[alias], [number])
+            except Exception as error:
+                if error.args[0] != ENDED_MEANWHILE:
+                    raise
     return len(found)
 
 
