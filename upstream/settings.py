@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "upstream.integrations",
     "upstream.dumps",
+    "upstream.jobs",
 ]
 
 MIDDLEWARE = [

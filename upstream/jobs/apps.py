@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    """Exports in the background, with two tables: the jobs, and the parts of those that are written in parts."""
+
+    name = "upstream.jobs"
+    label = "upstream_jobs"
+    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name = "Exports"
