@@ -38,9 +38,11 @@ from upstream.dumps import (
     resume,
     run,
     run_part,
+    runners,
     targets,
     verify,
 )
+from upstream.dumps.management.commands import dump_data
 from upstream.dumps.progress import Meters
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Parquet, stream
 
@@ -577,6 +579,35 @@ class TestRunners:
             executor.submit(connections.close_all).result()
         assert joined(place) == exported(rows)
 
+    def test_a_runner_that_an_app_adds_carries_out_a_plan_by_its_name(self, rows, place, monkeypatch):
+        asked = []
+
+        def backwards(plan, numbers, *, attempts, report):
+            asked.append((attempts, report))
+            for number in reversed([*numbers]):
+                yield run_part(plan, number)
+
+        monkeypatch.setitem(runners.RUNNERS, "celery", backwards)
+        with pytest.raises(RuntimeError):
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), runner="celery", report=fails_at(2))
+        resume(Directory(str(place)), runner="celery", attempts=5, allow_new_snapshot=True)
+        assert [attempts for attempts, _ in asked] == [3, 5]
+        assert joined(place) == exported(rows)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"runner": "celery"}, "no installed app has added a runner 'celery', there is none"),
+            ({"runner": "celery", "workers": 2}, "choose one of workers, executor and runner"),
+        ],
+    )
+    def test_a_runner_that_is_not_there_is_refused(self, db, options, words, place, monkeypatch):
+        monkeypatch.setattr(runners, "RUNNERS", {})
+        plan = plan_dump(Listing.objects.all(), COLUMNS, Csv(), place, parts=2)
+        with pytest.raises(ExportError, match=words):
+            run(plan, **options)
+        assert not place.parent.exists()
+
     def test_no_worker_is_asked_for_rows_that_it_cannot_see(self, db, place):
         plan = plan_dump(Listing.objects.all(), COLUMNS, Csv(), place, parts=2)
         with pytest.raises(ExportError, match="no other process or thread sees"):
@@ -736,6 +767,20 @@ class TestTheCommands:
         call_command("dump_data", "--to", place, "--resume", "--verify")
         assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
 
+    def test_dump_on_celery_if_an_app_adds_it(self, rows, place, monkeypatch, capsys):
+        monkeypatch.setattr(dump_data, "RUNNERS", {})
+        dumping = ("dump_data", "orders.Listing", "--to", place, "--celery", "--database", rows.db)
+        with pytest.raises(CommandError, match=r'add "upstream\.jobs" to INSTALLED_APPS'):
+            call_command(*dumping)
+        monkeypatch.undo()
+
+        def runner(plan, numbers, **_):
+            yield from [run_part(plan, number) for number in numbers]
+
+        monkeypatch.setitem(runners.RUNNERS, "celery", runner)
+        call_command(*dumping)
+        assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
+
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
@@ -745,6 +790,7 @@ class TestTheCommands:
             (["--resume", "--format", "csv"], "leave out --format"),
             (["--resume", "--one-file"], "leave out --one-file"),
             (["--resume", "--overwrite"], "choose one"),
+            (["orders.Listing", "--celery", "--workers", "2"], "leave out --workers"),
             ([], "name a model"),
             (["orders.Listing", "--workers", "0"], "1 or more"),
             (["orders.Nope"], "unknown model"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, as_completed
 from contextlib import closing
 from functools import partial
+from typing import Protocol
 
 from django.db import connections
 
@@ -20,7 +21,24 @@ from upstream.streaming.databases.sharing import is_in_callers_transaction
 logger = logging.getLogger(__name__)
 
 PLAN = "plan"
-Runner = Callable[[DumpPlan, Iterable[int]], Generator[Part]]
+
+
+class Runner(Protocol):
+    """Something that has parts of a plan written: in this process, in others, or on other machines."""
+
+    def __call__(
+        self, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+    ) -> Generator[Part]:
+        """Yield the parts of those numbers as they are written, in any order, each by `run_part`.
+
+        Closing the iterator ends what still runs. A part that fails runs again, up to `attempts` times in all,
+        unless what it raises is an ExportError. `report` may be told of rows and bytes so far, with False: the
+        caller tells it of parts that are written.
+        """
+
+
+RUNNERS: dict[str, Runner] = {}
+"""The runners that other applications add, by the names that `run` takes."""
 
 
 def begin(plan: DumpPlan, *, overwrite: bool = False) -> None:
@@ -38,25 +56,27 @@ def run(
     *,
     workers: int = 0,
     executor: Executor | None = None,
+    runner: str = "",
     attempts: int = 3,
     overwrite: bool = False,
     report: Report | None = None,
 ) -> Manifest:
     """Carry out a plan from start to end, and return the manifest of the dump.
 
-    Parts run one after the other in this process, with `workers` in that many new processes, or on an `executor`
-    of `concurrent.futures`, whose processes need Django set up, and the same database and target. A part that
+    Parts run one after the other in this process, with `workers` in that many new processes, on an `executor` of
+    `concurrent.futures`, whose processes need Django set up, and the same database and target, or by the `runner`
+    of that name in `RUNNERS`. A part that
     fails, or whose worker dies, runs again, up to `attempts` times; then the error is raised, and the parts that
     are written stay staged for `resume`. So they do after an interrupt. With `overwrite`, an unfinished or
     published dump at the target is replaced. `report` is called in this process, for an executor only at the end
     of each part.
     """
-    runner = _runner(plan.alias, workers, executor, attempts, report)
+    running = _runner(plan.alias, workers, executor, runner)
     target = plan.made_target()
     with target.claim(resume=False, overwrite=overwrite):
         _stage(plan)
         try:
-            return _carry_out(plan, {}, runner, report)
+            return _carry_out(plan, {}, running, attempts, report)
         except BaseException:
             if not parts_in(target, plan):
                 target.discard()
@@ -69,6 +89,7 @@ def resume(
     allow_new_snapshot: bool = False,
     workers: int = 0,
     executor: Executor | None = None,
+    runner: str = "",
     attempts: int = 3,
     report: Report | None = None,
 ) -> Manifest:
@@ -92,8 +113,8 @@ def resume(
                 f"{len(done)} parts show a snapshot that has ended with its dump, and {missing} are missing: "
                 "allow a new snapshot for them, or dump again and overwrite"
             )
-        runner = _runner(plan.alias, workers, executor, attempts, report)
-        return _carry_out(plan, done, runner, report)
+        running = _runner(plan.alias, workers, executor, runner)
+        return _carry_out(plan, done, running, attempts, report)
 
 
 def is_unfinished(target: Target) -> bool:
@@ -112,32 +133,41 @@ def _stage(plan: DumpPlan) -> None:
     plan.made_target().write(PLAN, [json.dumps(plan.as_data()).encode()])
 
 
-def _carry_out(plan: DumpPlan, done: Mapping[int, Part], runner: Runner, report: Report | None) -> Manifest:
+def _carry_out(
+    plan: DumpPlan, done: Mapping[int, Part], runner: Runner, attempts: int, report: Report | None
+) -> Manifest:
     missing = [number for number in range(len(plan.ranges)) if number not in done]
     parts = [*done.values()]
     if missing:
-        with plan.holding_snapshot() as held, closing(runner(held, missing)) as written:
-            for part in written:
-                parts.append(part)
-                if report:
-                    report(part.number, part.rows, part.bytes, True)
+        with plan.holding_snapshot() as held:
+            running = runner(held, missing, attempts=attempts, report=report)
+            with closing(running) as written:
+                for part in written:
+                    parts.append(part)
+                    if report:
+                        report(part.number, part.rows, part.bytes, True)
     return commit(plan, parts)
 
 
-def _runner(alias: str, workers: int, executor: Executor | None, attempts: int, report: Report | None) -> Runner:
-    if not workers and executor is None:
-        return partial(_here, attempts, report)
+def _runner(alias: str, workers: int, executor: Executor | None, runner: str) -> Runner:
+    if sum(map(bool, (workers, executor is not None, runner))) > 1:
+        raise SourceError("a dump has one runner: choose one of workers, executor and runner")
+    if runner and runner not in RUNNERS:
+        known = f"there are {', '.join(sorted(RUNNERS))}" if RUNNERS else "there is none"
+        raise SourceError(f"no installed app has added a runner {runner!r}, {known}: see INSTALLED_APPS")
+    if not workers and executor is None and not runner:
+        return _here
     if is_in_callers_transaction(connections[alias]):
         raise SourceError(
             f"a transaction is open on {alias!r}, which no other process or thread sees: "
-            "call this outside of transaction.atomic(), or without workers and executor"
+            "call this outside of transaction.atomic(), or without workers, executor and runner"
         )
     if executor is not None:
-        return partial(_on_executor, executor, attempts)
-    return partial(run_in_workers, workers, attempts, report)
+        return partial(_on_executor, executor)
+    return RUNNERS[runner] if runner else partial(run_in_workers, workers)
 
 
-def _here(attempts: int, report: Report | None, plan: DumpPlan, numbers: Iterable[int]) -> Generator[Part]:
+def _here(plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None) -> Generator[Part]:
     for number in numbers:
         progress = report and partial(_tell, report, number)
         yield _tried(attempts, partial(run_part, plan, number, progress))
@@ -159,7 +189,10 @@ def _tried(attempts: int, run: Callable[[], Part]) -> Part:
     return run()
 
 
-def _on_executor(executor: Executor, attempts: int, plan: DumpPlan, numbers: Iterable[int]) -> Generator[Part]:
+def _on_executor(
+    executor: Executor, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+) -> Generator[Part]:
+    del report  # which no other process can call
     futures = [executor.submit(_tried, attempts, partial(run_part, plan, number)) for number in numbers]
     try:
         for future in as_completed(futures):

@@ -36,7 +36,7 @@ class WorkerError(ExportError, RuntimeError):
 
 
 def run_in_workers(
-    workers: int, attempts: int, report: Report | None, plan: DumpPlan, numbers: Iterable[int]
+    workers: int, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
 ) -> Generator[Part]:
     """Yield the parts as they are written, and end the workers, also if the iterator is closed early.
 

@@ -8,7 +8,7 @@ from django.db import DatabaseError
 
 from upstream.dumps import Directory, plan_dump, resume, run, verify
 from upstream.dumps.progress import Meters
-from upstream.dumps.runners import is_unfinished, staged_plan
+from upstream.dumps.runners import RUNNERS, is_unfinished, staged_plan
 from upstream.integrations.arguments import (
     SELECTION,
     add_selection,
@@ -23,6 +23,7 @@ from upstream.integrations.formats import FORMATS
 from upstream.streaming import ExportError
 from upstream.streaming.compression import SUFFIXES
 
+CELERY = "celery"  # the name under which an app adds its runner
 NAMES = ("csv", "tsv", "ndjson", "json")
 # What decides about rows and bytes; an unfinished dump has decided.
 OF_PLAN = ("model", "format", "parts", "one_file", "windows", *SELECTION)
@@ -41,6 +42,7 @@ class Command(BaseCommand):
         add_selection(parser)
         add("--parts", type=number, metavar="N", help="at most that many parts; default: 4 for each worker")
         add("--workers", type=number, default=1, metavar="N", help="processes; default: 1, which is this one")
+        add("--celery", action="store_true", help="let Celery's workers write the parts")
         add("--one-file", action="store_true", help="join the parts to one file in the end")
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
         add("--resume", action="store_true", help="carry out what is missing of an unfinished dump")
@@ -69,12 +71,17 @@ class Command(BaseCommand):
             self._refuse(f"an unfinished dump has its plan already: leave out {name} with --resume")
         if options["resume"] and options["overwrite"]:
             self._refuse("--resume keeps what --overwrite discards: choose one")
+        if options["celery"] and options["workers"] > 1:
+            self._refuse("--celery has workers of its own: leave out --workers")
+        if options["celery"] and CELERY not in RUNNERS:
+            raise CommandError('no installed app runs dumps on Celery: add "upstream.jobs" to INSTALLED_APPS')
 
     def _dump(self, options: dict[str, Any]) -> None:
         workers = options["workers"] if options["workers"] > 1 else 0
         visible = not options["no_progress"] and sys.stderr.isatty()
         with Meters(sys.stderr if visible else None) as meters:
-            running: dict[str, Any] = {"workers": workers, "report": meters}
+            runner = CELERY if options["celery"] else ""
+            running: dict[str, Any] = {"workers": workers, "runner": runner, "report": meters}
             if options["resume"]:
                 target, allow = Directory(options["to"]), options["allow_new_snapshot"]
                 meters.parts = len(staged_plan(target).ranges)
