@@ -8,3 +8,9 @@ class JobsConfig(AppConfig):
     label = "upstream_jobs"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Exports"
+
+    def ready(self) -> None:
+        from upstream.dumps.runners import RUNNERS  # noqa: PLC0415 (apps are loaded by now)
+        from upstream.jobs.celery import run_dump  # noqa: PLC0415
+
+        RUNNERS["celery"] = run_dump

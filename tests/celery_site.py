@@ -1,0 +1,58 @@
+"""A site with Celery, for processes of their own: `celery -A tests.celery_site worker` is one of its workers.
+
+The test that starts it says in UPSTREAM_TEST_SITE where the broker and the databases are, how long things take, and
+what goes wrong.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+import django
+from celery import Celery
+
+SITE = json.loads(os.environ["UPSTREAM_TEST_SITE"])
+app = Celery("tests", broker=SITE["broker"], set_as_current=True)
+# A message that a worker took and did not end comes again: here after seconds, by default after an hour.
+app.conf.broker_transport_options = {"visibility_timeout": SITE.get("visible", 3600)}
+app.conf.worker_prefetch_multiplier = 1
+app.conf.task_default_queue = SITE.get("queue", "celery")
+app.autodiscover_tasks()
+django.setup()
+
+from django.db import connections, router
+
+from tests.routing import JobsIn
+from upstream.jobs import dispatch, parts
+
+router.routers = [JobsIn(SITE["jobs"])]
+for alias, name in SITE["databases"].items():
+    connections[alias].settings_dict["NAME"] = name
+parts.LEASE_SECONDS, parts.BEAT_SECONDS = SITE["lease"], SITE["beat"]
+dispatch.BEAT_SECONDS, dispatch.LOST_SECONDS, dispatch.PAUSE_SECONDS = SITE["beat"], SITE["lost"], 0.1
+dispatch.POLL_SECONDS = 0.05
+
+write = parts.run_part
+
+
+def run_part(plan, number, progress):
+    if SITE.get("deadly") == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if gate := SITE.get("gate"):
+        with Path(gate, f"began-{number}").open("a") as began:
+            began.write("x")
+        while not Path(gate, "open").exists():
+            progress(7, 70)
+            time.sleep(0.02)
+    time.sleep(random.uniform(0, SITE.get("linger", 0)))
+    part = write(plan, number, progress)
+    time.sleep(random.uniform(0, SITE.get("linger", 0)))
+    return part
+
+
+parts.run_part = run_part

@@ -1,0 +1,159 @@
+"""Hand out the parts of a dump to workers behind a queue, and count in the table what is written."""
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError, connections, router, transaction
+from django.db.models import Case, When
+from django.db.models.functions import Now
+
+from upstream.dumps import DumpPlan, Part, WorkerError
+from upstream.dumps.workers import Report
+from upstream.jobs.models import ExportJob, ExportPart, State
+from upstream.jobs.parts import BEAT_SECONDS, insisting, until
+from upstream.streaming import SourceError
+from upstream.streaming.databases.sharing import is_in_callers_transaction
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+# A message that nobody took may wait behind others or be lost. It is sent again, each time after twice as long.
+LOST_SECONDS = 60.0
+PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+Send = Callable[[UUID, Sequence[int]], None]
+"""Asks the queue to have `parts.write(job, number)` called somewhere, for each number."""
+
+
+def run(
+    send: Send, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+) -> Generator[Part]:
+    """Yield the parts as workers record them; a Runner of `upstream.dumps`, once `send` is given.
+
+    The queue may lose, repeat and reorder messages: only the table is asked. What nobody takes, and what failed,
+    is sent again from here, so nothing has to wait in the queue. When this ends, so does the job: a worker that
+    still writes for it stops at its next heartbeat.
+    """
+    if is_in_callers_transaction(connections[router.db_for_write(ExportJob)]):
+        raise SourceError("a transaction is open on the table of jobs: call this outside of transaction.atomic()")
+    numbers = list(numbers)
+    job = insisting(lambda: _begun(plan, numbers, attempts))
+    dump = _Dump(job, attempts, {number: _Sent() for number in numbers})
+    try:
+        send(job.pk, numbers)
+        while dump.waiting:
+            parts = insisting(dump.parts)
+            yield from dump.written(parts)
+            _send_again(send, job.pk, dump.due(parts))
+            if report:
+                _tell(report, parts)
+            time.sleep(POLL_SECONDS if dump.waiting else 0)
+    finally:
+        with suppress(DatabaseError):  # then its lease runs out, and the janitor finds it
+            insisting(ExportJob.objects.filter(pk=job.pk).delete)
+
+
+def _begun(plan: DumpPlan, numbers: Iterable[int], attempts: int) -> ExportJob:
+    """Store a job that goes on, with its parts. One that is left of the same dump ends."""
+    fingerprint = f"parts of {plan.identity}"
+    with transaction.atomic(router.db_for_write(ExportJob)):
+        ExportJob.objects.filter(fingerprint=fingerprint).delete()
+        job = ExportJob.objects.create(
+            state=State.RUNNING,
+            model=plan.source["model"],
+            columns=[column["header"] for column in plan.columns],
+            format=plan.suffix.removeprefix("."),
+            filename=f"{plan.source['model'].lower()}{plan.suffix}",
+            request={"kind": "parts", "plan": plan.as_data(), "attempts": attempts},
+            fingerprint=fingerprint,
+            lease=secrets.token_hex(16),
+            leased_until=until(),
+        )
+        ExportPart.objects.bulk_create(ExportPart(job=job, number=number) for number in numbers)
+    return job
+
+
+def _send_again(send: Send, job: UUID, numbers: Sequence[int]) -> None:
+    if not numbers:
+        return
+    logger.info("%d parts of dump %s are sent again", len(numbers), job)
+    try:
+        send(job, numbers)
+    except ConnectionError as error:  # the broker may come back
+        logger.warning("%d parts of dump %s cannot be sent now: %s", len(numbers), job, error)
+
+
+def _tell(report: Report, parts: Iterable[ExportPart]) -> None:
+    for part in parts:
+        if part.result is None and part.rows:
+            report(part.number, part.rows, part.bytes, False)
+
+
+@dataclass
+class _Sent:
+    """What is known of the messages for a part: whether one was taken, and when another is due."""
+
+    due: float = field(default_factory=lambda: time.monotonic() + LOST_SECONDS)
+    times: int = 1
+    attempts: int = 0
+    is_taken: bool = False
+
+    def is_due(self, part: Any) -> bool:
+        """Return whether to send another now, for a part that is not recorded."""
+        if part.is_leased:
+            self.is_taken = True
+            return False
+        if self.is_taken or part.attempts > self.attempts:  # it came to nothing
+            self.is_taken, self.attempts = False, part.attempts
+            longest = min(PAUSE_SECONDS * 2**part.attempts, LONGEST_PAUSE_SECONDS)
+            self.due = time.monotonic() + random.uniform(longest / 2, longest)  # noqa: S311 (no secret)
+        if time.monotonic() < self.due:
+            return False
+        self.due = time.monotonic() + LOST_SECONDS * 2**self.times
+        self.times += 1
+        return True
+
+
+@dataclass
+class _Dump:
+    """A dump that goes on: its job, and what is known of the parts that are not yet recorded."""
+
+    job: ExportJob
+    attempts: int
+    waiting: dict[int, _Sent]
+    renewed: float = field(default_factory=time.monotonic)
+
+    def parts(self) -> list[ExportPart]:
+        """Keep the job, and return its parts; raise WorkerError if it has ended."""
+        mine = ExportJob.objects.filter(pk=self.job.pk, lease=self.job.lease)
+        if time.monotonic() - self.renewed > BEAT_SECONDS:
+            mine.filter(state=State.RUNNING).update(leased_until=until())
+            self.renewed = time.monotonic()
+        state, error = mine.values_list("state", "error").first() or ("", "")
+        if state != State.RUNNING:
+            raise WorkerError(error or "the dump was cancelled; resume it to go on")
+        leased = Case(When(leased_until__gt=Now(), then=True), default=False)
+        return [*ExportPart.objects.filter(job_id=self.job.pk).annotate(is_leased=leased)]
+
+    def written(self, parts: Iterable[ExportPart]) -> Iterator[Part]:
+        """Yield the parts that were recorded since the last time."""
+        for part in parts:
+            if part.result is not None and part.number in self.waiting:
+                del self.waiting[part.number]
+                yield Part.from_data(part.result)
+
+    def due(self, parts: Iterable[ExportPart]) -> list[int]:
+        """Return the parts that are to be sent again; raise WorkerError for one that has died too often."""
+        due = [one for one in parts if one.result is None and self.waiting[one.number].is_due(one)]
+        for part in due:
+            if part.attempts >= self.attempts:
+                told = part.error or "its worker died, or lost the database, without a word"
+                raise WorkerError(f"part {part.number} failed, the last of {part.attempts} times with:\n{told}")
+        return [part.number for part in due]
