@@ -15,13 +15,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 import django
 from celery import Celery
+from celery.signals import task_prerun
 
 SITE = json.loads(os.environ["UPSTREAM_TEST_SITE"])
 app = Celery("tests", broker=SITE["broker"], set_as_current=True)
 # A message that a worker took and did not end comes again: here after seconds, by default after an hour.
 app.conf.broker_transport_options = {"visibility_timeout": SITE.get("visible", 3600)}
 app.conf.worker_prefetch_multiplier = 1
-app.conf.task_default_queue = SITE.get("queue", "celery")
 app.autodiscover_tasks()
 django.setup()
 
@@ -37,22 +37,35 @@ parts.LEASE_SECONDS, parts.BEAT_SECONDS = SITE["lease"], SITE["beat"]
 dispatch.BEAT_SECONDS, dispatch.LOST_SECONDS, dispatch.PAUSE_SECONDS = SITE["beat"], SITE["lost"], 0.1
 dispatch.POLL_SECONDS = 0.05
 
+PLACE = Path(SITE["place"])
 write = parts.run_part
 
 
+def marked(name):
+    """Add a mark to a file, and return how many it has."""
+    with (PLACE / name).open("a") as file:
+        file.write("x")
+    return (PLACE / name).stat().st_size
+
+
 def run_part(plan, number, progress):
+    begun = marked(f"began-{number}")
     if SITE.get("deadly") == number:
         os.kill(os.getpid(), signal.SIGKILL)
-    if gate := SITE.get("gate"):
-        with Path(gate, f"began-{number}").open("a") as began:
-            began.write("x")
-        while not Path(gate, "open").exists():
-            progress(7, 70)
-            time.sleep(0.02)
+    if number in SITE.get("failing", ()) and begun <= SITE["failures"]:
+        raise OSError("no space left")
+    while SITE.get("gated") and not (PLACE / "open").exists():
+        progress(7, 70)
+        time.sleep(0.02)
     time.sleep(random.uniform(0, SITE.get("linger", 0)))
     part = write(plan, number, progress)
     time.sleep(random.uniform(0, SITE.get("linger", 0)))
     return part
+
+
+@task_prerun.connect
+def delivered(args, **_):
+    marked(f"delivered-{args[-1]}")
 
 
 parts.run_part = run_part

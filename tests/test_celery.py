@@ -3,22 +3,28 @@
 import json
 import os
 import random
-import shutil
 import signal
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connections, transaction
+from django.db.models import Value
+from django.db.models.functions import Now
 
 from tests import processes, services
 from tests.orders.models import Listing
 from tests.processes import eventually
 from tests.routing import JobsIn
-from upstream.dumps import Directory, WorkerError, plan_dump, resume, run, verify
+from upstream.dumps import Directory, Part, WorkerError, plan_dump, resume, run, verify
+from upstream.dumps.runners import RUNNERS
 from upstream.jobs import celery, dispatch, parts
 from upstream.jobs.models import ExportJob, ExportPart, State
 from upstream.streaming import Csv, ExportError, Json, stream
@@ -42,6 +48,8 @@ class Site:
         self.socket = directory / "redis"  # a link, so that a new server takes the place of one that died
         self.options = {"lease": 3.0, "beat": 0.3, "lost": 3.0}
         self.started = []
+        self.marks = directory / "marks"
+        self.marks.mkdir()
         self._redis = ExitStack()
 
     @property
@@ -67,12 +75,12 @@ class Site:
 
     def variables(self, **options):
         names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
-        told = {"broker": self.broker, "jobs": self.jobs, "databases": names, **self.options, **options}
+        told = {"broker": self.broker, "jobs": self.jobs, "databases": names, "place": str(self.marks)}
         temporary = self.directory / "temporary"
         temporary.mkdir(exist_ok=True)
         return {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "UPSTREAM_TEST_SITE": json.dumps(told),
+            "UPSTREAM_TEST_SITE": json.dumps(told | self.options | options),
             "TMPDIR": temporary,
         }
 
@@ -94,8 +102,10 @@ class Site:
             **options,
         )
 
-    def logs(self):
-        return "\n".join(process.log.read_text(errors="replace")[-3000:] for process in self.started)
+    def marked(self, name):
+        """Return how often something happened in a worker."""
+        path = self.marks / name
+        return path.stat().st_size if path.exists() else 0
 
     def end(self):
         for process in self.started:
@@ -107,6 +117,27 @@ def kill(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def children_of(workers):
+    """Return the processes that workers have started."""
+    mine = {worker.pid for worker in workers}
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            number, rest = stat.parent.name, stat.read_text().rpartition(")")[2].split()
+            if int(rest[1]) in mine:
+                found.append(int(number))
+    return found
+
+
+def end_connections(alias):
+    """End all sessions on a database of PostgreSQL but that of this process."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 @pytest.fixture
@@ -169,16 +200,319 @@ def is_exact(place, rows, encoder=None):
 
 
 class TestDumps:
-    @pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("solo", 1), ("threads", 2)])
-    def test_are_written_by_workers_in_one_state_of_the_database(
-        self, transactional_database, sites, pool, concurrency, place
-    ):
+    def test_are_written_by_workers_in_one_state_of_the_database(self, transactional_database, sites, place):
         rows, site, told = stored(transactional_database), sites(transactional_database), []
-        site.work(pool, concurrency)
+        site.work()
 
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=4)
         manifest = run(plan, runner="celery", report=lambda *given: told.append(given))
 
         assert manifest["consistency"] == ("snapshot" if rows.db == "postgresql" else "part")
-        assert [number for number, *_, is_done in told if is_done].sort() == [0, 1, 2, 3].sort()
+        assert sorted(number for number, *_, is_done in told if is_done) == [0, 1, 2, 3]
+        assert [site.marked(f"began-{number}") for number in range(4)] == [1, 1, 1, 1]
         is_exact(place, rows)
+
+    @pytest.mark.parametrize(("pool", "concurrency"), [("solo", 1), ("threads", 2)])
+    def test_are_written_in_any_pool(self, site, pool, concurrency, place):
+        rows = stored("default")
+        site.work(pool, concurrency)
+        run(plan_dump(rows, COLUMNS, Json(), place, parts=4), runner="celery")
+        is_exact(place, rows, Json())
+
+    def test_are_written_by_the_command(self, site, place, capsys):
+        rows = stored("default")
+        site.work("solo", 1)
+        call_command(
+            *("dump_data", "orders.Listing", "--to", place, "--columns", ",".join(COLUMNS)),
+            *("--parts", "3", "--celery", "--verify"),
+        )
+        assert f"{ROWS} rows in 3 parts" in capsys.readouterr().out
+        is_exact(place, rows)
+
+    def test_are_handed_out_again_if_the_broker_has_lost_the_messages(self, site, place, monkeypatch):
+        def send(job, numbers):
+            celery.send_parts(job, numbers)
+            if not site.started:
+                site.redis().flushall()
+                site.work("solo", 1)
+
+        rows = stored("default")
+        run_by(send, plan_dump(rows, COLUMNS, Csv(), place, parts=3), monkeypatch)
+        is_exact(place, rows)
+
+    def test_show_how_far_their_parts_are(self, site, place):
+        def report(number, count, size, is_done):
+            told.append((number, count, size))
+            (site.marks / "open").touch()
+
+        rows, told = stored("default"), []
+        site.work("solo", 1, gated=True)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=2), runner="celery", report=report)
+        assert told[0][1:] == (7, 70)
+        is_exact(place, rows)
+
+
+def run_by(send, plan, monkeypatch, **options):
+    """Run a plan, with another way to send its parts to Celery."""
+
+    def runner(*given, **told):
+        return dispatch.run(send, *given, **told)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(RUNNERS, "celery", runner)
+        return run(plan, runner="celery", **options)
+
+
+class TestDeliveries:
+    @pytest.mark.parametrize("lease", [0, 30], ids=["which all write", "of which one writes"])
+    def test_of_each_part_twice_at_once_and_in_any_order_give_each_row_once(self, site, lease, place, monkeypatch):
+        def send(job, numbers):
+            twice = [*numbers, *numbers]
+            draw.shuffle(twice)
+            for number in twice:
+                celery.send_parts(job, [number])
+
+        rows = stored("default")
+        for _ in range(2):
+            site.work("threads", 2, lease=lease, beat=60, linger=0.05)
+        for turn in range(ROUNDS or 2):
+            draw = random.Random(turn)
+            place = place.with_name(f"{turn}") / "dump"
+            run_by(send, plan_dump(rows, COLUMNS, Csv(), place, parts=4), monkeypatch, attempts=9)
+            is_exact(place, rows)
+        if not lease:
+            assert sum(site.marked(f"began-{number}") for number in range(4)) > 4 * (ROUNDS or 2)
+
+    def test_of_a_part_that_is_being_written_end_without_work(self, site, place, monkeypatch):
+        """Redis delivers what was not acknowledged within its visibility timeout once more."""
+
+        def report(*_):
+            if eventually(lambda: site.marked("delivered-0") > 1, WAIT_SECONDS):
+                (site.marks / "open").touch()
+
+        rows = stored("default")
+        for _ in range(2):
+            site.work("solo", 1, gated=True, visible=1)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=1), runner="celery", report=report)
+        assert site.marked("delivered-0") > 1
+        assert site.marked("began-0") == 1
+        is_exact(place, rows)
+
+    def test_for_a_dump_that_is_over_end_without_work(self, site, place):
+        rows = stored("default")
+        celery.send_parts(uuid4(), [5])
+        site.work("solo", 1)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=2), runner="celery")
+        assert (site.marked("delivered-5"), site.marked("began-5")) == (1, 0)
+        is_exact(place, rows)
+
+
+class TestFailures:
+    def test_that_pass_are_tried_again(self, site, place):
+        rows = stored("default")
+        site.work("solo", 1, failing=[1, 2], failures=2)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), runner="celery", attempts=3)
+        assert [site.marked(f"began-{number}") for number in range(4)] == [1, 3, 3, 1]
+        is_exact(place, rows)
+
+    def test_that_stay_end_the_dump_with_their_error_and_keep_its_other_parts(self, site, place):
+        rows = stored("default")
+        worker = site.work("solo", 1, failing=[2], failures=99)
+        plan = plan_dump(rows, COLUMNS, Csv(), place, parts=4)
+        with pytest.raises(WorkerError, match=r"(?s)part 2 failed, the last of 3 times.*OSError: no space left"):
+            run(plan, runner="celery", attempts=3)
+        assert [site.marked(f"began-{number}") for number in range(4)] == [1, 1, 3, 1]
+        assert not place.exists()
+        assert not ExportJob.objects.exists()
+
+        kill(worker)
+        site.work("solo", 1)
+        resume(Directory(str(place)), runner="celery")
+        assert [site.marked(f"began-{number}") for number in range(4)] == [1, 1, 4, 1]
+        is_exact(place, rows)
+
+    def test_of_this_package_are_not_tried_again(self, site, place):
+        rows = stored("default")
+        site.work("solo", 1)
+        with pytest.raises(WorkerError, match=r"(?s)part 0 failed, the last of 1 times.*TextError"):
+            run(plan_dump(rows, COLUMNS, Csv(encoding="ascii"), place, parts=1), runner="celery")
+        assert site.marked("began-0") == 1
+
+    def test_that_kill_their_worker_end_the_dump_too(self, site, place):
+        rows = stored("default")
+        worker = site.work("prefork", 1, deadly=1)
+        with pytest.raises(WorkerError, match="part 1 failed, the last of 2 times with:\nits worker died"):
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=3), runner="celery", attempts=2)
+        assert [site.marked(f"began-{number}") for number in range(3)] == [1, 2, 1]
+        assert worker.poll() is None
+
+    def test_to_reach_the_broker_are_told_before_anything_waits(self, site, place, monkeypatch):
+        rows = stored("default")
+        site.socket.unlink()
+        with pytest.raises(CommandError, match="Celery's broker cannot be reached"):
+            call_command("dump_data", "orders.Listing", "--to", place, "--celery")
+        assert rows.exists()
+        assert not place.parent.exists() or not [*place.parent.iterdir()]
+        assert not ExportJob.objects.exists()
+
+    def test_for_want_of_celery_say_how_to_install_it(self, transactional_db, place, monkeypatch):
+        monkeypatch.setitem(sys.modules, "celery", None)
+        stored("default")
+        with pytest.raises(CommandError, match=r"upstream\[celery\]"):
+            call_command("dump_data", "orders.Listing", "--to", place, "--celery")
+
+    def test_of_a_transaction_that_no_worker_sees_are_told(self, transactional_db, sites, place):
+        site, rows = sites("default"), stored("mariadb" if "mariadb" in connections else "postgresql")
+        assert rows.db != site.jobs
+        with transaction.atomic(), pytest.raises(ExportError, match="open on the table of jobs"):
+            run(plan_dump(rows, COLUMNS, Csv(), place), runner="celery")
+
+
+def test_a_cancelled_dump_ends_at_the_next_heartbeats_of_its_workers(site, place):
+    def cancel(*_):
+        ExportJob.objects.update(state=State.CANCELLED)
+
+    rows = stored("default")
+    site.work("solo", 1, gated=True)
+    with pytest.raises(WorkerError, match="cancelled"):
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), runner="celery", report=cancel)
+    assert not ExportJob.objects.exists()
+
+    # The only worker has left the first part, and has nothing to do with those that waited behind it.
+    (began,) = (number for number in range(4) if site.marked(f"began-{number}"))
+    (site.marks / "open").touch()
+    again = place.with_name("again")
+    run(plan_dump(rows, COLUMNS, Csv(), again, parts=4), runner="celery")
+    assert sum(site.marked(f"began-{number}") for number in range(4)) == 5
+    assert site.marked(f"began-{began}") == 2
+    assert verify(again)["rows"] == ROWS
+
+
+def test_celery_is_not_imported_before_it_is_used():
+    code = "import sys, django; django.setup(); print('celery' in sys.modules, 'upstream.jobs' in sys.modules)"
+    assert processes.printed(code, variables={"DJANGO_SETTINGS_MODULE": "tests.settings"}) == "False True\n"
+
+
+class TestLeases:
+    @pytest.fixture
+    def job(self, transactional_database, settings):
+        settings.DATABASE_ROUTERS = [JobsIn(transactional_database)]
+        request = {"plan": {}, "attempts": 3}
+        job = ExportJob.objects.create(
+            state=State.RUNNING, format="csv", filename="x.csv", request=request, leased_until=parts.until()
+        )
+        ExportPart.objects.create(job=job, number=0)
+        return job
+
+    def take(self, job):
+        return parts.Lease.take(job.pk, 0, 3)
+
+    def end_leases(self, rows):
+        rows.update(leased_until=Now() - Value(timedelta(seconds=1)))
+
+    def test_are_taken_by_one_of_many_who_ask_at_once(self, job):
+        def take(_):
+            try:
+                together.wait(WAIT_SECONDS)
+                return parts.insisting(lambda: self.take(job))
+            finally:
+                connections.close_all()
+
+        together = threading.Barrier(6)
+        with ThreadPoolExecutor(6) as threads:
+            taken = [lease for lease in threads.map(take, range(6)) if lease]
+        assert [lease.attempt for lease in taken] == [1]
+        assert ExportPart.objects.get().lease == taken[0].name
+
+    def test_that_are_over_go_to_another_and_the_first_result_wins(self, job):
+        first = self.take(job)
+        assert self.take(job) is None
+        self.end_leases(ExportPart.objects)
+        second = self.take(job)
+        assert (first.attempt, second.attempt) == (1, 2)
+        assert (first.renew(1, 2), second.renew(3, 4)) == (False, True)
+
+        assert first.record(written(0, "first"))
+        assert not second.record(written(0, "second"))
+        assert not second.renew(5, 6)
+        assert self.take(job) is None
+        assert ExportPart.objects.get().result["name"] == "first"
+
+    def test_are_given_for_as_many_attempts_as_were_asked_for(self, job):
+        for attempt in (1, 2, 3):
+            lease = self.take(job)
+            assert lease.attempt == attempt
+            lease.fail("no space left", is_final=False)
+        assert self.take(job) is None
+        job.refresh_from_db()
+        assert (job.state, job.error) == (
+            State.FAILED,
+            "part 0 failed, the last of 3 times with:\nno space left",
+        )
+
+    def test_that_are_given_back_do_not_count(self, job):
+        for _ in range(5):
+            lease = self.take(job)
+            assert lease.attempt == 1
+            lease.give_back()
+
+    def test_end_with_the_process_that_asked(self, job):
+        lease = self.take(job)
+        assert lease.renew(0, 0)
+        self.end_leases(ExportJob.objects)
+        assert not lease.renew(0, 0)
+        lease.give_back()
+        assert self.take(job) is None
+
+
+def written(number, name):
+    return Part(number=number, name=name, rows=1, bytes=2, sha256="", start=None, end=None, snapshot="", dump="d")
+
+
+# Carries out a dump, or resumes what is left of it.
+COORDINATE = """
+import json, sys
+from tests import celery_site
+from upstream.dumps import Directory, DumpPlan, resume, run
+from upstream.dumps.runners import is_unfinished
+plan = DumpPlan.from_data(json.loads(sys.argv[1]))
+run(plan, runner="celery", attempts=50)
+"""
+
+
+class TestDeath:
+    """Whatever dies while a dump is written, it ends with each row once, and with nothing left over."""
+
+    @pytest.mark.parametrize("alias", ["postgresql"])
+    def test_at_any_moment(self, transactional_db, sites, alias, place):
+        if alias not in connections.databases:
+            pytest.skip("there is no PostgreSQL")
+        rows, site = stored(alias), sites(alias)
+        site.options |= {"linger": 0.2, "lease": 2.0, "lost": 2.0}
+        workers, resumed = [site.work(), site.work("solo", 1)], 0
+        victims = ("worker", "child", "coordinator", "redis", "connections")
+        for turn in range(ROUNDS or len(victims)):
+            draw, victim = random.Random(turn), victims[turn % len(victims)]
+            target = place.with_name(f"{turn}") / "dump"
+            plan = plan_dump(rows, COLUMNS, Json(), target, parts=6)
+            coordinator = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
+            assert eventually(lambda: ExportPart.objects.filter(attempts__gt=0).exists(), WAIT_SECONDS)
+            time.sleep(draw.uniform(0, 1.5))
+            if victim == "worker":
+                kill(workers.pop(0))
+                workers.append(site.work() if turn % 2 else site.work("solo", 1))
+            elif victim == "child":
+                for child in children_of(workers)[:1]:
+                    os.kill(child, signal.SIGKILL)
+            elif victim == "coordinator":
+                kill(coordinator)
+            elif victim == "redis":
+                site.kill_redis()
+            else:
+                end_connections(alias)
+            coordinator.wait(WAIT_SECONDS)
+            if not target.exists():
+                resume(Directory(str(target)), allow_new_snapshot=True, runner="celery", attempts=50)
+                resumed += 1
+            is_exact(target, rows, Json())
+        print(f"{turn + 1} deaths, {resumed} dumps resumed")
