@@ -1,7 +1,6 @@
 """A site with Celery, for processes of their own: `celery -A tests.celery_site worker` is one of its workers.
 
-The test that starts it says in UPSTREAM_TEST_SITE where the broker and the databases are, how long things take, and
-what goes wrong.
+UPSTREAM_TEST_SITE says where the broker and the databases are, how long things take, and what goes wrong.
 """
 
 import json
@@ -9,13 +8,16 @@ import os
 import random
 import signal
 import time
+from importlib import import_module
 from pathlib import Path
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 import django
 from celery import Celery
 from celery.signals import task_prerun
+from django.conf import settings
+from django.db import connections, router
+
+from tests.routing import JobsIn
 
 SITE = json.loads(os.environ["UPSTREAM_TEST_SITE"])
 app = Celery("tests", broker=SITE["broker"], set_as_current=True)
@@ -25,17 +27,16 @@ app.conf.worker_prefetch_multiplier = 1
 app.autodiscover_tasks()
 django.setup()
 
-from django.db import connections, router
-
-from tests.routing import JobsIn
-from upstream.jobs import dispatch, parts
+beats, dispatch, parts = (import_module(f"upstream.jobs.{name}") for name in ("beats", "dispatch", "parts"))
 
 router.routers = [JobsIn(SITE["jobs"])]
 for alias, name in SITE["databases"].items():
     connections[alias].settings_dict["NAME"] = name
-parts.LEASE_SECONDS, parts.BEAT_SECONDS = SITE["lease"], SITE["beat"]
-dispatch.BEAT_SECONDS, dispatch.LOST_SECONDS, dispatch.PAUSE_SECONDS = SITE["beat"], SITE["lost"], 0.1
-dispatch.POLL_SECONDS = 0.05
+settings.UPSTREAM_JOBS = settings.UPSTREAM_JOBS | SITE["options"]
+for name, seconds in SITE["dispatch"].items():
+    setattr(dispatch, name, seconds)
+if SITE.get("heartless"):
+    beats.Beat._beat = lambda _self: None
 
 PLACE = Path(SITE["place"])
 write = parts.run_part

@@ -261,6 +261,7 @@ class ExportAdminMixin(ExportOptions):
             limits=self.export_limits,
             spool=self.export_spool,
             record=partial(logged, request, self.model, details),
+            is_repeatable=not selected,
         )
 
 

@@ -10,7 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.http import HttpRequest
 
-from upstream.integrations.downloads import Ending
+from upstream.integrations.signals import Ending
 
 logger = logging.getLogger(__name__)
 

@@ -12,27 +12,17 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from upstream.integrations.background import Export, answer, receiving
 from upstream.integrations.limits import BusyError, Limits, Slots, keeper
 from upstream.integrations.requests import end_with_request, is_in_request
 from upstream.integrations.servers import breaks_show, client_socket
-from upstream.integrations.signals import Outcome, export_failed, export_finished, export_started
+from upstream.integrations.signals import Ending, Outcome, export_failed, export_finished, export_started
 from upstream.streaming import ByteStream, Column, DeadlineError, LimitError, stream, to_response
 from upstream.streaming.encoders.protocol import Encoder
 from upstream.streaming.targets.requests import Asked
 
 # After this time beyond its limit a download whose client does not read is cut: one that reads has ended before.
 GRACE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a download ended: the `rows` and `bytes` sent, and the `seconds` since the request."""
-
-    outcome: Outcome
-    rows: int
-    bytes: int
-    seconds: float
-    error: BaseException | None = None
 
 
 def download(
@@ -46,6 +36,7 @@ def download(
     limits: Limits | None = None,
     spool: bool | None = None,
     record: Callable[[], Callable[[Ending], None]] | None = None,
+    is_repeatable: bool | None = None,
 ) -> HttpResponseBase:
     """Return the response to `request` with the rows of `source`; HEAD is answered without a query.
 
@@ -62,14 +53,33 @@ def download(
 
     `record` is called before the first signal, and the function it returns before the last, even if the client
     disconnects, or the response is never sent.
+
+    With `upstream.jobs` a large export is made in the background, and the response leads to its job. This needs a
+    request that can be run again: `is_repeatable` says so, by default of every GET.
     """
     limits = limits or Limits.of_site()
+    export = Export(
+        request=request,
+        source=source,
+        columns=columns,
+        encoder=encoder,
+        filename=filename,
+        sender=sender,
+        limits=limits,
+        record=record,
+        is_repeatable=request.method == "GET" if is_repeatable is None else is_repeatable,
+    )
+    if receive := receiving.get():
+        receive(export)
+        return HttpResponse(status=204)
     if refused := Asked(request.method or "", request.headers).refusal:
         return refusal(*refused)
     read = partial(stream, source, columns, encoder, max_rows=limits.rows, max_bytes=limits.bytes)
     chunks = read(timeout=limits.seconds)
     if request.method == "HEAD":
         return to_response(chunks, filename, head=True)
+    if (offered := answer(export)) is not None:
+        return offered
     if spool is None:
         spool = not breaks_show(request) or chunks.ends_with_caller
     watch = _Watch(request, chunks, filename, sender, limits, record)

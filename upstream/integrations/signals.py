@@ -9,11 +9,24 @@ while the export has no cursor and no transaction open. A response that is never
 ends.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 from django.dispatch import Signal
 
 Outcome = Literal["complete", "failed", "aborted", "refused"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a download ended: the `rows` and `bytes` sent, and the `seconds` since the request."""
+
+    outcome: Outcome
+    rows: int
+    bytes: int
+    seconds: float
+    error: BaseException | None = None
+
 
 export_started = Signal()
 """The limits allow a download; none of it is made yet."""

@@ -1,4 +1,8 @@
+from importlib import import_module
+
 from django.apps import AppConfig
+
+from upstream.dumps.runners import RUNNERS
 
 
 class JobsConfig(AppConfig):
@@ -10,7 +14,6 @@ class JobsConfig(AppConfig):
     verbose_name = "Exports"
 
     def ready(self) -> None:
-        from upstream.dumps.runners import RUNNERS  # noqa: PLC0415 (apps are loaded by now)
-        from upstream.jobs.celery import run_dump  # noqa: PLC0415
-
-        RUNNERS["celery"] = run_dump
+        import_module("upstream.jobs.checks")  # registers them
+        celery = import_module("upstream.jobs.celery")  # which imports Celery once it is used
+        RUNNERS["celery"] = celery.run_dump

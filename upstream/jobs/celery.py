@@ -1,5 +1,6 @@
-"""Celery as the queue; it is imported once something is sent."""
+"""Celery as the queue of dumps and of jobs; it is imported once something is sent."""
 
+import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,8 +10,12 @@ from uuid import UUID
 from upstream.dumps import DumpPlan, Part
 from upstream.dumps.workers import Report
 from upstream.jobs import dispatch
+from upstream.jobs.models import ExportJob
+from upstream.jobs.workers import WORKERS
 from upstream.streaming import ExportError
 from upstream.streaming._optional import optional
+
+logger = logging.getLogger(__name__)
 
 
 class BrokerError(ExportError, ConnectionError):
@@ -24,16 +29,33 @@ def run_dump(plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: R
 
 def send_parts(job: UUID, numbers: Sequence[int]) -> None:
     """Send one task for each part. A message holds the key of the job and the number, and nothing of the rows."""
-    with _sending() as (celery, tasks):
+    with _sending() as tasks:
+        celery: Any = import_module("celery")
         celery.group(tasks.run_part.si(str(job), number) for number in numbers).apply_async()
 
 
-@contextmanager
-def _sending() -> Iterator[tuple[Any, Any]]:
-    celery = optional("celery", "celery")
-    kombu = import_module("kombu.exceptions")
+def enqueue(job: ExportJob) -> None:
+    """Send the task of a job that waits, for later if it waits for its next attempt.
+
+    If the broker is away, the job waits until the janitor finds it.
+    """
     try:
-        yield celery, import_module("upstream.jobs.tasks")
+        with _sending() as tasks:
+            tasks.run_job.apply_async([str(job.pk)], eta=job.leased_until)
+    except BrokerError as error:
+        logger.warning("export %s waits for the janitor: %s", job.pk, error)
+
+
+WORKERS["celery"] = enqueue
+
+
+@contextmanager
+def _sending() -> Iterator[Any]:
+    """Yield the module of the tasks; raise BrokerError if the broker cannot be reached in the block."""
+    optional("celery", "celery")
+    kombu: Any = import_module("kombu.exceptions")
+    try:
+        yield import_module("upstream.jobs.tasks")
     except kombu.OperationalError as error:
         words = f"Celery's broker cannot be reached ({error}): start it, or see the broker_url of your Celery app"
         raise BrokerError(words) from error

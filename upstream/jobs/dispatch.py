@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connections, router, transaction
-from django.db.models import Case, When
-from django.db.models.functions import Now
+from django.db import Error, connections, transaction
 
 from upstream.dumps import DumpPlan, Part, WorkerError
 from upstream.dumps.workers import Report
+from upstream.jobs import leases, states
 from upstream.jobs.models import ExportJob, ExportPart, State
-from upstream.jobs.parts import BEAT_SECONDS, insisting, until
+from upstream.jobs.options import Options
+from upstream.jobs.running import insist
 from upstream.streaming import SourceError
 from upstream.streaming.databases.sharing import is_in_callers_transaction
 
@@ -28,6 +28,7 @@ POLL_SECONDS = 0.5
 LOST_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+MOST_ATTEMPTS = 32767  # so that nobody takes the job over
 Send = Callable[[UUID, Sequence[int]], None]
 """Asks the queue to have `parts.write(job, number)` called somewhere, for each number."""
 
@@ -41,31 +42,31 @@ def run(
     is sent again from here, so nothing has to wait in the queue. When this ends, so does the job: a worker that
     still writes for it stops at its next heartbeat.
     """
-    if is_in_callers_transaction(connections[router.db_for_write(ExportJob)]):
+    if is_in_callers_transaction(connections[states.alias()]):
         raise SourceError("a transaction is open on the table of jobs: call this outside of transaction.atomic()")
     numbers = list(numbers)
-    job = insisting(lambda: _begun(plan, numbers, attempts))
+    job = insist(lambda: _begun(plan, numbers, attempts))
     dump = _Dump(job, attempts, {number: _Sent() for number in numbers})
     try:
         send(job.pk, numbers)
         while dump.waiting:
-            parts = insisting(dump.parts)
+            parts = insist(dump.parts)
             yield from dump.written(parts)
             _send_again(send, job.pk, dump.due(parts))
             if report:
                 _tell(report, parts)
             time.sleep(POLL_SECONDS if dump.waiting else 0)
     finally:
-        with suppress(DatabaseError):  # then its lease runs out, and the janitor finds it
-            insisting(ExportJob.objects.filter(pk=job.pk).delete)
+        with suppress(Error):  # then its lease runs out, and the janitor finds it
+            insist(states.jobs().filter(pk=job.pk).delete)
 
 
 def _begun(plan: DumpPlan, numbers: Iterable[int], attempts: int) -> ExportJob:
     """Store a job that goes on, with its parts. One that is left of the same dump ends."""
     fingerprint = f"parts of {plan.identity}"
-    with transaction.atomic(router.db_for_write(ExportJob)):
-        ExportJob.objects.filter(fingerprint=fingerprint).delete()
-        job = ExportJob.objects.create(
+    with transaction.atomic(states.alias()):
+        states.jobs().filter(fingerprint=fingerprint).delete()
+        job = states.jobs().create(
             state=State.RUNNING,
             model=plan.source["model"],
             columns=[column["header"] for column in plan.columns],
@@ -74,9 +75,12 @@ def _begun(plan: DumpPlan, numbers: Iterable[int], attempts: int) -> ExportJob:
             request={"kind": "parts", "plan": plan.as_data(), "attempts": attempts},
             fingerprint=fingerprint,
             lease=secrets.token_hex(16),
-            leased_until=until(),
+            leased_until=leases.until(),
+            attempts=MOST_ATTEMPTS,
         )
-        ExportPart.objects.bulk_create(ExportPart(job=job, number=number) for number in numbers)
+        ExportPart.objects.using(states.alias()).bulk_create(
+            ExportPart(job=job, number=number) for number in numbers
+        )
     return job
 
 
@@ -130,17 +134,17 @@ class _Dump:
     waiting: dict[int, _Sent]
     renewed: float = field(default_factory=time.monotonic)
 
-    def parts(self) -> list[ExportPart]:
-        """Keep the job, and return its parts; raise WorkerError if it has ended."""
-        mine = ExportJob.objects.filter(pk=self.job.pk, lease=self.job.lease)
-        if time.monotonic() - self.renewed > BEAT_SECONDS:
-            mine.filter(state=State.RUNNING).update(leased_until=until())
+    def parts(self) -> list[Any]:
+        """Return the parts as they are, and keep the lease of the job; raise WorkerError if it has ended."""
+        parts = [*leases.parts_of(self.job.pk)]
+        if time.monotonic() - self.renewed > Options.of_site().lease_seconds / 4:
+            states.renew(self.job, sum(part.rows for part in parts), sum(part.bytes for part in parts))
             self.renewed = time.monotonic()
-        state, error = mine.values_list("state", "error").first() or ("", "")
+        found = states.jobs().filter(pk=self.job.pk).values_list("state", "error").first()
+        state, error = found or ("", "")
         if state != State.RUNNING:
             raise WorkerError(error or "the dump was cancelled; resume it to go on")
-        leased = Case(When(leased_until__gt=Now(), then=True), default=False)
-        return [*ExportPart.objects.filter(job_id=self.job.pk).annotate(is_leased=leased)]
+        return parts
 
     def written(self, parts: Iterable[ExportPart]) -> Iterator[Part]:
         """Yield the parts that were recorded since the last time."""
