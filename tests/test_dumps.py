@@ -547,7 +547,7 @@ class TestRunners:
     def kind(self, request, monkeypatch):
         """Workers as they are chosen, and mostly processes; nothing of them is left."""
         if request.param == "processes":
-            monkeypatch.setattr(workers, "MOST_THREADS", 0)
+            monkeypatch.setattr(workers, "COPY_THREADS", 1)
         before = {*processes.children(), *threading.enumerate()}
         yield request.param
         assert before.issuperset({*processes.children(), *threading.enumerate()})
@@ -566,11 +566,14 @@ class TestRunners:
             str(workers.chosen_workers(plan_dump(rows, COLUMNS, encoder, place), number))
             for encoder, number in ((Csv(), 1), (Csv(), 2), (Csv(), 9), (Csv(profile="excel"), 3))
         ]
-        threads = "2 threads" if rows.db == "postgresql" else "1 thread and 1 new process"
-        assert chosen == ["1 thread", threads, "1 thread and 8 new processes", "1 thread and 2 new processes"]
+        if rows.db == "postgresql":
+            several = ["2 threads", "2 threads and 7 new processes"]
+        else:
+            several = ["1 thread and 1 new process", "1 thread and 8 new processes"]
+        assert chosen == ["1 thread", *several, "1 thread and 2 new processes"]
 
     def test_a_killed_process_is_replaced(self, rows, place, monkeypatch):
-        monkeypatch.setattr(workers, "MOST_THREADS", 0)
+        monkeypatch.setattr(workers, "COPY_THREADS", 1)
         before, killed = processes.children(), []
 
         def kill(*_):
@@ -756,6 +759,12 @@ class TestTheCommands:
         assert f"{shown.count():,} rows in 3 parts" in first
         assert first.endswith(", verified")
         assert f"verified, {shown.count():,} rows of orders.Listing" in second
+
+    def test_tell_which_workers_there_were(self, rows, place, capsys):
+        call_command("dump_data", "orders.Listing", "--to", place, "--database", rows.db, "--workers", "2")
+        workers = "2 threads" if rows.db == "postgresql" else "1 thread and 1 new process"
+        assert capsys.readouterr().out.rstrip().endswith(f", by {workers}")
+        assert joined(place) == exported(rows, columns=None)
 
     def test_show_how_far_they_are(self):
         shown = StringIO()
