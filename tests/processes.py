@@ -39,6 +39,12 @@ def printed(code, *arguments, **options):
     return result.stdout.decode()
 
 
+def children(pid="self"):
+    """Return the running children of a process, by default this one, as far as the system tells."""
+    tasks = Path(f"/proc/{pid}/task")
+    return {int(child) for task in tasks.glob("*/children") for child in task.read_text().split()}
+
+
 def eventually(condition, seconds=20):
     """Wait until `condition()` is true; return whether it became so in time."""
     end = time.monotonic() + seconds

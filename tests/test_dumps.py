@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import multiprocessing
+import os
 import random
 import re
 import signal
@@ -41,6 +41,7 @@ from upstream.dumps import (
     runners,
     targets,
     verify,
+    workers,
 )
 from upstream.dumps.management.commands import dump_data
 from upstream.dumps.progress import Meters
@@ -542,7 +543,16 @@ class TestResuming:
 
 
 class TestRunners:
-    def test_workers_write_what_one_process_writes(self, rows, place):
+    @pytest.fixture(params=["chosen", "processes"])
+    def kind(self, request, monkeypatch):
+        """Workers as they are chosen, and mostly processes; nothing of them is left."""
+        if request.param == "processes":
+            monkeypatch.setattr(workers, "COPY_THREADS", 1)
+        before = {*processes.children(), *threading.enumerate()}
+        yield request.param
+        assert before.issuperset({*processes.children(), *threading.enumerate()})
+
+    def test_workers_write_what_one_process_writes(self, rows, kind, place):
         told = []
         manifest = run(
             plan_dump(rows, COLUMNS, Csv(), place, parts=4), workers=2, report=lambda *given: told.append(given)
@@ -550,28 +560,40 @@ class TestRunners:
         assert joined(place) == exported(rows)
         assert manifest["consistency"] == ("snapshot" if rows.db == "postgresql" else "part")
         assert {number for number, *_, is_done in told if is_done} == {0, 1, 2, 3}
-        assert not multiprocessing.active_children()
 
-    def test_a_killed_worker_is_replaced(self, rows, place):
+    def test_threads_suit_rows_that_the_server_renders(self, rows, place):
+        chosen = [
+            str(workers.chosen_workers(plan_dump(rows, COLUMNS, encoder, place), number))
+            for encoder, number in ((Csv(), 1), (Csv(), 2), (Csv(), 9), (Csv(profile="excel"), 3))
+        ]
+        if rows.db == "postgresql":
+            several = ["2 threads", "2 threads and 7 new processes"]
+        else:
+            several = ["1 thread and 1 new process", "1 thread and 8 new processes"]
+        assert chosen == ["1 thread", *several, "1 thread and 2 new processes"]
+
+    def test_a_killed_process_is_replaced(self, rows, place, monkeypatch):
+        monkeypatch.setattr(workers, "COPY_THREADS", 1)
+        before, killed = processes.children(), []
+
         def kill(*_):
-            for worker in () if killed else multiprocessing.active_children()[:1]:
-                worker.kill()
-                killed.append(worker)
+            for child in () if killed else processes.children() - before:
+                killed.append(child)
+                os.kill(child, signal.SIGKILL)
 
-        killed = []
-        run(plan_dump(rows, COLUMNS, Csv(), place, parts=4), workers=2, report=kill)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=8), workers=2, report=kill)
         assert killed
         assert joined(place) == exported(rows)
         assert not staged(place)
 
     @pytest.mark.django_db(transaction=True)
+    @pytest.mark.usefixtures("kind")
     def test_a_part_that_cannot_be_written_is_told_with_its_error(self, place):
         stored("default")
         plan = plan_dump(Listing.objects.all(), COLUMNS, Csv(encoding="ascii"), place, parts=2)
         with pytest.raises(WorkerError, match=r"(?s)part \d failed.*TextError"):
-            run(plan, workers=1)
+            run(plan, workers=2)
         assert not place.exists()
-        assert not multiprocessing.active_children()
 
     def test_any_executor_carries_out_a_plan(self, rows, place):
         with ThreadPoolExecutor(1) as executor:
@@ -737,6 +759,12 @@ class TestTheCommands:
         assert f"{shown.count():,} rows in 3 parts" in first
         assert first.endswith(", verified")
         assert f"verified, {shown.count():,} rows of orders.Listing" in second
+
+    def test_tell_which_workers_there_were(self, rows, place, capsys):
+        call_command("dump_data", "orders.Listing", "--to", place, "--database", rows.db, "--workers", "2")
+        workers = "2 threads" if rows.db == "postgresql" else "1 thread and 1 new process"
+        assert capsys.readouterr().out.rstrip().endswith(f", by {workers}")
+        assert joined(place) == exported(rows, columns=None)
 
     def test_show_how_far_they_are(self):
         shown = StringIO()

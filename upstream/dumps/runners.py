@@ -13,8 +13,9 @@ from django.db import connections
 from upstream.dumps.manifests import Manifest, commit
 from upstream.dumps.parts import Part, parts_in, run_part
 from upstream.dumps.plans import DumpPlan
+from upstream.dumps.serving import Report
 from upstream.dumps.targets import Target
-from upstream.dumps.workers import Report, run_in_workers
+from upstream.dumps.workers import run_in_workers
 from upstream.streaming import ExportError, SourceError
 from upstream.streaming.databases.sharing import is_in_callers_transaction
 

@@ -1,168 +1,141 @@
-"""Worker processes of a dump: new ones, each with its own connections, that end with the dump."""
+"""Workers of a dump, each with a connection of its own: threads of this process, and new processes."""
 
-import multiprocessing
-import os
-import signal
-import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from queue import SimpleQueue
+from typing import Any, Protocol
 
-import django
-from django.conf import settings
-from django.db import connections
-
-from upstream.dumps.parts import Part, run_part
+from upstream.dumps.parts import Part
 from upstream.dumps.plans import DumpPlan
-from upstream.streaming import ExportError, SourceError
+from upstream.dumps.processes import ProcessWorker, check_settings
+from upstream.dumps.serving import Kind, Report, Tell
+from upstream.dumps.threads import ThreadWorker
+from upstream.streaming import ExportError, plan
 
-Report = Callable[[int, int, int, bool], None]
-"""Is told the number of a part, its rows and bytes so far, and whether it is done: then they are its file's."""
-Told = tuple[Literal["progress", "written", "refused", "failed", "died"], Any]
-
-# Which database the caller uses, such as a test's; a worker's own settings hold the rest.
-ADDRESS = ("NAME", "HOST", "PORT")
-GRACE_SECONDS = 5
-# A new process: a copy of this one would share its connections.
-CONTEXT = multiprocessing.get_context("spawn")
+# While PostgreSQL renders rows for a second, taking them keeps an interpreter busy for 0.3 to 0.5 s: it can take
+# those of two connections, and of more only in turn. A new process needs half a second to start.
+COPY_THREADS = 2
 
 
 class WorkerError(ExportError, RuntimeError):
     """A part of a dump failed in its worker; the message holds the worker's own traceback."""
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How many workers are threads of this process, and how many are new processes."""
+
+    threads: int
+    processes: int
+
+    def __str__(self) -> str:
+        kinds = ((self.threads, "thread", "threads"), (self.processes, "new process", "new processes"))
+        told = [f"{number} {one if number == 1 else several}" for number, one, several in kinds if number]
+        return " and ".join(told)
+
+
+def chosen_workers(dump: DumpPlan, number: int) -> Workers:
+    """Return which workers suit a dump: threads start at once, and share the time of one interpreter.
+
+    At least one is a thread, so that parts are written while processes start.
+    """
+    lane = plan(dump.rows(), dump.made_columns(), dump.made_encoder(), windows=dump.windows).lane
+    threads = min(number, COPY_THREADS if lane == "copy" else 1)
+    return Workers(threads, number - threads)
+
+
 def run_in_workers(
-    workers: int, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+    number: int, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
 ) -> Generator[Part]:
     """Yield the parts as they are written, and end the workers, also if the iterator is closed early.
 
     A worker that dies, such as by a signal, is replaced. A part that fails runs again, up to `attempts` times in
     all, unless what it says is an ExportError, which would come again.
     """
-    pool = _Pool(plan, workers, attempts, deque(numbers))
+    workers = chosen_workers(plan, number)
+    if workers.processes:
+        check_settings()
+    places = [
+        *(_Place(ThreadWorker) for _ in range(workers.threads)),
+        *(_Place(ProcessWorker) for _ in range(workers.processes)),
+    ]
+    pool = _Pool(plan, attempts, deque(numbers), places)
     try:
         while pool.is_busy():
-            for worker, number, (kind, content) in pool.told():
-                if kind == "progress" and report:
-                    rows, size = content
-                    report(number, rows, size, False)
-                elif kind == "written":
-                    yield content
-                elif kind in ("refused", "failed", "died"):
-                    pool.try_again(number, content, is_final=kind == "refused")
-                pool.go_on(worker, kind)
+            place, kind, content = pool.told.get()
+            if kind == "progress" and report and place.number is not None:
+                rows, size = content
+                report(place.number, rows, size, False)
+            elif kind == "written":
+                yield Part.from_data(content)
+            elif kind in ("refused", "failed", "died"):
+                pool.try_again(place.number, content, is_final=kind == "refused")
+            pool.go_on(place, kind)
     finally:
         pool.end()
 
 
-@dataclass(eq=False)
-class _Worker:
-    process: Any
-    pipe: Connection
-    number: int | None = None
+class Worker(Protocol):
+    """Something that writes one part at a time. It tells that it is ready, and then how each part goes on."""
 
-    def receive(self) -> Told:
-        try:
-            told: Told = self.pipe.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            return "died", f"its worker died with exit code {self.process.exitcode}"
-        return told
+    def give(self, number: int) -> None:
+        """Let it write a part."""
 
     def end(self) -> None:
-        self.process.terminate()
-        self.process.join(GRACE_SECONDS)
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+        """End it now, whatever it does."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """A place for a worker, with the one that has it and the part that this one writes."""
+
+    kind: Callable[[DumpPlan, Tell], Worker]
+    worker: Worker | None = None
+    number: int | None = None
 
 
 @dataclass
 class _Pool:
     plan: DumpPlan
-    size: int
     attempts: int
     waiting: deque[int]
-    failures: dict[int, int] = field(default_factory=dict)
-    workers: list[_Worker] = field(default_factory=list)
+    places: Sequence[_Place]
+    told: SimpleQueue[tuple[_Place, Kind, Any]] = field(default_factory=SimpleQueue)
+    failures: Counter[int | None] = field(default_factory=Counter)
 
     def is_busy(self) -> bool:
-        """Give waiting parts to workers without one, and return whether any part is left."""
-        while self.waiting and len(self.workers) < self.size:
-            self.workers.append(_start(self.plan))
-            self._give(self.workers[-1])
-        return any(worker.number is not None for worker in self.workers)
+        """Start workers for parts that wait, and return whether any part is left."""
+        free = [place for place in self.places if place.worker is None]
+        for place in free[: len(self.waiting)]:
+            place.worker = place.kind(self.plan, partial(self._tell, place))
+        return bool(self.waiting) or any(place.number is not None for place in self.places)
 
-    def told(self) -> Iterator[tuple[_Worker, int, Told]]:
-        """Wait for what workers tell, and yield it with the part that each works on."""
-        ready = wait([worker.pipe for worker in self.workers if worker.number is not None])
-        for worker in [one for one in self.workers if one.pipe in ready]:
-            assert worker.number is not None, "only those with a part are waited for"
-            yield worker, worker.number, worker.receive()
-
-    def try_again(self, number: int, words: str, *, is_final: bool) -> None:
-        """Let a part wait once more; raise WorkerError if it has failed too often."""
-        self.failures[number] = self.failures.get(number, 0) + 1
+    def try_again(self, number: int | None, words: str, *, is_final: bool) -> None:
+        """Let a part wait once more, if there is one; raise WorkerError if it has failed too often."""
+        self.failures[number] += 1
         if is_final or self.failures[number] >= self.attempts:
-            raise WorkerError(f"part {number} failed, the last of {self.failures[number]} times with:\n{words}")
-        self.waiting.append(number)
+            what = "a worker that was not ready" if number is None else f"part {number}"
+            raise WorkerError(f"{what} failed, the last of {self.failures[number]} times with:\n{words}")
+        if number is not None:
+            self.waiting.append(number)
 
-    def go_on(self, worker: _Worker, kind: str) -> None:
+    def go_on(self, place: _Place, kind: Kind) -> None:
+        worker = place.worker
+        assert worker is not None, "only workers tell anything"
         if kind == "died":
-            self.workers.remove(worker)
+            place.worker = place.number = None
             worker.end()
         elif kind != "progress":
-            worker.number = None
-            if self.waiting:
-                self._give(worker)
+            place.number = self.waiting.popleft() if self.waiting else None
+            if place.number is not None:
+                worker.give(place.number)
 
     def end(self) -> None:
-        for worker in self.workers:
-            worker.end()
+        for place in self.places:
+            if place.worker:
+                place.worker.end()
 
-    def _give(self, worker: _Worker) -> None:
-        worker.number = self.waiting.popleft()
-        with suppress(OSError):  # it died: the end of its pipe tells it
-            worker.pipe.send(worker.number)
-
-
-def _start(plan: DumpPlan) -> _Worker:
-    if not getattr(settings, "SETTINGS_MODULE", None):
-        raise SourceError("workers read the settings from DJANGO_SETTINGS_MODULE, which is not set: use workers=0")
-    here, there = CONTEXT.Pipe()
-    address = {name: connections[plan.alias].settings_dict.get(name) for name in ADDRESS}
-    arguments = (there, plan, settings.SETTINGS_MODULE, address)
-    process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
-    process.start()
-    there.close()  # so that the end of the process is the end of the pipe
-    return _Worker(process, here)
-
-
-def _work(pipe: Connection, plan: DumpPlan, settings_module: str, address: dict[str, Any]) -> None:
-    """Run the parts whose numbers come, until the process at the other end of the pipe closes it or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first decides
-    os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
-    django.setup()
-    connections[plan.alias].settings_dict.update(address)
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            pipe.send(_told(pipe, plan, pipe.recv()))
-
-
-def _told(pipe: Connection, plan: DumpPlan, number: int) -> Told:
-    try:
-        return "written", run_part(plan, number, partial(_tell_progress, pipe))
-    except BrokenPipeError:
-        raise
-    except ExportError:
-        return "refused", traceback.format_exc()
-    except Exception:  # noqa: BLE001 (told to the process that asked)
-        return "failed", traceback.format_exc()
-
-
-def _tell_progress(pipe: Connection, rows: int, size: int) -> None:
-    pipe.send(("progress", (rows, size)))
+    def _tell(self, place: _Place, kind: Kind, content: Any) -> None:
+        self.told.put((place, kind, content))

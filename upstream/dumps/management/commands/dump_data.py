@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from upstream.dumps import Directory, plan_dump, resume, run, verify
 from upstream.dumps.progress import Meters
 from upstream.dumps.runners import RUNNERS, is_unfinished, staged_plan
+from upstream.dumps.workers import chosen_workers
 from upstream.integrations.arguments import (
     SELECTION,
     add_selection,
@@ -82,19 +83,19 @@ class Command(BaseCommand):
         with Meters(sys.stderr if visible else None) as meters:
             runner = CELERY if options["celery"] else ""
             running: dict[str, Any] = {"workers": workers, "runner": runner, "report": meters}
+            target, allow = Directory(options["to"]), options["allow_new_snapshot"]
+            plan = staged_plan(target) if options["resume"] else self._planned(options)
+            meters.parts = len(plan.ranges)
             if options["resume"]:
-                target, allow = Directory(options["to"]), options["allow_new_snapshot"]
-                meters.parts = len(staged_plan(target).ranges)
                 manifest = resume(target, allow_new_snapshot=allow, **running)
             else:
-                plan = self._planned(options)
-                meters.parts = len(plan.ranges)
                 manifest = run(plan, overwrite=options["overwrite"], **running)
         if options["verify"]:
             verify(options["to"])
         self.stdout.write(
             f"{options['to']}: {manifest['rows']:,} rows in {len(manifest['parts'])} parts, "
             f"{manifest['bytes']:,} bytes, consistency {manifest['consistency']}"
+            + (f", by {chosen_workers(plan, workers)}" if workers else "")
             + (", verified" if options["verify"] else "")
         )
 
