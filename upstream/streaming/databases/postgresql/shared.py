@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from upstream.streaming.databases import sharing
 from upstream.streaming.errors import SourceError
 
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 NAME = re.compile(r"[0-9A-Fa-f-]+")
+# How servers say that there is no such snapshot, or that its owner is gone: up to 17, from 18 on, and in between.
+ENDED = ("22023", "42704", "55000")
 # Statistics are fresh if fewer than a tenth of the rows were changed since. Frequent values are not in the bounds.
 HISTOGRAM = """
     SELECT histogram_bounds::text::text[] FROM pg_stats JOIN pg_stat_user_tables USING (schemaname)
@@ -32,12 +34,23 @@ def share(alias: str) -> Iterator[str]:
         cursor.execute("ROLLBACK")  # now; the server notices a closed connection only later
 
 
-def join(alias: str, name: str, settings: Sequence[str]) -> AbstractContextManager[None]:
-    """Open the transaction of exports with the snapshot `name`; it fails if the one who shares it has ended."""
+@contextmanager
+def join(alias: str, name: str, settings: Sequence[str]) -> Iterator[None]:
+    """Open the transaction of exports with the snapshot `name`; SourceError if the one who shares it has ended."""
     _refuse_transaction(alias)
     if not NAME.fullmatch(name):
         raise SourceError(f"{name!r} is not the name of a snapshot")
-    return sharing.snapshot(alias, "; ".join([BEGIN, f"SET TRANSACTION SNAPSHOT '{name}'", *settings]))
+    statements = "; ".join([BEGIN, f"SET TRANSACTION SNAPSHOT '{name}'", *settings])
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(sharing.snapshot(alias, statements))
+        except DatabaseError as error:
+            if getattr(error.__cause__, "sqlstate", "") not in ENDED:
+                raise
+            raise SourceError(
+                "the snapshot of the dump has ended with the connection that held it: allow a new one, or dump again"
+            ) from error
+        yield
 
 
 def histogram(connection: Any, table: str, column: str) -> list[str]:
