@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -27,7 +28,8 @@ app.conf.worker_prefetch_multiplier = 1
 app.autodiscover_tasks()
 django.setup()
 
-beats, dispatch, parts = (import_module(f"upstream.jobs.{name}") for name in ("beats", "dispatch", "parts"))
+NAMES = ("beats", "dispatch", "exports", "parts")
+beats, dispatch, exports, parts = (import_module(f"upstream.jobs.{name}") for name in NAMES)
 
 router.routers = [JobsIn(SITE["jobs"])]
 for alias, name in SITE["databases"].items():
@@ -39,7 +41,7 @@ if SITE.get("heartless"):
     beats.Beat._beat = lambda _self: None
 
 PLACE = Path(SITE["place"])
-write = parts.run_part
+write, opening = parts.run_part, exports.opened
 
 
 def marked(name):
@@ -64,9 +66,18 @@ def run_part(plan, number, progress):
     return part
 
 
+@contextmanager
+def opened(job):
+    begun = marked("began-job")
+    if SITE.get("deadly") == "job" and begun == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with opening(job) as chunks:
+        yield chunks
+
+
 @task_prerun.connect
 def delivered(args, **_):
     marked(f"delivered-{args[-1]}")
 
 
-parts.run_part = run_part
+parts.run_part, exports.opened = run_part, opened

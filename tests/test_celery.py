@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.db.models import Value
@@ -25,7 +26,9 @@ from tests.processes import eventually
 from tests.routing import JobsIn
 from upstream.dumps import Directory, Part, WorkerError, plan_dump, resume, run, verify
 from upstream.dumps.runners import RUNNERS
-from upstream.jobs import celery, dispatch, leases, states
+from upstream.jobs import celery, dispatch, janitor, leases, states
+from upstream.jobs.asking import ask
+from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob, ExportPart, State
 from upstream.jobs.running import insist
 from upstream.streaming import Csv, ExportError, Json, stream
@@ -37,7 +40,7 @@ from celery import Celery, _state
 ROWS = 200
 COLUMNS = ["title", "id", "shelf"]
 # Of each test that does something at random moments: few rounds, or as many as are asked for.
-ROUNDS = int(os.environ.get("UPSTREAM_CELERY_ROUNDS", "0"))
+ROUNDS = int(os.environ.get("UPSTREAM_TEST_ROUNDS", "0"))
 WAIT_SECONDS = 90
 
 
@@ -395,6 +398,104 @@ def test_a_cancelled_dump_ends_at_the_next_heartbeats_of_its_workers(site, place
 def test_celery_is_not_imported_before_it_is_used():
     code = "import sys, django; django.setup(); print('celery' in sys.modules, 'upstream.jobs' in sys.modules)"
     assert processes.printed(code, variables={"DJANGO_SETTINGS_MODULE": "tests.settings"}) == "False True\n"
+
+
+class TestJobs:
+    """With UPSTREAM_JOBS = {"worker": "celery"}."""
+
+    @pytest.fixture
+    def rows(self, site, settings):
+        settings.UPSTREAM_JOBS = settings.UPSTREAM_JOBS | {"worker": "celery"}
+        site.options["worker"] = "celery"
+        return stored("default")
+
+    @pytest.fixture
+    def user(self, transactional_db):
+        return get_user_model()._default_manager.create_superuser("root")
+
+    def ended(self, job):
+        return eventually(lambda: not ExportJob.objects.get(pk=job.pk).is_active, WAIT_SECONDS)
+
+    def is_written(self, job, rows):
+        job.refresh_from_db()
+        assert (job.state, job.rows, job.error) == (State.DONE, ROWS, "")
+        with storage().open(job.file) as file:
+            assert file.read() == exported(rows)
+
+    def test_are_sent_once_their_transaction_is_committed_and_run_once(self, site, rows, user):
+        with suppress(KeyError), transaction.atomic():
+            ask(user, rows, COLUMNS)
+            raise KeyError
+        with transaction.atomic():
+            job = ask(user, rows, COLUMNS)
+            assert not site.redis().llen("celery")
+        assert site.redis().llen("celery") == 1
+        celery.enqueue(job)
+        celery.enqueue(job)
+
+        site.work("threads", 3)
+        assert self.ended(job)
+        assert eventually(lambda: site.marked(f"delivered-{job.pk}") == 3, WAIT_SECONDS)
+        assert site.marked("began-job") == 1
+        self.is_written(job, rows)
+
+    def test_whose_messages_are_lost_are_found_by_the_janitor(self, site, rows, user, monkeypatch):
+        monkeypatch.setattr(janitor, "TOLD_AGAIN", timedelta(0))
+        job = ask(user, rows, COLUMNS)
+        site.redis().flushall()
+        site.work("solo", 1)
+        janitor.clean()
+        assert self.ended(job)
+        self.is_written(job, rows)
+
+    def test_that_cannot_be_sent_wait(self, site, rows, user, monkeypatch):
+        monkeypatch.setattr(janitor, "TOLD_AGAIN", timedelta(0))
+        server = site.socket.readlink()
+        site.socket.unlink()
+        job = ask(user, rows, COLUMNS)
+        assert job.state == State.QUEUED
+        site.socket.symlink_to(server)
+        site.work("solo", 1)
+        janitor.clean()
+        assert self.ended(job)
+        self.is_written(job, rows)
+
+    def test_whose_worker_is_killed_are_run_by_another(self, site, rows, user):
+        job = ask(user, rows, COLUMNS)
+        site.work("prefork", 1, deadly="job")
+        assert eventually(lambda: site.marked("began-job"), WAIT_SECONDS)
+        assert eventually(lambda: janitor.clean().waiting, WAIT_SECONDS)
+        assert self.ended(job)
+        self.is_written(job, rows)
+        assert job.attempts == 2
+
+
+class TestTheJanitor:
+    def test_leaves_a_dump_alone_that_goes_on(self, site, place):
+        def report(*_):
+            assert str(janitor.clean()) == "nothing to clean up"
+            (site.marks / "open").touch()
+
+        rows = stored("default")
+        site.work("solo", 1, gated=True)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=2), runner="celery", report=report)
+        is_exact(place, rows)
+
+    def test_ends_a_dump_whose_process_was_killed_and_forgets_what_it_asked_for(self, site, place):
+        rows = stored("default")
+        worker = site.work("solo", 1, gated=True)
+        plan = plan_dump(rows.filter(title__contains="canary"), COLUMNS, Csv(), place, parts=1)
+        process = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
+        assert eventually(lambda: site.marked("began-0"), WAIT_SECONDS)
+        assert "canary" in json.dumps(ExportJob.objects.get().request)
+        kill(process)
+
+        assert eventually(lambda: janitor.clean().failed, WAIT_SECONDS)
+        assert (ExportJob.objects.get().state, ExportJob.objects.get().request) == (State.FAILED, {})
+        # The worker has left the part, and takes the next.
+        celery.send_parts(uuid4(), [5])
+        assert eventually(lambda: site.marked("delivered-5"), WAIT_SECONDS)
+        assert worker.poll() is None
 
 
 class TestLeases:

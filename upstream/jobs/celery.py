@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from upstream.dumps import DumpPlan, Part
-from upstream.dumps.workers import Report
+from upstream.dumps.serving import Report
 from upstream.jobs import dispatch
 from upstream.jobs.models import ExportJob
 from upstream.jobs.workers import WORKERS

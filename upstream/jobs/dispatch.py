@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import Error, connections, transaction
 
 from upstream.dumps import DumpPlan, Part, WorkerError
-from upstream.dumps.workers import Report
+from upstream.dumps.serving import Report
 from upstream.jobs import leases, states
 from upstream.jobs.models import ExportJob, ExportPart, State
 from upstream.jobs.options import Options

@@ -48,7 +48,7 @@ def join(alias: str, name: str, settings: Sequence[str]) -> Iterator[None]:
             if getattr(error.__cause__, "sqlstate", "") not in ENDED:
                 raise
             raise SourceError(
-                "the snapshot of the dump has ended with the connection that held it: allow a new one, or dump again"
+                "the snapshot of the dump has ended with whoever held it: dump again, or allow a new one"
             ) from error
         yield
 
