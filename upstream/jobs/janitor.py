@@ -10,7 +10,7 @@ from django.core.files.storage import FileSystemStorage, Storage
 from django.db.models import Min, Q
 from django.utils import timezone
 
-from upstream.jobs import mail, states
+from upstream.jobs import leases, mail, states
 from upstream.jobs.files import FOLDER, PrivateStorage, attempt_of, storage
 from upstream.jobs.models import ACTIVE, ExportJob
 from upstream.jobs.options import Options
@@ -47,6 +47,7 @@ class Cleaned:
 
 def clean() -> Cleaned:
     """Clean up after workers that died, jobs that are over and requesters who are gone; return what was done."""
+    abandoned = leases.drop_abandoned()
     waiting, failed = states.take_from_silent(SILENT)
     for job in waiting:
         enqueue(job)
@@ -61,7 +62,7 @@ def clean() -> Cleaned:
     cancelled = sum(map(states.cancel, ownerless.filter(state__in=ACTIVE).values_list("pk", flat=True)))
     old = Q(expires_at__lt=timezone.now()) | Q(requester=None, expires_at__isnull=False)
     expired = states.forget(states.jobs().filter(old))
-    return Cleaned(len(waiting), len(failed), cancelled, expired, _forget(), _sweep(storage()))
+    return Cleaned(len(waiting), len(failed), cancelled, expired, abandoned + _forget(), _sweep(storage()))
 
 
 def _tell_again() -> None:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from upstream.dumps import Part
 from upstream.jobs import states
-from upstream.jobs.models import ExportJob, ExportPart, State
+from upstream.jobs.models import ACTIVE, ExportJob, ExportPart, State
 from upstream.jobs.options import Options
 
 FREE: dict[str, Any] = {"lease": "", "leased_until": None}
@@ -34,6 +34,14 @@ def parts_of(job: UUID) -> QuerySet[ExportPart]:
     """Return the parts of a job, as they are written, each with `is_leased`."""
     leased = Case(When(leased_until__gt=Now(), then=True), default=False)
     return ExportPart.objects.using(states.alias()).filter(job_id=job).annotate(is_leased=leased)
+
+
+def drop_abandoned() -> int:
+    """Delete the jobs of dumps whose process has died, with their parts; return how many there were."""
+    abandoned = states.jobs().filter(requester=None, state__in=ACTIVE, leased_until__lt=Now())
+    keys = set(abandoned.exclude(parts=None).values_list("pk", flat=True))
+    states.jobs().filter(pk__in=keys).delete()
+    return len(keys)
 
 
 def take(job: UUID, number: int, attempts: int) -> ExportPart | None:
