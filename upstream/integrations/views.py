@@ -10,6 +10,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.generic import View
 from django.views.generic.list import MultipleObjectMixin
 
+from upstream.integrations.background import PARAMETERS, is_offered
 from upstream.integrations.choices import (
     ChoiceError,
     Columns,
@@ -201,7 +202,7 @@ class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-a
     http_method_names = ("get", "head", "options")
 
     def get(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
-        own = (self.export_format_parameter, "columns", "order_by")
+        own = (self.export_format_parameter, "columns", "order_by", *(PARAMETERS if is_offered() else ()))
         known = dict.fromkeys((*own, *as_mapping(self.filter_fields)))
         if self.has_export_permission():
             try:
