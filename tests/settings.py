@@ -19,6 +19,8 @@ DEBUG = False
 ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MEDIA_ROOT = TEST_DIRECTORY / "media"
+# No test starts a worker unless it says so: a thread would use the test's database after it.
+UPSTREAM_JOBS = {"worker": "command", "directory": TEST_DIRECTORY / "exports"}
 
 sys.path.append(str(Path(__file__).parent / "newcomer"))  # the reader's own app, as the guides import it
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.fieldtypes", "tests.library", "tests.orders", "shop"]

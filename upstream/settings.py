@@ -81,6 +81,7 @@ if find_spec("drf_spectacular") and find_spec("django_filters"):  # the JSON API
     }
 
 MEDIA_ROOT = BASE_DIR / ".demo" / "media"  # the files of reports, which a view gives to those who may see them
+UPSTREAM_JOBS = {"directory": BASE_DIR / ".demo" / "exports"}
 STATIC_URL = "static/"
 if find_spec("whitenoise"):  # the admin's style sheets without `runserver`; it comes with the `demo` extra
     MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")

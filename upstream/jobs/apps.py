@@ -1,3 +1,5 @@
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -8,3 +10,6 @@ class JobsConfig(AppConfig):
     label = "upstream_jobs"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Exports"
+
+    def ready(self) -> None:
+        import_module("upstream.jobs.checks")  # registers them

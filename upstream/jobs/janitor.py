@@ -1,0 +1,147 @@
+"""clean(): what jobs, workers and files that have died leave behind. It is safe beside running workers."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.core.files.storage import FileSystemStorage, Storage
+from django.db.models import Min, Q
+from django.utils import timezone
+
+from upstream.jobs import mail, states
+from upstream.jobs.files import FOLDER, PrivateStorage, attempt_of, storage
+from upstream.jobs.models import ACTIVE, ExportJob
+from upstream.jobs.options import Options
+from upstream.jobs.signals import job_failed
+from upstream.jobs.workers import POLLING, enqueue
+
+logger = logging.getLogger(__name__)
+
+SILENT = "the export failed: its worker was ended by the system each time, perhaps for lack of memory"
+# A message to a queue may be lost; after this time a job that waits is told again.
+TOLD_AGAIN = timedelta(minutes=10)
+# How far the clocks of machines that share a directory may differ.
+CLOCKS = timedelta(minutes=5)
+ABANDONED = timedelta(days=1)
+DELETE_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """How many jobs wait again, failed, were cancelled, expired or forgotten, and how many files were deleted."""
+
+    waiting: int
+    failed: int
+    cancelled: int
+    expired: int
+    forgotten: int
+    files: int
+
+    def __str__(self) -> str:
+        return (
+            ", ".join(f"{count} {what}" for what, count in asdict(self).items() if count) or "nothing to clean up"
+        )
+
+
+def clean() -> Cleaned:
+    """Clean up after workers that died, jobs that are over and requesters who are gone; return what was done."""
+    waiting, failed = states.take_from_silent(SILENT)
+    for job in waiting:
+        enqueue(job)
+    for job in failed:
+        job.refresh_from_db(using=states.alias())
+        job_failed.send_robust(ExportJob, job=job)
+        mail.tell(job)
+    _tell_again()
+    ownerless = states.jobs().filter(requester=None)
+    cancelled = sum(map(states.cancel, ownerless.filter(state__in=ACTIVE).values_list("pk", flat=True)))
+    old = Q(expires_at__lt=timezone.now()) | Q(requester=None, expires_at__isnull=False)
+    expired = states.forget(states.jobs().filter(old))
+    return Cleaned(len(waiting), len(failed), cancelled, expired, _forget(), _sweep(storage()))
+
+
+def _tell_again() -> None:
+    if Options.of_site().worker in POLLING:
+        return
+    lost = states.jobs().filter(states.waiting(), created_at__lt=timezone.now() - TOLD_AGAIN)
+    for job in lost:
+        enqueue(job)
+
+
+def _forget() -> int:
+    """Delete the rows of jobs that ended long ago; those with a file have to expire before."""
+    age = timedelta(days=Options.of_site().history_days)
+    old = states.jobs().exclude(state__in=ACTIVE).filter(file="", created_at__lt=timezone.now() - age)
+    keys = list(old.order_by().values_list("pk", flat=True)[:DELETE_AT_ONCE])
+    count, _ = states.jobs().filter(pk__in=keys).delete()
+    return count and len(keys)
+
+
+def _sweep(place: Storage) -> int:
+    """Delete the files that belong to no job: of attempts that died or lost their lease, and of jobs that expired.
+
+    Files are listed before jobs are read. A file belongs to a job that names it, or whose current lease wrote it;
+    no lease comes back, so that a file without one never gets its job again.
+    """
+    names = [*_names(place)]
+    known = dict(states.jobs().in_bulk([attempt[0] for name in names if (attempt := attempt_of(name))]))
+    count = sum(_deleted(place, name) for name in names if _is_orphan(name, known))
+    return count + (_sweep_spools(place) if isinstance(place, FileSystemStorage) else 0)
+
+
+def _names(place: Storage) -> Iterator[str]:
+    try:
+        _, files = place.listdir(FOLDER)
+    except (FileNotFoundError, NotImplementedError):  # nothing is written yet, or the storage lists nothing
+        return
+    for name in files:
+        if attempt_of(name):
+            yield f"{FOLDER}/{name}"
+
+
+def _is_orphan(name: str, known: dict[object, ExportJob]) -> bool:
+    attempt = attempt_of(name)
+    job = known.get(attempt[0]) if attempt else None
+    if job is None:
+        return attempt is not None
+    return name != job.file and not (attempt and job.state in states.HELD and job.lease == attempt[1])
+
+
+def _sweep_spools(place: FileSystemStorage) -> int:
+    """Delete what `to_storage` was writing when it was killed: files older than every attempt that runs.
+
+    In a storage that is not only for exports, others may be writing: there they have to be a day old.
+    """
+    try:
+        _, files = place.listdir("")
+    except FileNotFoundError:
+        return 0
+    spools = [name for name in files if name.startswith(".upstream-") and name.endswith(".part")]
+    oldest = states.jobs().filter(state__in=states.HELD).aggregate(first=Min("started_at"))["first"]
+    now = datetime.now(UTC)
+    before = now if oldest is None else _aware(oldest) - CLOCKS
+    if not isinstance(place, PrivateStorage):
+        before = min(before, now - ABANDONED)
+    return sum(_deleted(place, name) for name in spools if _written_before(place, name, before))
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if settings.USE_TZ else timezone.make_aware(moment)
+
+
+def _written_before(place: FileSystemStorage, name: str, moment: datetime) -> bool:
+    try:
+        return _aware(place.get_modified_time(name)) <= moment
+    except FileNotFoundError:
+        return False
+
+
+def _deleted(place: Storage, name: str) -> bool:
+    try:
+        place.delete(name)
+    except OSError as error:
+        logger.warning("a file of exports could not be deleted: %s", type(error).__name__)
+        return False
+    return True

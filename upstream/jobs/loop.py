@@ -1,0 +1,77 @@
+"""The loop of a worker: it takes jobs from their table, one after the other, and cleans up from time to time."""
+
+import logging
+import threading
+from time import monotonic
+
+from django.db import Error, close_old_connections, connections
+
+from upstream.jobs import states
+from upstream.jobs.janitor import clean
+from upstream.jobs.running import run
+
+logger = logging.getLogger(__name__)
+
+CLEAN_SECONDS = 300
+
+
+class Loop:
+    """Runs jobs until it is stopped; `wake` makes it look for jobs at once."""
+
+    def __init__(self, poll_seconds: float, longest_seconds: float | None = None) -> None:
+        """Look for jobs each `poll_seconds`, or in growing pauses up to `longest_seconds` while there are none."""
+        self._poll = poll_seconds
+        self._longest = longest_seconds or poll_seconds
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._cleaned = float("-inf")
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Give the running job back, and end."""
+        self._stop.set()
+        self._wake.set()
+
+    def work(self) -> None:
+        """Run jobs until `stop` is called."""
+        pause = self._poll
+        while not self._stop.is_set():
+            found = self._tolerant()
+            if found:
+                pause = self._poll
+                continue
+            connections.close_all()
+            pause = self._poll if self._wake.wait(pause) else min(self._longest, 2 * pause)
+            self._wake.clear()
+
+    def work_once(self) -> int:
+        """Run the jobs that are ready, and return how many; those that wait for their next attempt stay."""
+        count = 0
+        while not self._stop.is_set() and self.next():
+            count += 1
+        return count
+
+    def next(self) -> bool:
+        """Run the next job; return False if there is none."""
+        close_old_connections()
+        job = states.claim()
+        if job is None:
+            return False
+        logger.info("export %s begins, attempt %d", job.pk, job.attempts)
+        state = run(job, self._stop)
+        logger.info("export %s ended: %s", job.pk, state or "its lease was lost")
+        return True
+
+    def _tolerant(self) -> bool:
+        """Run the next job or clean up; a database that is away or locked is asked again later."""
+        try:
+            if self.next():
+                return True
+            if monotonic() - self._cleaned > CLEAN_SECONDS:
+                self._cleaned = monotonic()
+                clean()
+        except (Error, OSError) as error:
+            logger.warning("no export could be taken or cleaned up: %s", type(error).__name__)
+            connections.close_all()
+        return False
