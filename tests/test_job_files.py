@@ -1,4 +1,4 @@
-"""The file of an export is sent whole, in parts, or by a link of its storage, and a client can check what it got."""
+"""The file of an export is sent whole, in part, or by a link of its storage, and a client can check what came."""
 
 import hashlib
 import urllib.request
@@ -96,7 +96,17 @@ def test_range_is_the_part_of_the_file_that_it_names(storage, asked_for, start, 
 
 @pytest.mark.parametrize(
     "asked_for",
-    ["", "bytes=0-", "bytes=-99999999", "bytes=5-4", "rows=1-2", "bytes=1-2,5-6", "bytes=a-b", "bytes=", "bytes=-"],
+    [
+        "",
+        "bytes=0-",
+        "bytes=-99999999",
+        "bytes=5-4",
+        "rows=1-2",
+        "bytes=1-2,5-6",
+        "bytes=a-b",
+        "bytes=",
+        "bytes=-",
+    ],
 )
 def test_what_is_no_single_range_is_answered_with_the_whole_file(memory, asked_for):
     response = asked(made(), memory, range=asked_for)

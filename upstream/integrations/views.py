@@ -202,11 +202,12 @@ class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-a
     http_method_names = ("get", "head", "options")
 
     def get(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
-        own = (self.export_format_parameter, "columns", "order_by", *(PARAMETERS if is_offered() else ()))
+        own = (self.export_format_parameter, "columns", "order_by")
         known = dict.fromkeys((*own, *as_mapping(self.filter_fields)))
+        offered = PARAMETERS if is_offered() else ()
         if self.has_export_permission():
             try:
-                chosen("parameter", request.GET, known)
+                chosen("parameter", [name for name in request.GET if name not in offered], known)
             except ChoiceError as error:
                 return refusal(400, str(error))
         return self.export()

@@ -2,6 +2,8 @@ from importlib import import_module
 
 from django.apps import AppConfig
 
+from upstream.integrations.background import register
+
 
 class JobsConfig(AppConfig):
     """Exports in the background, with two tables: the jobs, and the parts of those that are written in parts."""
@@ -13,3 +15,4 @@ class JobsConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("upstream.jobs.checks")  # registers them
+        register(import_module("upstream.jobs.offers").offer)

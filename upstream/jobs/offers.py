@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from upstream.integrations.background import PARAMETERS, Export
@@ -32,7 +32,14 @@ BACKGROUND, JOB = PARAMETERS
 PREFERRED = re.compile(r"(^|[,\s])respond-async\s*($|[,;])", re.IGNORECASE)
 HEADERS = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex"}
 # Rows per second that a format is sure to reach: about half of what was measured, with columns of all kinds.
-SURE_ROWS = {".csv": 30_000, ".tsv": 30_000, ".json": 30_000, ".ndjson": 30_000, ".xlsx": 12_000, ".parquet": 20_000}
+SURE_ROWS = {
+    ".csv": 30_000,
+    ".tsv": 30_000,
+    ".json": 30_000,
+    ".ndjson": 30_000,
+    ".xlsx": 12_000,
+    ".parquet": 20_000,
+}
 SURE_ROWS_OF_OTHERS = 2_000
 # A longer count is not worth its progress bar.
 COUNT_SECONDS = 1.0
@@ -57,10 +64,8 @@ def offer(export: Export) -> HttpResponseBase | None:
         return None
     if request.method in ("GET", "HEAD") and JOB in request.GET:
         return _followed(request, request.GET[JOB])
-    if request.method == "HEAD" or not export.is_repeatable or Asked(request.method or "", request.headers).refusal:
-        return None
     try:
-        if not (_is_long(export) if (wanted := _is_asked_for(request)) is None else wanted):
+        if not (_can_be_offered(export) and _is_wanted(export)):
             return None
         export.limits.check_rows(export.source, Options.of_site().seconds)
         return _accepted(request, ask_by_request(export, total=_total(export.source)))
@@ -70,12 +75,32 @@ def offer(export: Export) -> HttpResponseBase | None:
         return None  # the download refuses it, or makes it
 
 
-def _is_asked_for(request: HttpRequest) -> bool | None:
-    """Whether the request wants a job; None if it does not say."""
+def has_pages() -> bool:
+    """Whether the site has the pages of exports, to which browsers are led."""
+    try:
+        reverse("upstream_jobs:list")
+    except NoReverseMatch:
+        return False
+    return True
+
+
+def _is_browser(request: HttpRequest) -> bool:
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def _can_be_offered(export: Export) -> bool:
+    request = export.request
+    is_download = request.method != "HEAD" and not Asked(request.method or "", request.headers).refusal
+    return is_download and export.is_repeatable and (has_pages() or not _is_browser(request))
+
+
+def _is_wanted(export: Export) -> bool:
+    """Whether the request asks for a job or, if it does not say, whether its export is long."""
+    request = export.request
     said = request.GET.get(BACKGROUND) or request.POST.get(BACKGROUND)
     if said in ("0", "1"):
         return said == "1"
-    return True if PREFERRED.search(request.headers.get("Prefer", "")) else None
+    return bool(PREFERRED.search(request.headers.get("Prefer", ""))) or _is_long(export)
 
 
 def _is_long(export: Export) -> bool:
@@ -113,7 +138,7 @@ def _total(source: Any) -> int | None:
 
 
 def _accepted(request: HttpRequest, job: ExportJob) -> HttpResponseBase:
-    if "text/html" in request.headers.get("Accept", ""):
+    if _is_browser(request):
         messages.success(
             request, _("This export is made in the background. You see here how far it is."), fail_silently=True
         )

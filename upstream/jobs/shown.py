@@ -10,9 +10,15 @@ from django.utils.formats import number_format
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
-from upstream.jobs.models import ACTIVE, ExportJob, State
+from upstream.jobs.models import ExportJob, State
 
-TONES = {State.DONE: "good", State.FAILED: "high", State.QUEUED: "wait", State.RUNNING: "wait", State.COMMITTING: "wait"}
+TONES = {
+    State.DONE: "good",
+    State.FAILED: "high",
+    State.QUEUED: "wait",
+    State.RUNNING: "wait",
+    State.COMMITTING: "wait",
+}
 # An estimate from less than this is a guess.
 ESTIMATED_SECONDS = 2
 
@@ -36,7 +42,7 @@ class Shown:
     @property
     def is_retriable(self) -> bool:
         """Whether it can be tried again."""
-        return self.job.state in (State.FAILED, State.CANCELLED) and bool(self.job.file or self.job.format)
+        return self.job.state in (State.FAILED, State.CANCELLED)
 
     @property
     def is_done(self) -> bool:
@@ -106,6 +112,3 @@ def status_of(job: ExportJob) -> dict[str, Any]:
 
 def _grouped(number: int) -> str:
     return number_format(number, force_grouping=True)
-
-
-__all__ = ["ACTIVE", "Shown", "seconds_left", "status_of"]

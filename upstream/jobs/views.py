@@ -61,7 +61,7 @@ class Live(Mine):
     def get_template_names(self) -> list[str]:
         return [self.live_template if LIVE in self.request.GET else self.template_name]
 
-    def render_to_response(self, context: dict[str, Any], **options: Any) -> HttpResponseBase:
+    def render_to_response(self, context: dict[str, Any], **options: Any) -> Any:
         jobs: Sequence[ExportJob] = context["jobs"]
         etag = _etag(jobs)
         query = self.request.GET.copy()
@@ -142,7 +142,9 @@ class Retry(Mine):
             )
         else:
             messages.warning(
-                request, _("%(name)s cannot be made again: ask for it anew.") % {"name": job.filename}, fail_silently=True
+                request,
+                _("%(name)s cannot be made again: ask for it anew.") % {"name": job.filename},
+                fail_silently=True,
             )
         return HttpResponseRedirect(_back(request), status=303)
 
