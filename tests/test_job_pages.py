@@ -500,7 +500,7 @@ class TestFile:
         client.force_login(user)
         link = self.link(client, made(client))
         if what == "permission":
-            user.user_permissions.remove(Permission.objects.get(codename="export_customer"))
+            user.user_permissions.remove(*Permission.objects.filter(codename="export_customer"))
         elif what == "active":
             user.is_active = False
         else:
