@@ -4,7 +4,7 @@ import logging
 import threading
 from time import monotonic
 
-from django.db import Error, close_old_connections, connections
+from django.db import Error, connections
 
 from upstream.jobs import states
 from upstream.jobs.janitor import clean
@@ -54,7 +54,7 @@ class Loop:
 
     def next(self) -> bool:
         """Run the next job; return False if there is none."""
-        close_old_connections()
+        _leave_broken_connections()
         job = states.claim()
         if job is None:
             return False
@@ -75,3 +75,10 @@ class Loop:
             logger.warning("no export could be taken or cleaned up: %s", type(error).__name__)
             connections.close_all()
         return False
+
+
+def _leave_broken_connections() -> None:
+    """Close the connections that broke or are too old, but none in a transaction, such as that of a test."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()

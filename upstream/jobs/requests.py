@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from asgiref.sync import async_to_sync
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.contrib.sessions.backends.base import SessionBase
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import Http404, HttpRequest
 from django.urls import get_resolver, get_script_prefix, set_script_prefix, set_urlconf
@@ -60,7 +60,7 @@ def to_data(request: HttpRequest) -> dict[str, Any]:
         "path": request.path_info,
         "query": _query(request),
         "form": form,
-        "accept": request.headers.get("Accept", ""),
+        "accept": request.headers.get("Accept"),
         "host": request.get_host(),
         "secure": request.is_secure(),
         "script": get_script_prefix(),
@@ -107,7 +107,7 @@ def _request(data: Mapping[str, Any], user: Any) -> Any:
             "QUERY_STRING": data["query"],
             "CONTENT_TYPE": FORMS[0] if data["method"] == "POST" else "",
             "CONTENT_LENGTH": str(len(body)),
-            "HTTP_ACCEPT": data["accept"],
+            **({} if data["accept"] is None else {"HTTP_ACCEPT": data["accept"]}),
             "HTTP_HOST": data["host"],
             "SERVER_NAME": host,
             "SERVER_PORT": port or ("443" if data["secure"] else "80"),
@@ -158,7 +158,7 @@ def _export(request: Any) -> Export:
         status = 404
     except PermissionDenied:
         status = 403
-    except SuspiciousOperation:
+    except (BadRequest, SuspiciousOperation):
         status = 400
     finally:
         receiving.reset(token)
@@ -175,6 +175,7 @@ def _status(request: Any) -> int:
     if iscoroutinefunction(view) or getattr(view, "view_is_async", False):
         view = async_to_sync(view)
     response = view(request, *match.args, **match.kwargs)
-    response.close()
+    for close in response._resource_closers:  # noqa: SLF001 (close() would end a request, and so all connections)
+        close()
     status: int = response.status_code
     return status

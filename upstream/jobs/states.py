@@ -8,6 +8,8 @@ machines differ. A job whose lease is over is free for the next worker, like one
 """
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -73,11 +75,9 @@ def claim(identity: UUID | None = None) -> ExportJob | None:
     claimable = jobs().filter(waiting() | silent)
     if identity is not None:
         claimable = claimable.filter(pk=identity)
-    skips = connections[alias()].features.has_select_for_update_skip_locked
     for _ in range(TRIES):
-        with transaction.atomic(alias()):
-            found = claimable.order_by("created_at")
-            oldest = (found.select_for_update(skip_locked=True) if skips else found).values_list("pk").first()
+        with _choosing(claimable.order_by("created_at")) as found:
+            oldest = found.values_list("pk").first()
             if oldest is None:
                 return None
             lease = secrets.token_hex(8)
@@ -92,6 +92,19 @@ def claim(identity: UUID | None = None) -> ExportJob | None:
         if taken:
             return jobs().filter(lease=lease).first()
     return None
+
+
+@contextmanager
+def _choosing(found: QuerySet[ExportJob]) -> Iterator[QuerySet[ExportJob]]:
+    """Let workers that choose at the same time find different jobs, where the database can.
+
+    Elsewhere there is no transaction: on SQLite one that reads first may not write if another has written since.
+    """
+    if not connections[alias()].features.has_select_for_update_skip_locked:
+        yield found
+        return
+    with transaction.atomic(alias()):
+        yield found.select_for_update(skip_locked=True)
 
 
 def _held(job: ExportJob) -> QuerySet[ExportJob]:
