@@ -395,9 +395,7 @@ class TestPages:
 
     def test_a_page_that_runs_can_be_read_without_a_script(self, client, root):
         job = job_at(client.get(EXPORT, {"format": "csv"}, headers=HTML))
-        ExportJob.objects.update(
-            state=State.RUNNING, rows=6, started_at=timezone.now() - timedelta(seconds=30)
-        )
+        ExportJob.objects.update(state=State.RUNNING, rows=6, started_at=timezone.now() - timedelta(seconds=30))
         page = client.get(f"/exports/{job.pk}/").content.decode()
         assert re.search(r"<noscript>.*<a [^>]*href=\"\"", page, re.DOTALL)
         assert 'max="100" value="50"' in page

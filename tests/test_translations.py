@@ -1,4 +1,4 @@
-"""Every text of the admin's exports and of those in the background has its translation, and the compiled catalogs are those of the sources."""
+"""Every text of the admin's exports, and of those in the background, has its translation in compiled catalogs."""
 
 import re
 from pathlib import Path

@@ -196,9 +196,7 @@ class ExportAdminMixin(ExportOptions):
         found = reader.columns(self.get_export_columns(request))
         return {name: column for name, column in found.items() if column.is_allowed(user)}
 
-    def _form(
-        self, request: HttpRequest, queryset: Any, selected: Sequence[str], data: Any = None
-    ) -> ExportForm:
+    def _form(self, request: HttpRequest, queryset: Any, selected: Sequence[str], data: Any = None) -> ExportForm:
         columns = self._columns(request, queryset, for_people=True).values()
         choices = [(column.name, column.label) for column in columns]
         initial = {"profile": self.export_profile}
