@@ -1,4 +1,4 @@
-"""Every text of the admin's exports has its translation, and the compiled catalogs are those of the sources."""
+"""Every text of the admin's exports, and of those in the background, has its translation in compiled catalogs."""
 
 import re
 from pathlib import Path
@@ -12,25 +12,25 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils.translation import override
 
-INTEGRATIONS = Path(apps.get_app_config("upstream_integrations").path)
-CATALOGS = sorted(INTEGRATIONS.glob("locale/*/LC_MESSAGES/django.po"))
+APPS = [Path(apps.get_app_config(label).path) for label in ("upstream_integrations", "upstream_jobs")]
+CATALOGS = [path for app in APPS for path in sorted(app.glob("locale/*/LC_MESSAGES/django.po"))]
 # What Django's own catalogs have.
 OF_DJANGO = {"Home", "Error:", "Please correct the errors below."}
 
-every_catalog = pytest.mark.parametrize("path", CATALOGS, ids=lambda path: path.parts[-3])
+every_catalog = pytest.mark.parametrize("path", CATALOGS, ids=lambda path: f"{path.parts[-5]}-{path.parts[-3]}")
 
 
-def texts_in_python():
-    for path in INTEGRATIONS.rglob("*.py"):
+def texts_in_python(app):
+    for path in app.rglob("*.py"):
         with path.open("rb") as file:
             yield from (text for _, _, text, _ in extract_python(file, ["_"], [], {}))
 
 
-def texts_in_templates():
-    for path in INTEGRATIONS.rglob("*.html"):
+def texts_in_templates(app):
+    for path in app.rglob("*.html"):
         source = path.read_text()
         yield from re.findall(r'{% translate "([^"]+)" %}', source)
-        for block in re.findall(r"{% blocktranslate %}(.*?){% endblocktranslate %}", source):
+        for block in re.findall(r"{% blocktranslate[^%]*%}(.*?){% endblocktranslate %}", source):
             yield re.sub(r"{{ (\w+) }}", r"%(\1)s", block)
 
 
@@ -40,7 +40,8 @@ def messages(catalog):
 
 @every_catalog
 def test_every_text_is_translated(path):
-    wanted = {*texts_in_python(), *texts_in_templates()} - OF_DJANGO
+    app = path.parents[3]
+    wanted = {*texts_in_python(app), *texts_in_templates(app)} - OF_DJANGO
     with path.open("rb") as file:
         found = messages(read_po(file))
     assert len(wanted) > 10

@@ -34,6 +34,7 @@ urlpatterns = [
     ),
     path("reports/artifacts/<int:pk>/", reports.ArtifactFile.as_view(), name="artifact"),
     path("reports/schedules/<int:pk>/", reports.SchedulePage.as_view(), name="schedule"),
+    path("exports/", include("upstream.jobs.urls")),
     path("accounts/login/", pages.Login.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),

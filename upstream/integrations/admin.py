@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from upstream.integrations.admin_checks import check_model_admins
 from upstream.integrations.admin_log import logged
+from upstream.integrations.background import is_offered
 from upstream.integrations.choices import Columns
 from upstream.integrations.downloads import download
 from upstream.integrations.formats import FORMATS, Format, Profile, by_name
@@ -142,7 +143,7 @@ class ExportAdminMixin(ExportOptions):
         """Show the export form for the selected rows."""
         everything = request.POST.get("select_across") == "1"
         selected = [] if everything else request.POST.getlist(ACTION_CHECKBOX_NAME)
-        return self._page(request, queryset, self._form(request, queryset), selected)
+        return self._page(request, queryset, self._form(request, queryset, selected), selected)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Show the export form, or answer the submitted form with the download."""
@@ -177,8 +178,8 @@ class ExportAdminMixin(ExportOptions):
         if selected:
             queryset = queryset.filter(pk__in=self._keys(request, queryset))
         if request.method != "POST":
-            return self._page(request, queryset, self._form(request, queryset), selected)
-        form = self._form(request, queryset, request.POST)
+            return self._page(request, queryset, self._form(request, queryset, selected), selected)
+        form = self._form(request, queryset, selected, request.POST)
         if not form.is_valid():
             return self._page(request, queryset, form, selected, status=400)
         return self._download(request, queryset, form.cleaned_data, len(selected))
@@ -195,11 +196,17 @@ class ExportAdminMixin(ExportOptions):
         found = reader.columns(self.get_export_columns(request))
         return {name: column for name, column in found.items() if column.is_allowed(user)}
 
-    def _form(self, request: HttpRequest, queryset: Any, data: Any = None) -> ExportForm:
+    def _form(self, request: HttpRequest, queryset: Any, selected: Sequence[str], data: Any = None) -> ExportForm:
         columns = self._columns(request, queryset, for_people=True).values()
         choices = [(column.name, column.label) for column in columns]
         initial = {"profile": self.export_profile}
-        return ExportForm(data, formats=self.get_export_formats(), columns=choices, initial=initial)
+        return ExportForm(
+            data,
+            formats=self.get_export_formats(),
+            columns=choices,
+            has_background=is_offered() and not selected,
+            initial=initial,
+        )
 
     def _page(
         self, request: HttpRequest, queryset: Any, form: ExportForm, selected: Sequence[str], status: int = 200

@@ -25,10 +25,14 @@ class Export:
     filename: str
     sender: type
     limits: Limits
+    spool: bool | None = None
     record: Callable[[], Callable[[Ending], None]] | None = None
     is_repeatable: bool = True
     """Whether the same request, sent again, makes the same export."""
 
+
+PARAMETERS = ("background", "export_job")
+"""Parameters of requests that an offer reads. Views that take only declared parameters take these too."""
 
 Offer = Callable[[Export], HttpResponseBase | None]
 

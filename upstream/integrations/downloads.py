@@ -66,20 +66,21 @@ def download(
         filename=filename,
         sender=sender,
         limits=limits,
+        spool=spool,
         record=record,
         is_repeatable=request.method == "GET" if is_repeatable is None else is_repeatable,
     )
     if receive := receiving.get():
         receive(export)
         return HttpResponse(status=204)
+    if (offered := answer(export)) is not None:
+        return offered
     if refused := Asked(request.method or "", request.headers).refusal:
         return refusal(*refused)
     read = partial(stream, source, columns, encoder, max_rows=limits.rows, max_bytes=limits.bytes)
     chunks = read(timeout=limits.seconds)
     if request.method == "HEAD":
         return to_response(chunks, filename, head=True)
-    if (offered := answer(export)) is not None:
-        return offered
     if spool is None:
         spool = not breaks_show(request) or chunks.ends_with_caller
     watch = _Watch(request, chunks, filename, sender, limits, record)

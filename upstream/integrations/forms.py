@@ -14,8 +14,14 @@ PROFILE_CHOICES = (
 )
 
 
+BACKGROUND_CHOICES = (
+    ("", _("As a download, or in the background if it is large")),
+    ("1", _("In the background")),
+)
+
+
 class ExportForm(forms.Form):
-    """Format, profile and columns of an export; at first all columns are chosen."""
+    """Format, profile and columns of an export, and how it comes; at first all columns are chosen."""
 
     format = forms.ChoiceField(label=_("Format"), widget=forms.RadioSelect)
     profile = forms.ChoiceField(
@@ -29,8 +35,24 @@ class ExportForm(forms.Form):
         error_messages={"required": _("Choose at least one column.")},
     )
 
-    def __init__(self, *args: Any, formats: Iterable[Format], columns: Iterable[tuple[str, str]], **kwargs: Any):
+    background = forms.ChoiceField(
+        label=_("Delivery"),
+        choices=BACKGROUND_CHOICES,
+        widget=forms.RadioSelect,
+        required=False,
+    )
+
+    def __init__(
+        self,
+        *args: Any,
+        formats: Iterable[Format],
+        columns: Iterable[tuple[str, str]],
+        has_background: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
+        if not has_background:
+            del self.fields["background"]
         offered, listed = list(formats), list(columns)
         self._choose("format", [(one.name, one.label) for one in offered], offered[0].name)
         self._choose("columns", listed, [name for name, _label in listed])

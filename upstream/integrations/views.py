@@ -10,6 +10,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.generic import View
 from django.views.generic.list import MultipleObjectMixin
 
+from upstream.integrations.background import PARAMETERS, is_offered
 from upstream.integrations.choices import (
     ChoiceError,
     Columns,
@@ -203,9 +204,10 @@ class ExportView(ExportMixin, MultipleObjectMixin, View):  # type: ignore[type-a
     def get(self, request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
         own = (self.export_format_parameter, "columns", "order_by")
         known = dict.fromkeys((*own, *as_mapping(self.filter_fields)))
+        offered = PARAMETERS if is_offered() else ()
         if self.has_export_permission():
             try:
-                chosen("parameter", request.GET, known)
+                chosen("parameter", [name for name in request.GET if name not in offered], known)
             except ChoiceError as error:
                 return refusal(400, str(error))
         return self.export()

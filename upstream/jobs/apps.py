@@ -3,6 +3,7 @@ from importlib import import_module
 from django.apps import AppConfig
 
 from upstream.dumps.runners import RUNNERS
+from upstream.integrations.background import register
 
 
 class JobsConfig(AppConfig):
@@ -17,3 +18,4 @@ class JobsConfig(AppConfig):
         import_module("upstream.jobs.checks")  # registers them
         celery = import_module("upstream.jobs.celery")  # which imports Celery once it is used
         RUNNERS["celery"] = celery.run_dump
+        register(import_module("upstream.jobs.offers").offer)

@@ -11,7 +11,17 @@ from django.utils.module_loading import import_string
 
 SETTING = "UPSTREAM_JOBS"
 # Those that are numbers, all greater than 0.
-NUMBERS = ("attempts", "lease_seconds", "retry_seconds", "link_seconds", "keep_days", "history_days", "per_user")
+NUMBERS = (
+    "attempts",
+    "lease_seconds",
+    "retry_seconds",
+    "link_seconds",
+    "keep_days",
+    "history_days",
+    "per_user",
+    "rows",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +40,9 @@ class Options:
     A file is deleted after `keep_days`, and what is known of its job after `history_days`. A link to a file works
     for `link_seconds`. Nobody has more than `per_user` exports waiting or running.
 
+    A download is made as a job if it has more than `rows` rows, or if its first byte would take `seconds`.
+    With `redirect`, an object storage that signs its URLs sends the files itself.
+
     `prepare`, a function or its dotted path, is called with the request that is run again, and does what the
     site's middleware did for it; it may return a context manager, which is held until the export is made. `mail`
     is False, True to write to requesters when their exports have ended, or such a function, called with the job.
@@ -45,6 +58,9 @@ class Options:
     keep_days: float = 7
     history_days: float = 90
     per_user: int = 20
+    rows: int = 100_000
+    seconds: float = 30
+    redirect: bool = False
     prepare: Callable[..., Any] | str | None = None
     mail: Callable[..., Any] | str | bool = False
 

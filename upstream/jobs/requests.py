@@ -20,7 +20,7 @@ from django.http import Http404, HttpRequest
 from django.urls import get_resolver, get_script_prefix, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
-from upstream.integrations.background import Export, receiving
+from upstream.integrations.background import PARAMETERS, Export, receiving
 from upstream.jobs.options import Options
 from upstream.streaming import ExportError
 
@@ -48,7 +48,7 @@ class RefusedError(ExportError, PermissionError):
 
 def to_data(request: HttpRequest) -> dict[str, Any]:
     """Return a request as JSON data; raise NotRepeatableError if it has selected rows, files or no form."""
-    form = {name: values for name, values in request.POST.lists() if name != CSRF}
+    form = {name: values for name, values in request.POST.lists() if name not in (CSRF, *PARAMETERS)}
     if SELECTED in form:
         raise NotRepeatableError("an export of selected rows is made at once: their keys are not stored")
     if request.FILES or (request.method not in ("GET", "HEAD") and request.content_type not in FORMS):
@@ -58,7 +58,7 @@ def to_data(request: HttpRequest) -> dict[str, Any]:
         "kind": KIND,
         "method": request.method,
         "path": request.path_info,
-        "query": request.META.get("QUERY_STRING", ""),
+        "query": _query(request),
         "form": form,
         "accept": request.headers.get("Accept"),
         "host": request.get_host(),
@@ -68,6 +68,12 @@ def to_data(request: HttpRequest) -> dict[str, Any]:
         "language": translation.get_language(),
         "time_zone": timezone.get_current_timezone_name(),
     }
+
+
+def _query(request: HttpRequest) -> str:
+    """Return the parameters of the view: without those that say how its answer is sent."""
+    parts = str(request.META.get("QUERY_STRING", "")).split("&")
+    return "&".join(part for part in parts if part.partition("=")[0] not in PARAMETERS)
 
 
 @contextmanager
