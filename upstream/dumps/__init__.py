@@ -4,15 +4,17 @@ from upstream.dumps.manifests import IncompleteError, commit
 from upstream.dumps.parts import Part, run_part
 from upstream.dumps.plans import DumpPlan, plan_dump
 from upstream.dumps.runners import begin, resume, run
-from upstream.dumps.targets import Directory, Target, TargetError
+from upstream.dumps.targets import S3, Directory, StorageTarget, Target, TargetError, target_named
 from upstream.dumps.verification import VerificationError, verify
 from upstream.dumps.workers import WorkerError
 
 __all__ = [
+    "S3",
     "Directory",
     "DumpPlan",
     "IncompleteError",
     "Part",
+    "StorageTarget",
     "Target",
     "TargetError",
     "VerificationError",
@@ -23,5 +25,6 @@ __all__ = [
     "resume",
     "run",
     "run_part",
+    "target_named",
     "verify",
 ]

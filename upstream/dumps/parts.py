@@ -62,7 +62,8 @@ def run_part(plan: DumpPlan, number: int, progress: Progress | None = None) -> P
 
 def write_part(plan: DumpPlan, number: int, chunks: Generator[bytes], rows: Any) -> Part:
     """Write the uncompressed chunks of a part, and then what was written; `rows()` is their number at the end."""
-    target, name = plan.made_target(), f"part-{number:05}-{secrets.token_hex(4)}"
+    kind = "piece" if plan.joined else "part"  # only parts may be shown under their own names
+    target, name = plan.made_target(), f"{kind}-{number:05}-{secrets.token_hex(4)}"
     digest = _Digest()
     if plan.compression:
         chunks = compressed(chunks, plan.compression)

@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from upstream.dumps import cuts, encoders, querysets
-from upstream.dumps.targets import Directory, Target, target_of
+from upstream.dumps.targets import Target, target_named, target_of
 from upstream.dumps.values import from_json, to_json
 from upstream.streaming import Column, ColumnError, Csv, SourceError, plan
 from upstream.streaming.columns import Names, as_columns
@@ -132,11 +132,11 @@ def plan_dump(
     """Plan a dump of the queryset `source` in at most `parts` parts; nothing is exported.
 
     `columns` are names, with headers and joins, as `stream` takes them, but no functions. `target` is a directory,
-    or another Target. The rows keep the order of the source, followed by the primary key, by which they are
-    ordered without one; the parts are ranges of the first field of that order, which has to be one of the model's
-    own that is never NULL. A composite key is cut by its first field. `compression` is "gzip" or "zstd". With
-    `windows`, nothing stays open on the database, and a part shows several states of it. With `joined`, the parts
-    become one file in the end.
+    another place that `target_named` knows, or a Target. The rows keep the order of the source, followed by the
+    primary key, by which they are ordered without one; the parts are ranges of the first field of that order,
+    which has to be one of the model's own that is never NULL. A composite key is cut by its first field.
+    `compression` is "gzip" or "zstd". With `windows`, nothing stays open on the database, and a part shows several
+    states of it. With `joined`, the parts become one file in the end.
 
     To find the ranges takes a few index look-ups, or one walk over the keys that are neither integers nor UUIDs
     (see `cuts`). Raises SourceError, ColumnError or ValueError for what cannot be planned.
@@ -152,7 +152,7 @@ def plan_dump(
     plan(rows, [Column(**column) for column in declared], encoder, windows=windows)
     key = data["order"][0].lstrip("-")
     ranges = _ranges(rows, data["order"][0], parts) if parts > 1 else [(None, None)]
-    place = Directory(os.fspath(target)) if isinstance(target, str | os.PathLike) else target
+    place = target_named(target) if isinstance(target, str | os.PathLike) else target
     return DumpPlan(
         identity=secrets.token_hex(8),
         source=data,

@@ -4,16 +4,17 @@ import codecs
 import csv
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping
-from io import TextIOWrapper
-from pathlib import Path
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from io import BufferedReader, TextIOWrapper
 from typing import Any, BinaryIO
 
 import ijson
 
 from upstream.dumps.encoders import from_data
-from upstream.dumps.reading import READ_BYTES, opened
-from upstream.dumps.targets import MANIFEST
+from upstream.dumps.reading import READ_BYTES, Chunks, opened
+from upstream.dumps.targets import MANIFEST, Target, target_named
 from upstream.streaming import ExportError
 
 Manifest = Mapping[str, Any]
@@ -24,17 +25,17 @@ class VerificationError(ExportError, ValueError):
     """A dump is not what its manifest says."""
 
 
-def verify(directory: str | Path) -> Manifest:
-    """Read the dump in `directory`, and return its manifest; raise VerificationError at the first difference.
+def verify(target: Target | str | os.PathLike[str]) -> Manifest:
+    """Read the dump at `target`, and return its manifest; raise VerificationError at the first difference.
 
     One pass over the files compares size and SHA-256 of each part, reads the parts, joined, as one file of their
     format with `csv` or `ijson`, and compares its columns and its number of rows. Memory holds one row.
     """
-    place = Path(directory)
-    try:
-        manifest: Manifest = json.loads((place / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise VerificationError(f"{place} has no {MANIFEST}: it is no whole dump") from None
+    place = target_named(target) if isinstance(target, str | os.PathLike) else target
+    text = place.manifest()
+    if text is None:
+        raise VerificationError(f"{place} has no {MANIFEST}: it is no whole dump")
+    manifest: Manifest = json.loads(text)
     _check_names(place, manifest)
     with opened(_checked(place, manifest), manifest["compression"]) as file:
         rows = sum(1 for _ in _rows(file, manifest))
@@ -43,30 +44,32 @@ def verify(directory: str | Path) -> Manifest:
     return manifest
 
 
-def _check_names(place: Path, manifest: Manifest) -> None:
+def _check_names(place: Target, manifest: Manifest) -> None:
     parts = manifest["parts"]
     told = {manifest["file"]} if "file" in manifest else {part["name"] for part in parts}
-    there = {file.name for file in place.iterdir()} - {MANIFEST}
-    if told != there:
+    if told != (there := set(place.published())):
         raise VerificationError(f"{place} has files that differ from its manifest: {sorted(told ^ there)}")
     if manifest["rows"] != sum(part["rows"] for part in parts):
-        raise VerificationError(f"the rows of the parts in {place / MANIFEST} do not add up")
+        raise VerificationError(f"the rows of the parts in {MANIFEST} of {place} do not add up")
 
 
-def _checked(place: Path, manifest: Manifest) -> Generator[bytes]:
+def _checked(place: Target, manifest: Manifest) -> Generator[bytes]:
     """Yield the bytes of all parts, and raise at the end of one that differs from the manifest."""
     if "file" in manifest:
-        with (place / manifest["file"]).open("rb") as file:
-            for part in manifest["parts"]:
-                yield from _checked_part(file, part, f"{manifest['file']}, {part['key']}")
-            if file.read(1):
-                raise VerificationError(f"{manifest['file']} is longer than its manifest says")
+        named = [(part, f"{manifest['file']}, {part['key']}") for part in manifest["parts"]]
+        yield from _checked_file(place, manifest["file"], named)
         return
     for part in manifest["parts"]:
-        with (place / part["name"]).open("rb") as file:
-            yield from _checked_part(file, part, part["name"])
-            if file.read(1):
-                raise VerificationError(f"{part['name']} is longer than its manifest says")
+        yield from _checked_file(place, part["name"], [(part, part["name"])])
+
+
+def _checked_file(place: Target, name: str, parts: Iterable[tuple[Mapping[str, Any], str]]) -> Generator[bytes]:
+    with closing(place.read_published(name)) as chunks:
+        file: Any = BufferedReader(Chunks(chunks), READ_BYTES)
+        for part, shown in parts:
+            yield from _checked_part(file, part, shown)
+        if file.read(1):
+            raise VerificationError(f"{name} is longer than its manifest says")
 
 
 def _checked_part(file: BinaryIO, part: Mapping[str, Any], name: str) -> Generator[bytes]:

@@ -1,12 +1,13 @@
 import sys
 from argparse import ArgumentParser
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from upstream.dumps import Directory, plan_dump, resume, run, verify
+from upstream.dumps import plan_dump, resume, run, target_named, verify
 from upstream.dumps.progress import Meters
 from upstream.dumps.runners import RUNNERS, is_unfinished, staged_plan
 from upstream.dumps.workers import chosen_workers
@@ -31,14 +32,14 @@ OF_PLAN = ("model", "format", "parts", "one_file", "windows", *SELECTION)
 
 
 class Command(BaseCommand):
-    help = "Dump the rows of a model to a directory, in parts that make one file when joined, with a manifest."
+    help = "Dump the rows of a model, in parts that make one file when joined, with a manifest."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
         self._refuse = parser.error
         number = partial(at_least_one, things="parts or workers")
         add("model", nargs="?", metavar="app_label.Model")
-        add("--to", required=True, metavar="DIR", help="directory, which appears with the whole dump in it")
+        add("--to", required=True, metavar="PLACE", help="a directory, s3://bucket/prefix or storage:alias/prefix")
         add("--format", metavar="FORMAT", help=f"{', '.join(NAMES)}, each also with .gz or .zst; default: csv")
         add_selection(parser)
         add("--parts", type=number, metavar="N", help="at most that many parts; default: 4 for each worker")
@@ -48,7 +49,7 @@ class Command(BaseCommand):
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
         add("--resume", action="store_true", help="carry out what is missing of an unfinished dump")
         add("--allow-new-snapshot", action="store_true", help="let resumed parts show another state")
-        add("--overwrite", action="store_true", help="replace what is in the directory, or unfinished")
+        add("--overwrite", action="store_true", help="replace what is there, or unfinished")
         add("--verify", action="store_true", help="read the dump again, and compare it with its manifest")
         add("--no-progress", action="store_true", help="show no progress on the terminal")
 
@@ -83,7 +84,7 @@ class Command(BaseCommand):
         with Meters(sys.stderr if visible else None) as meters:
             runner = CELERY if options["celery"] else ""
             running: dict[str, Any] = {"workers": workers, "runner": runner, "report": meters}
-            target, allow = Directory(options["to"]), options["allow_new_snapshot"]
+            target, allow = target_named(options["to"]), options["allow_new_snapshot"]
             plan = staged_plan(target) if options["resume"] else self._planned(options)
             meters.parts = len(plan.ranges)
             if options["resume"]:
@@ -114,8 +115,10 @@ class Command(BaseCommand):
 
 
 def _way_on(options: dict[str, Any]) -> str:
-    unfinished = is_unfinished(Directory(options["to"]))
-    return f"\nwhat is written is kept: --to {options['to']} --resume continues" if unfinished else ""
+    with suppress(ExportError, OSError):  # what is told already may be the reason
+        if is_unfinished(target_named(options["to"])):
+            return f"\nwhat is written is kept: --to {options['to']} --resume continues"
+    return ""
 
 
 def _format(text: str) -> Any:

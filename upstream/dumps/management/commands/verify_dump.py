@@ -11,11 +11,13 @@ class Command(BaseCommand):
     help = "Read a dump again, with other readers than its writers, and compare it with its manifest."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("directory", metavar="DIR")
+        parser.add_argument(
+            "place", metavar="PLACE", help="a directory, s3://bucket/prefix or storage:alias/prefix"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            manifest = verify(options["directory"])
+            manifest = verify(options["place"])
         except (ExportError, OSError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{options['directory']}: verified, {manifest['rows']:,} rows of {manifest['model']}")
+        self.stdout.write(f"{options['place']}: verified, {manifest['rows']:,} rows of {manifest['model']}")

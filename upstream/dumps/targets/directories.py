@@ -1,64 +1,19 @@
-"""Where dumps go: a target keeps parts in a place of its own, and publishes a dump as a whole."""
+"""A local directory as the target of a dump."""
 
 import errno
 import secrets
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from upstream.streaming import ExportError, to_file
+from upstream.dumps.targets.protocol import MANIFEST, READ_BYTES, TargetError
+from upstream.streaming import to_file
 from upstream.streaming.targets.files import sync_directory
 
-READ_BYTES = 1024 * 1024
-MANIFEST = "manifest.json"
 LOCK = "lock"
-
-
-class TargetError(ExportError, OSError):
-    """A dump cannot be written where it should be; the message says what to do."""
-
-
-class Target(Protocol):
-    """A place for a dump. Until `publish`, all that is written is staged: invisible to those who read dumps.
-
-    Every process that carries out a part makes its own target from the data of the plan. A name is written once,
-    whole or not at all.
-    """
-
-    def as_data(self) -> Mapping[str, Any]:
-        """Return what `target_of` makes the target from, as JSON data without secrets."""
-
-    def claim(self, *, resume: bool, overwrite: bool) -> AbstractContextManager[None]:
-        """Keep other dumps away in the block; raise TargetError if something is there that has to be told first.
-
-        Only with `resume` may a dump be staged already; with `overwrite` it is discarded, and a published one is
-        replaced in the end.
-        """
-
-    def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Stage `chunks` under a name, durably, and close them."""
-
-    def names(self) -> Sequence[str]:
-        """Return the staged names, sorted."""
-
-    def read(self, name: str) -> Generator[bytes]:
-        """Yield what is staged under a name."""
-
-    def publish(self, names: Sequence[str], manifest: bytes, *, joined: str = "") -> None:
-        """Show the staged `names` and the manifest, which comes last, and drop what else is staged.
-
-        With `joined`, they are joined in order to one object of that name. If it was interrupted, calling it again
-        completes it.
-        """
-
-    def manifest(self) -> bytes | None:
-        """Return the manifest of the published dump; None if there is none."""
-
-    def discard(self) -> None:
-        """Drop all that is staged."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +25,9 @@ class Directory:
     """
 
     path: str
+
+    def __str__(self) -> str:
+        return self.path
 
     def as_data(self) -> Mapping[str, Any]:
         return {"kind": "directory", "path": str(self._final)}
@@ -133,9 +91,7 @@ class Directory:
         return sorted({file.name for place in places for file in place.iterdir() if not file.name.startswith(".")})
 
     def read(self, name: str) -> Generator[bytes]:
-        with self._place(name).open("rb") as file:
-            while chunk := file.read(READ_BYTES):
-                yield chunk
+        return _read(self._place(name))
 
     def publish(self, names: Sequence[str], manifest: bytes, *, joined: str = "") -> None:
         self._whole.mkdir(exist_ok=True)
@@ -155,6 +111,12 @@ class Directory:
         with suppress(FileNotFoundError, NotADirectoryError):
             return (self._final / MANIFEST).read_bytes()
         return None
+
+    def published(self) -> Sequence[str]:
+        return sorted(file.name for file in self._final.iterdir() if file.name != MANIFEST)
+
+    def read_published(self, name: str) -> Generator[bytes]:
+        return _read(self._final / name)
 
     def discard(self) -> None:
         # Under another name first, so that a part that still runs writes nothing there.
@@ -179,15 +141,10 @@ class Directory:
         sync_directory(self._final.parent)
 
 
-def target_of(data: Mapping[str, Any]) -> Target:
-    """Return the target that gave the data."""
-    options = {name: value for name, value in data.items() if name != "kind"}
-    target: Target = TARGETS[data["kind"]](**options)
-    return target
-
-
-TARGETS: dict[str, Any] = {"directory": Directory}
-"""The kinds of targets, by the `kind` in their data."""
+def _read(path: Path) -> Generator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            yield chunk
 
 
 @contextmanager

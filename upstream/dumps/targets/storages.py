@@ -1,0 +1,173 @@
+"""Any Django storage as the target of a dump."""
+
+import errno
+import secrets
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any
+
+from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
+
+from upstream.dumps.targets import leases
+from upstream.dumps.targets.objects import BUSY, LOCK, MARK, STAGED, Objects, relative
+from upstream.dumps.targets.protocol import READ_BYTES, TargetError
+from upstream.streaming import to_storage
+from upstream.streaming.targets.buffers import closing_chunks
+from upstream.streaming.targets.files import sync_directory
+
+
+@dataclass(frozen=True)
+class StorageTarget(Objects):
+    """A prefix of one of settings.STORAGES, by its alias; `storage:alias/prefix` on a command line.
+
+    Each object is spooled to disk, and saved when it is complete, as by `to_storage`; its size is compared with
+    what was written. One file is joined by reading the parts again, where memory holds what the storage itself
+    holds of an object that it opens. Where the storage never replaces an object, as InMemoryStorage, the manifest
+    and the one file that are replaced are deleted a moment before.
+
+    Of two dumps at once, each leaves a lock with the time, looks for others, and gives way to those of the last
+    60 seconds. That needs clocks that agree, and a storage that lists what was just saved.
+    """
+
+    alias: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", relative(self.prefix, str(self)))
+
+    def __str__(self) -> str:
+        return f"storage:{self.alias}/{self.prefix}"
+
+    def as_data(self) -> Mapping[str, Any]:
+        return {"kind": "storage", "alias": self.alias, "prefix": self.prefix}
+
+    @property
+    def _storage(self) -> Storage:
+        try:
+            return storages[self.alias]
+        except InvalidStorageError as error:
+            raise TargetError(errno.EINVAL, str(error), str(self)) from error
+
+    def _name(self, key: str) -> str:
+        return f"{self.prefix}/{key}".strip("/")
+
+    def put(self, key: str, chunks: Iterable[bytes]) -> None:
+        name, storage = self._name(key), self._storage
+        if type(storage) is FileSystemStorage:
+            _replace_file(storage, name, self._name(STAGED), chunks)
+            return
+        is_new, counted = not storage.exists(name), _Counted(chunks)
+        try:
+            saved = to_storage(_with_room(storage, name, counted), name, storage)
+        except BaseException:
+            if is_new:
+                with suppress(Exception):
+                    storage.delete(name)
+            raise
+        if saved != name or storage.size(name) != counted.size:
+            storage.delete(saved)
+            words = f"the storage has saved {saved!r}, and not all bytes under {name!r}"
+            raise OSError(errno.EIO, words, str(self))
+
+    def get(self, key: str) -> Generator[bytes]:
+        with self._storage.open(self._name(key), "rb") as file:
+            while chunk := file.read(READ_BYTES):
+                yield chunk
+
+    def exists(self, key: str) -> bool:
+        return self._storage.exists(self._name(key))
+
+    def keys(self) -> Sequence[str]:
+        folder = STAGED.removesuffix("/")
+        folders, files = self._listed("")
+        others = [f"{name}/" for name in folders if name != folder]
+        staged = self._listed(STAGED)[1] if folder in folders else []
+        return [*files, *others, *(STAGED + name for name in staged)]
+
+    def _listed(self, key: str) -> tuple[list[str], list[str]]:
+        try:
+            return self._storage.listdir(self._name(key))
+        except FileNotFoundError:
+            return [], []
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            with suppress(FileNotFoundError):
+                self._storage.delete(self._name(key))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        locks = [self._lock()]
+
+        def renew() -> bool:
+            locks.append(self._lock())
+            self.delete([locks[0]])
+            del locks[0]
+            return True
+
+        try:
+            others = [key for key in self.keys() if key.startswith(LOCK) and key not in locks]
+            stale = [key for key in others if _age(key) > leases.LEASE_SECONDS]
+            if len(stale) < len(others):
+                raise TargetError(errno.EBUSY, BUSY.format(leases.LEASE_SECONDS), str(self))
+            self.delete(stale)
+            with leases.renewed(renew):
+                yield
+        finally:
+            self.delete(locks)
+            self._drop_folders()
+
+    def _lock(self) -> str:
+        key = f"{LOCK}-{int(time())}-{secrets.token_hex(4)}"
+        self.put(key, [b"\n"])
+        return key
+
+    def _drop_folders(self) -> None:
+        """Delete the folders that are empty, where a storage has such."""
+        storage = self._storage
+        if isinstance(storage, FileSystemStorage):
+            with suppress(OSError):
+                Path(storage.path(self._name(STAGED))).rmdir()
+                if self.prefix:
+                    Path(storage.path(self.prefix)).rmdir()
+
+
+class _Counted:
+    """Chunks whose bytes are counted on their way."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self.chunks, self.size = chunks, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self.chunks:
+            self.size += len(chunk)
+            yield chunk
+
+
+def _with_room(storage: Storage, name: str, chunks: _Counted) -> Generator[bytes]:
+    """Yield chunks and then, if the storage would choose another name since this one is taken, delete that one."""
+    with closing_chunks(chunks.chunks):
+        yield from chunks
+    if storage.get_available_name(name) != name:
+        storage.delete(name)
+
+
+def _replace_file(storage: FileSystemStorage, name: str, folder: str, chunks: Iterable[bytes]) -> None:
+    """Save in a folder of the same file system, and rename."""
+    folder_storage = FileSystemStorage(
+        storage.path(folder),
+        file_permissions_mode=storage.file_permissions_mode,
+        directory_permissions_mode=storage.directory_permissions_mode,
+    )
+    temporary = f"{MARK.removeprefix(STAGED)}{secrets.token_hex(8)}"
+    saved, path = folder_storage.path(to_storage(chunks, temporary, folder_storage)), Path(storage.path(name))
+    Path(saved).replace(path)
+    sync_directory(path.parent)
+
+
+def _age(lock: str) -> float:
+    """Return how long ago a lock was taken or renewed."""
+    return time() - int(lock.split("-")[-2])
