@@ -29,7 +29,7 @@ class Store:
         self.asked, self.fails, self.answers_first = [], lambda number, request: False, False
         self._lock = Lock()
 
-    def keys(self):
+    def listed(self):
         return [one["Key"] for one in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())]
 
     def pending(self):
@@ -101,7 +101,7 @@ def stored_in(bucket):
 def empty(store):
     for upload in store.pending():
         store.s3.abort_multipart_upload(Bucket=store.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    for key in store.keys():
+    for key in store.listed():
         store.s3.delete_object(Bucket=store.bucket, Key=key)
 
 

@@ -5,7 +5,7 @@ import os
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 
 import pytest
@@ -32,6 +32,7 @@ from upstream.dumps import (
     verify,
 )
 from upstream.dumps.targets import leases, multipart, target_of
+from upstream.dumps.targets.buckets import S3Error
 from upstream.streaming import Csv, ExportError, Json
 
 MEBIBYTE = 1024**2
@@ -106,14 +107,19 @@ def content(target):
     return b"".join(chunk for name in names for chunk in target.read_published(name))
 
 
-def is_clean(target):
+def is_clean(target, but="nothing"):
     """Return whether a place holds nothing but its dump: nothing staged, locked, marked or foreign."""
     told = json.loads(target.manifest() or '{"parts": []}')
     names = {told["file"]} if "file" in told else {part["name"] for part in told["parts"]}
     if isinstance(target, Directory):
         beside = [path for path in target._final.parent.iterdir() if path != target._final]
         return not beside and (not target._final.exists() or set(target.published()) == names)
-    return set(target.keys()) == names | ({"manifest.json"} if target.manifest() else set())
+    keys = {key for key in keys_of(target) if but not in key}
+    return keys == names | ({"manifest.json"} if target.manifest() else set())
+
+
+def keys_of(target):
+    return list(target.keys())
 
 
 def resumed(target):
@@ -318,7 +324,8 @@ class TestFailures:
                 asked.append(call)
                 if next(calls) >= at:
                     if answers_first:
-                        call(*arguments, **options)
+                        lost = call(*arguments, **options)
+                        getattr(lost, "close", str)()
                     raise OSError("no answer")
                 return call(*arguments, **options)
 
@@ -337,20 +344,21 @@ class TestFailures:
     ):
         monkeypatch.setattr(leases, "LEASE_SECONDS", -1)  # what a failed dump could not unlock is free at once
         monkeypatch.setattr(leases, "RENEWALS", -1e-3)  # and its thread waits a quarter of an hour
-        target, old = made(kind), None
+        target = made(kind)
         run(plan_dump(rows, COLUMNS, Csv(), target, parts=1))
-        old, step = target.manifest(), step_of(kind)
-        for at in count(1, step):
+        old = target.manifest()
+        for at in count(1, step_of(kind)):
             plan = plan_dump(rows, COLUMNS, Csv(), target, parts=2, joined=is_joined)
             with self.failing(kind, store, monkeypatch, at, answers_first) as has_failed:
                 try:
                     run(plan, overwrite=True, attempts=1)
-                except Exception:
+                except Exception:  # noqa: BLE001 (each storage has errors of its own)
                     assert has_failed()
-            shown = json.loads(target.manifest())
-            assert target.manifest() == old or shown["dump"] == plan.identity
-            assert content(target) == exported(rows)
-            verify_shown(target, shown)
+            if kind == "memory" and target.manifest() is None:
+                assert "plan" in target.names()  # it never replaces: what is deleted before can be resumed
+            else:
+                assert target.manifest() == old or json.loads(target.manifest())["dump"] == plan.identity
+                assert content(target) == exported(rows)
             if not has_failed():
                 break
             old = target.manifest()
@@ -373,7 +381,9 @@ class TestFailures:
                 run(plan_dump(rows, COLUMNS, Csv(), target, parts=2, joined=True))
             assert verify(target)["rows"] == ROWS
             assert content(target) == exported(rows)
-            assert is_clean(target)
+            assert is_clean(
+                target, but=".lock"
+            )  # which may be left if it could not be deleted, and ends by itself
             assert store.pending() == []
             if not has_failed():
                 break
@@ -385,15 +395,8 @@ class TestFailures:
 
 
 def step_of(kind):
-    """Return how far apart the requests are that fail: all with CI_ALL, else some of them, in each run others."""
+    """Return how far apart the requests are that fail; with UPSTREAM_EVERY_FAILURE, each does."""
     return 1 if os.environ.get("UPSTREAM_EVERY_FAILURE") else {"s3": 5, "s3 storage": 7}.get(kind, 3)
-
-
-def verify_shown(target, manifest):
-    """Compare a dump with its manifest where the rest of another may still be beside it."""
-    published = set(target.published())
-    told = {manifest["file"]} if "file" in manifest else {part["name"] for part in manifest["parts"]}
-    assert told <= published
 
 
 class TestS3:
@@ -413,13 +416,14 @@ class TestS3:
                     try:
                         s3.write(name, [b"x" * MEBIBYTE] * 20)
                         break
-                    except OSError as error:
-                        assert "Internal" in str(error)
+                    except S3Error as error:
+                        told = str(error)
+                assert "Internal" in told
                 assert list(s3.names()) == []
                 is_unknown = answers_first and "uploads" in store.asked[at - 1]  # it began, but nobody was told
                 assert len(store.pending()) == is_unknown
             s3.discard()
-            assert store.keys() == store.pending() == []
+            assert store.listed() == store.pending() == []
         assert at == 9
         assert len(store.content(f"there/dump/{name}")) == 20 * MEBIBYTE
 
@@ -450,7 +454,7 @@ class TestS3:
 
         with pytest.raises(KeyboardInterrupt):
             s3.put("x", chunks())
-        assert store.keys() == store.pending() == []
+        assert store.listed() == store.pending() == []
 
     @pytest.mark.parametrize(
         "sizes",
@@ -466,7 +470,7 @@ class TestS3:
             store.asked.clear()
             s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
         assert store.content("there/dump/x.csv") == b"".join(contents)
-        assert store.keys() == ["there/dump/manifest.json", "there/dump/x.csv"]
+        assert store.listed() == ["there/dump/manifest.json", "there/dump/x.csv"]
         assert store.pending() == []
 
     def test_reads_nothing_of_parts_that_it_can_copy(self, s3, store):
@@ -485,19 +489,14 @@ class TestS3:
             for name, size in zip(names, [6, 2, 9], strict=True):
                 s3.write(name, [b"x" * size * MEBIBYTE])
             for at in count(1):
-                with store.failing(lambda number, _, at=at: number >= at, answers_first=False):
-                    try:
-                        s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
-                        break
-                    except OSError:
-                        assert at == len(store.asked) or store.asked
+                with store.failing(lambda number, _, at=at: number >= at), suppress(S3Error):
+                    s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
                 if s3.manifest():
                     break
-                assert "there/dump/manifest.json" not in store.keys()
-            s3.publish(names, b'{"file": "x.csv"}', joined="x.csv") if not s3.manifest() else s3.discard()
+            s3.discard()
         assert at > 8
         assert len(store.content("there/dump/x.csv")) == 17 * MEBIBYTE
-        assert store.keys() == ["there/dump/manifest.json", "there/dump/x.csv"]
+        assert store.listed() == ["there/dump/manifest.json", "there/dump/x.csv"]
         assert store.pending() == []
 
     def test_aborts_uploads_whose_process_died_and_no_others(self, s3, store, rows):
@@ -571,7 +570,7 @@ class TestTheLock:
         target = made(kind)
 
         def lock():
-            names = [key for key in target.keys() if ".lock" in key]
+            names = [key for key in keys_of(target) if ".lock" in key]
             return names[-1:] if kind == "files" else b"".join(target.get(names[0]))
 
         with target.claim(resume=False, overwrite=False):
@@ -589,7 +588,7 @@ class TestTheLock:
         target = made(kind)
         died = target.locked()
         with monkeypatch.context() as patch:
-            patch.setattr(leases, "renewed", lambda renew: suppress())
+            patch.setattr(leases, "renewed", lambda renew: nullcontext())
             died.__enter__()
         with pytest.raises(TargetError, match="less than 3 seconds ago"):
             target.claim(resume=False, overwrite=False).__enter__()
@@ -601,7 +600,7 @@ class TestTheLock:
         assert processes.eventually(is_free, 60)
         with pytest.raises(RuntimeError), target.claim(resume=False, overwrite=True):
             died.__exit__(None, None, None)  # it wakes up, and leaves the lock of the other alone
-            assert any(".lock" in key for key in target.keys())
+            assert any(".lock" in key for key in keys_of(target))
             raise RuntimeError
         assert is_clean(target)
 
@@ -624,11 +623,13 @@ class TestTheLock:
         monkeypatch.setattr(
             object_store, "FAILURE", b"<Error><Code>NotImplemented</Code><Message>A header</Message></Error>"
         )
+
+        def another(*_):
+            with pytest.raises(TargetError, match="another dump is being written"):
+                s3.claim(resume=True, overwrite=False).__enter__()
+
         with store.failing(lambda _, request: "IF_NONE_MATCH" in request and request.startswith("PUT")):
-            run(
-                plan_dump(rows, COLUMNS, Csv(), s3, parts=2),
-                report=lambda *_: pytest.raises(TargetError, s3.claim(resume=True, overwrite=False).__enter__),
-            )
+            run(plan_dump(rows, COLUMNS, Csv(), s3, parts=2), report=another)
         assert verify(s3)["rows"] == ROWS
 
 
@@ -650,9 +651,7 @@ run(DumpPlan.from_data(json.loads(sys.argv[2])), workers=int(sys.argv[3]), repor
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(
-    ("kind", "workers"), [("s3", 0), ("s3", 2), ("files", 0), ("s3 storage", 0)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("kind", "workers"), [("s3", 0), ("s3", 2), ("files", 0), ("s3 storage", 0)], ids=str)
 def test_a_killed_dump_is_resumed_without_loss_or_leftovers(kind, workers, made, store, settings, monkeypatch):
     rows, target = stored("default"), made(kind)
     plan = plan_dump(rows, COLUMNS, Json(), target, parts=6)
