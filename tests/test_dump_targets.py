@@ -3,9 +3,11 @@
 import json
 import os
 import secrets
+import sqlite3
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import count
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import object_store, processes
+from tests.serving import databases
 from tests.test_dumps import COLUMNS, ROWS, exported, fails_at, stored
 from upstream.dumps import (
     S3,
@@ -735,3 +738,41 @@ class TestTheCommands:
     def test_refuse_a_storage_that_is_not_in_the_settings(self, rows):
         with pytest.raises(CommandError, match="nope"):
             call_command("dump_data", "orders.Listing", "--to", "storage:nope/dump")
+
+
+FEW, MANY = 20_000, 400_000
+MEASURED = """
+import json, sys
+import django
+django.setup()
+from benchmarks.memory import peak_bytes
+from tests.serving.models import Line
+from upstream.dumps import S3, plan_dump, run
+from upstream.streaming import JsonLines
+
+bucket, url, rows, options = json.loads(sys.argv[1])
+source = Line.objects.using("sqlite").filter(id__lte=rows)
+columns = ["id", ("text", "a header of a column " * 20)]  # 500 bytes in each row
+manifest = run(plan_dump(source, columns, JsonLines(), S3(bucket, f"{rows}", url), **options))
+print(peak_bytes(), manifest["rows"], manifest["bytes"])
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("options", [{"parts": 1}, {"parts": 4, "joined": True}], ids=["one part", "joined"])
+def test_memory_does_not_grow_with_what_is_sent_to_s3(options, store, tmp_path):
+    path = tmp_path / "lines.sqlite3"
+    sizes = {"rows": MANY, "wide_bytes": 2, "wide_rows": 1}
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(databases.SQLITE.format(**sizes))
+    variables = databases.variables({"sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}})
+
+    def peak(rows):
+        given = json.dumps([BUCKET, store.url, rows, options])
+        peak, written, size = map(int, processes.printed(MEASURED, given, variables=variables).split())
+        assert written == rows
+        assert size > rows * 450
+        return peak
+
+    assert peak(MANY) - peak(FEW) < 2 * multipart.FIRST_PIECE  # one is sent while the next begins
