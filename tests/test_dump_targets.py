@@ -27,6 +27,7 @@ from upstream.dumps import (
     TargetError,
     VerificationError,
     begin,
+    commit,
     plan_dump,
     resume,
     run,
@@ -292,6 +293,31 @@ class TestObjects:
             run(plan, report=lose)
         assert objects.manifest() is None
 
+    @pytest.mark.parametrize("is_joined", [False, True], ids=["parts", "one file"])
+    def test_are_published_again_after_an_interruption_anywhere(self, objects, rows, is_joined, monkeypatch):
+        plan = plan_dump(rows, COLUMNS, Csv(), objects, parts=2, joined=is_joined)
+        begin(plan)
+        parts = [run_part(plan, number) for number in range(2)]
+        for step in count():
+            calls, change = count(), type(objects)
+            with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+                for name in ("put", "delete"):
+                    patch.setattr(change, name, interrupted_at(step, calls, getattr(change, name)))
+                commit(plan, parts)
+                break
+        assert step >= 3
+        assert verify(objects)["rows"] == ROWS
+        assert content(objects) == exported(rows)
+        assert is_clean(objects)
+
+    def test_that_cannot_be_listed_are_refused(self, made, rows, monkeypatch):
+        def listdir(*_):
+            raise NotImplementedError
+
+        monkeypatch.setattr(FileSystemStorage, "listdir", listdir)
+        with pytest.raises(TargetError, match="cannot list files"):
+            run(plan_dump(rows, COLUMNS, Csv(), made("files"), parts=2))
+
     def test_of_a_foreign_manifest_are_kept(self, objects, rows):
         objects.put("manifest.json", [b'{"name": "an extension of a browser"}'])
         with pytest.raises(TargetError, match="none of a dump"):
@@ -303,6 +329,15 @@ class TestObjects:
         for make in (lambda: S3("bucket", prefix), lambda: StorageTarget("default", prefix)):
             with pytest.raises(TargetError, match="is no prefix"):
                 make()
+
+
+def interrupted_at(step, calls, change):
+    def changed(*arguments):
+        if next(calls) == step:
+            raise KeyboardInterrupt
+        return change(*arguments)
+
+    return changed
 
 
 def data_of(target):

@@ -104,6 +104,9 @@ class Objects(ABC):
         return self.get(_key(name))
 
     def publish(self, names: Sequence[str], manifest: bytes, *, joined: str = "") -> None:
+        if self.manifest() == manifest:  # an interruption came after it
+            self.discard()
+            return
         keys = list(map(_key, names))
         if set(keys) - set(self.keys()):
             raise TargetError(

@@ -92,6 +92,8 @@ class StorageTarget(Objects):
             return self._storage.listdir(self._name(key))
         except FileNotFoundError:
             return [], []
+        except NotImplementedError as error:
+            raise TargetError(errno.ENOTSUP, "its storage cannot list files: choose another", str(self)) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
