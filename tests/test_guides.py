@@ -346,7 +346,7 @@ def test_the_changelog_tells_of_the_version():
 
 
 @commands("python manage.py ", guides=[guide for guide in GUIDES if guide != DOOR])
-def test_commands_run(line, demo_rows, capsysbinary):
+def test_commands_run(line, demo_rows, elsewhere, capsysbinary):
     customer, _ = Reported.objects.get_or_create(name="Lakeside Orthopedics")
     ReportSchedule.objects.get_or_create(customer=customer)
     command, *pipe = line.split("|")

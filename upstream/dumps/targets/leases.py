@@ -20,6 +20,9 @@ def renewed(renew: Callable[[], bool]) -> Iterator[None]:
         while not ended.wait(LEASE_SECONDS / RENEWALS):
             try:
                 if not renew():
+                    logger.warning(
+                        "the lease of a dump is lost: it was not renewed in time, and another has taken it"
+                    )
                     return
             except Exception as error:  # noqa: BLE001 (the next renewal may succeed)
                 logger.warning("the lease of a dump was not renewed: %s", type(error).__name__)

@@ -87,12 +87,13 @@ class Objects(ABC):
         key = _key(name)
         with closing_chunks(chunks):
             self._check_open()
-            self.put(key, chunks)
-        try:
-            self._check_open()
-        except BaseException:
-            self.delete([key])  # nobody else would
-            raise
+            try:
+                self.put(key, chunks)
+                self._check_open()  # once more: after the end of the dump, nobody else would delete it
+            except BaseException:
+                with suppress(OSError):
+                    self.delete([key])
+                raise
 
     def names(self) -> Sequence[str]:
         told, keys = self._told(), self.keys()
@@ -103,6 +104,9 @@ class Objects(ABC):
         return self.get(_key(name))
 
     def publish(self, names: Sequence[str], manifest: bytes, *, joined: str = "") -> None:
+        if self.manifest() == manifest:  # an interruption came after it
+            self.discard()
+            return
         keys = list(map(_key, names))
         if set(keys) - set(self.keys()):
             raise TargetError(
@@ -148,7 +152,7 @@ class Objects(ABC):
         if not overwrite and self.names():
             raise TargetError(errno.EEXIST, "an unfinished dump is there: resume it, or overwrite it", str(self))
         told = {*self._told(), *self._other_files()}
-        foreign = [key for key in keys if not is_ours(key, told)]
+        foreign = [key for key in keys if not is_ours(key, told) and not key.startswith(LOCK)]
         if foreign:
             words = f"it holds what no dump has written, such as {foreign[0]!r}: choose another place"
             raise TargetError(errno.ENOTEMPTY, words, str(self))

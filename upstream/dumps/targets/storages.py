@@ -92,6 +92,8 @@ class StorageTarget(Objects):
             return self._storage.listdir(self._name(key))
         except FileNotFoundError:
             return [], []
+        except NotImplementedError as error:
+            raise TargetError(errno.ENOTSUP, "its storage cannot list files: choose another", str(self)) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -100,7 +102,10 @@ class StorageTarget(Objects):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        locks = [self._lock()]
+        try:
+            locks = [self._lock()]
+        except FileNotFoundError:  # another dump has just ended, and taken the folder away
+            raise self._busy() from None
 
         def renew() -> bool:
             locks.append(self._lock())
@@ -112,7 +117,7 @@ class StorageTarget(Objects):
             others = [key for key in self.keys() if key.startswith(LOCK) and key not in locks]
             stale = [key for key in others if _age(key) > leases.LEASE_SECONDS]
             if len(stale) < len(others):
-                raise TargetError(errno.EBUSY, BUSY.format(leases.LEASE_SECONDS), str(self))
+                raise self._busy()
             self.delete(stale)
             with leases.renewed(renew):
                 yield
@@ -124,6 +129,9 @@ class StorageTarget(Objects):
         key = f"{LOCK}-{int(time())}-{secrets.token_hex(4)}"
         self.put(key, [b"\n"])
         return key
+
+    def _busy(self) -> TargetError:
+        return TargetError(errno.EBUSY, BUSY.format(leases.LEASE_SECONDS), str(self))
 
     def _drop_folders(self) -> None:
         """Delete the folders that are empty, where a storage has such."""
