@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 import zstandard
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F, Prefetch, Q, Value
 from django.db.models.functions import Lower
 
@@ -35,6 +35,7 @@ from upstream.dumps import (
     begin,
     commit,
     plan_dump,
+    querysets,
     resume,
     run,
     run_part,
@@ -336,8 +337,69 @@ class TestOneState:
         if not plan.snapshot:
             assert rows.db != "postgresql"
             return
-        with pytest.raises(DatabaseError, match="snapshot"):
+        with pytest.raises(ExportError, match="has ended with the connection that held it"):
             run_part(plan, 1)
+
+    @pytest.fixture
+    def postgresql(self, rows):
+        if rows.db != "postgresql":
+            pytest.skip("only PostgreSQL shares a snapshot")
+        return rows
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_is_not_that_of_a_table_that_was_truncated_meanwhile(self, postgresql, workers, place):
+        def truncate(_number, _rows, _size, is_done):
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute("TRUNCATE orders_listing" if is_done else "SELECT")
+
+        plan = plan_dump(postgresql, COLUMNS, Csv(), place, parts=8)
+        with pytest.raises(ExportError, match="was truncated or written anew"):
+            run(plan, workers=workers, report=truncate)
+        assert not place.exists()
+
+    def test_is_kept_by_what_writes_rows_into_its_own_file(self, postgresql, place):
+        before = exported(postgresql)
+
+        def change(*_):
+            postgresql.update(title="x")
+            postgresql.filter(id__lt=9).delete()
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute("VACUUM ANALYZE orders_listing")
+
+        run(plan_dump(postgresql, COLUMNS, Csv(), place, parts=8), workers=1, report=change)
+        assert joined(place) == before
+
+    @pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+    def test_outlives_the_limits_of_transactions(self, postgresql, limit, place):
+        def execute(sql):
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if sql.startswith("SELECT") else None
+
+        def is_old():
+            is_held = "xact_start < now() - interval '3s' AND datname = current_database()"
+            return execute(f"SELECT 1 FROM pg_stat_activity WHERE {is_held}")
+
+        def wait(_number, _rows, _size, is_done):
+            assert not is_done or processes.eventually(is_old, 60)
+
+        if limit == "transaction_timeout" and connections["postgresql"].pg_version < 170000:
+            pytest.skip("this server has no such limit")
+        plan = plan_dump(postgresql, COLUMNS, Csv(), place, parts=3)
+        name = connections["postgresql"].settings_dict["NAME"]
+        execute(f"ALTER DATABASE {name} SET {limit} = '2s'")
+        try:
+            manifest = run(plan, workers=1, report=wait)
+        finally:
+            execute(f"ALTER DATABASE {name} RESET {limit}")
+        assert manifest["consistency"] == "snapshot"
+        assert joined(place) == exported(postgresql)
+
+    def test_knows_all_tables_that_its_rows_come_from(self, db):
+        orders = Order.objects.filter(items__sku="a").order_by("id")
+        assert querysets.tables(orders, ["id", "buyer__name", "labels__name", "buyer__nope", "note"]) == [
+            "orders_buyer", "orders_item", "orders_label", "orders_order", "orders_order_labels",
+        ]  # fmt: skip
 
     def test_cannot_be_shared_from_a_transaction(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place)
