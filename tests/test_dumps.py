@@ -2,12 +2,13 @@
 
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import re
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
@@ -59,6 +60,9 @@ FORMATS = {
     "indented": Json(indent=2),
 }
 COLUMNS = ["title", "id", "shelf"]
+# How often what must never go wrong is tried.
+TOTALS = int(os.environ.get("UPSTREAM_TOTAL_ROUNDS", "2"))
+TWICE = int(os.environ.get("UPSTREAM_TWICE_ROUNDS", "3"))
 ROWS = 200
 
 
@@ -319,6 +323,24 @@ class TestOneState:
         if rows.db == "postgresql":
             assert shown == total
 
+    @pytest.mark.parametrize("kind", ["threads", "processes"])
+    def test_has_the_right_total_each_time(self, postgresql, writer, kind, tmp_path, monkeypatch):
+        if kind == "processes":
+            monkeypatch.setattr(workers, "COPY_THREADS", 1)
+        total = sum(postgresql.values_list("place", flat=True))
+
+        def wait_for_a_move(*_):
+            known = len(writer)
+            assert processes.eventually(lambda: len(writer) > known, 60)
+
+        for number in range(TOTALS):
+            place = tmp_path / str(number)
+            plan = plan_dump(postgresql, ["id", "place"], JsonLines(), place, parts=6)
+            run(plan, workers=2, report=wait_for_a_move)
+            shown = [json.loads(line) for line in joined(place).splitlines()]
+            assert sum(row["place"] for row in shown) == total
+            assert len(shown) == ROWS
+
     def test_is_that_of_a_part_that_runs_again(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
         begin(plan)
@@ -394,6 +416,20 @@ class TestOneState:
             execute(f"ALTER DATABASE {name} RESET {limit}")
         assert manifest["consistency"] == "snapshot"
         assert joined(place) == exported(postgresql)
+
+    def test_is_shared_through_a_pooler_of_transactions(self, pgbouncer, place):
+        rows = stored(pgbouncer)
+        told = []
+
+        def change(*_):
+            rows.update(title="changed")
+            told.append(list(Listing.objects.using(pgbouncer).values_list("title", flat=True).distinct()))
+
+        before = exported(rows)
+        manifest = run(plan_dump(rows, COLUMNS, Csv(), place, parts=6), workers=2, report=change)
+        assert joined(place) == before
+        assert manifest["consistency"] == "snapshot"
+        assert told[-1] == ["changed"]
 
     def test_knows_all_tables_that_its_rows_come_from(self, db):
         orders = Order.objects.filter(items__sku="a").order_by("id")
@@ -803,6 +839,51 @@ class TestVerifying:
         (dump / "manifest.json").unlink()
         with pytest.raises(VerificationError, match=r"no manifest\.json"):
             verify(dump)
+
+
+class TestEveryPartTwiceAtOnce:
+    """As a queue may deliver it: two attempts of each part, and what they give in any order."""
+
+    def dumped(self, rows, executor, tmp_path, number):
+        plan, draw = (
+            plan_dump(rows, COLUMNS, Json(), tmp_path / f"{number}" / "dump", parts=4),
+            random.Random(number),
+        )
+        begin(plan)
+        with plan.holding_snapshot() as held:
+            twice = draw.sample([*range(len(held.ranges))] * 2, 2 * len(held.ranges))
+            results = [future.result() for future in [executor.submit(run_part, held, part) for part in twice]]
+        draw.shuffle(results)
+        assert len({part.name for part in results}) == 2 * len(plan.ranges)
+        manifest = commit(plan, results)
+        place = tmp_path / f"{number}" / "dump"
+        assert manifest["rows"] == ROWS
+        assert joined(place) == exported(rows, Json())
+        assert {path.name for path in place.iterdir()} == {
+            "manifest.json",
+            *(p["name"] for p in manifest["parts"]),
+        }
+        assert not staged(place)
+
+    def test_gives_each_row_once_in_threads(self, rows, tmp_path):
+        with ThreadPoolExecutor(4) as executor:
+            for number in range(TWICE):
+                self.dumped(rows, executor, tmp_path, number)
+            barrier = threading.Barrier(4)
+            for closed in [executor.submit(close_connections, barrier) for _ in range(4)]:
+                closed.result()
+
+    @pytest.mark.heavy
+    def test_gives_each_row_once_in_processes(self, rows, tmp_path):
+        name, context = str(connections[rows.db].settings_dict["NAME"]), multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(3, context, initializer=processes.set_up, initargs=[rows.db, name]) as executor:
+            for number in range(TWICE):
+                self.dumped(rows, executor, tmp_path, number)
+
+
+def close_connections(barrier):
+    barrier.wait(60)  # so that each thread runs it once
+    connections.close_all()
 
 
 class TestTheCommands:
