@@ -32,12 +32,12 @@ EXPLANATION = """\
 lane: who turned rows into bytes, PostgreSQL (copy), the encoder from the driver's tuples (text) or from
 Python's objects (python). rows/s: the median of the rounds. x recipe: the median, over the rounds, of the
 speed divided by that of the recipe of the same format and table in the same round; servers are compared with
-csv-file or xlsx, JSON with the NDJSON recipe, what reads instances with the recipe that does, and lists with the
-modules csv and json (stdlib). x CPU: the same of processor time. first byte, first row: from the call until they
-could be sent; a header line comes earlier. peak: the largest resident memory of the process (for servers, of the
-worker). growth: of that peak, from the smallest table to this one; for wide rows (5 MB each), from as many small
-ones. CPU: of the process that writes, that of psql and sqlite3 for theirs; not of servers. Files are synced,
-theirs and ours; psql's clock starts when it has connected."""
+csv-file or xlsx, dumps with one export of the same order, JSON with the NDJSON recipe, what reads instances with
+the recipe that does, and lists with the modules csv and json (stdlib). x CPU: the same of processor time. first
+byte, first row: from the call until they could be sent; a header line comes earlier. peak: the largest resident
+memory of the process (for servers, of the worker). growth: of that peak, from the smallest table to this one; for
+wide rows (5 MB each), from as many small ones. CPU: of the process that writes, that of psql and sqlite3 for
+theirs; not of servers. Files are synced, theirs and ours; psql's clock starts when it has connected."""
 
 
 def figures(rounds: Rounds, notes: Mapping[tuple[str, int], str]) -> list[dict[str, Any]]:

@@ -100,6 +100,8 @@ TARGETS = (
     Target(figure="time", case="ndjson-file", against="psql-ndjson", most=1.25, aim=1, databases=("postgresql",)),
     Target(figure="cpu", case="csv-file", against="psql-csv", most=2, databases=("postgresql",)),
     *[target for asked in TABLES for target in _in_both(*asked)],
+    _beaten("dump-2-workers", 1.3, "postgresql"),
+    Target(figure="speed", case="dump-2-workers", against="psql-csv", least=1, databases=("postgresql",)),
     _beaten("csv", 7, "postgresql"),
     _beaten("ndjson", 5, "postgresql"),
     _beaten("parquet", 4, "postgresql"),

@@ -6,6 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+import django
+from django.db import connections
+
 ROOT = Path(__file__).resolve().parent.parent
 # What the tests' own environment must not decide for them.
 UNSET = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "PYTHONWARNINGS")
@@ -37,6 +40,12 @@ def printed(code, *arguments, **options):
     result = run("-c", code, *arguments, **options)
     assert result.returncode == 0, result.stderr.decode()
     return result.stdout.decode()
+
+
+def set_up(alias, name):
+    """Make this process, one of an executor's, use the database of that name."""
+    django.setup()
+    connections[alias].settings_dict["NAME"] = name
 
 
 def children(pid="self"):

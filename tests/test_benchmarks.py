@@ -48,7 +48,9 @@ WIDE = [case for case in CASES if CASES[case].own_rows]
 OURS = [
     case
     for case in CASES
-    if case not in WIDE and ".cases.ours." in CASES[case].adapter and CASES[case].format != "Excel"
+    if case not in WIDE
+    and CASES[case].adapter.rsplit(".", 1)[0] in ("benchmarks.cases.ours", "benchmarks.cases.dumps")
+    and CASES[case].format != "Excel"
 ]
 SERVED = [case for case in CASES if ".cases.servers." in CASES[case].adapter and CASES[case].format != "Excel"]
 PDFS = [case for case in CASES if CASES[case].format == "PDF"]

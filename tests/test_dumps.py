@@ -2,12 +2,13 @@
 
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import re
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
@@ -35,6 +36,7 @@ from upstream.dumps import (
     begin,
     commit,
     plan_dump,
+    querysets,
     resume,
     run,
     run_part,
@@ -58,6 +60,9 @@ FORMATS = {
     "indented": Json(indent=2),
 }
 COLUMNS = ["title", "id", "shelf"]
+# How often what must never go wrong is tried.
+TOTALS = int(os.environ.get("UPSTREAM_TOTAL_ROUNDS", "2"))
+TWICE = int(os.environ.get("UPSTREAM_TWICE_ROUNDS", "3"))
 ROWS = 200
 
 
@@ -318,6 +323,24 @@ class TestOneState:
         if rows.db == "postgresql":
             assert shown == total
 
+    @pytest.mark.parametrize("kind", ["threads", "processes"])
+    def test_has_the_right_total_each_time(self, postgresql, writer, kind, tmp_path, monkeypatch):
+        if kind == "processes":
+            monkeypatch.setattr(workers, "COPY_THREADS", 1)
+        total = sum(postgresql.values_list("place", flat=True))
+
+        def wait_for_a_move(*_):
+            known = len(writer)
+            assert processes.eventually(lambda: len(writer) > known, 60)
+
+        for number in range(TOTALS):
+            place = tmp_path / str(number)
+            plan = plan_dump(postgresql, ["id", "place"], JsonLines(), place, parts=6)
+            run(plan, workers=2, report=wait_for_a_move)
+            shown = [json.loads(line) for line in joined(place).splitlines()]
+            assert sum(row["place"] for row in shown) == total
+            assert len(shown) == ROWS
+
     def test_is_that_of_a_part_that_runs_again(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
         begin(plan)
@@ -336,8 +359,83 @@ class TestOneState:
         if not plan.snapshot:
             assert rows.db != "postgresql"
             return
-        with pytest.raises(ExportError, match="the snapshot of the dump has ended"):
+        with pytest.raises(ExportError, match="has ended with the connection that held it"):
             run_part(plan, 1)
+
+    @pytest.fixture
+    def postgresql(self, rows):
+        if rows.db != "postgresql":
+            pytest.skip("only PostgreSQL shares a snapshot")
+        return rows
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_is_not_that_of_a_table_that_was_truncated_meanwhile(self, postgresql, workers, place):
+        def truncate(_number, _rows, _size, is_done):
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute("TRUNCATE orders_listing" if is_done else "SELECT")
+
+        plan = plan_dump(postgresql, COLUMNS, Csv(), place, parts=8)
+        with pytest.raises(ExportError, match="was truncated or written anew"):
+            run(plan, workers=workers, report=truncate)
+        assert not place.exists()
+
+    def test_is_kept_by_what_writes_rows_into_its_own_file(self, postgresql, place):
+        before = exported(postgresql)
+
+        def change(*_):
+            postgresql.update(title="x")
+            postgresql.filter(id__lt=9).delete()
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute("VACUUM ANALYZE orders_listing")
+
+        run(plan_dump(postgresql, COLUMNS, Csv(), place, parts=8), workers=1, report=change)
+        assert joined(place) == before
+
+    @pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+    def test_outlives_the_limits_of_transactions(self, postgresql, limit, place):
+        def execute(sql):
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if sql.startswith("SELECT") else None
+
+        def is_old():
+            is_held = "xact_start < now() - interval '3s' AND datname = current_database()"
+            return execute(f"SELECT 1 FROM pg_stat_activity WHERE {is_held}")
+
+        def wait(_number, _rows, _size, is_done):
+            assert not is_done or processes.eventually(is_old, 60)
+
+        if limit == "transaction_timeout" and connections["postgresql"].pg_version < 170000:
+            pytest.skip("this server has no such limit")
+        plan = plan_dump(postgresql, COLUMNS, Csv(), place, parts=3)
+        name = connections["postgresql"].settings_dict["NAME"]
+        execute(f"ALTER DATABASE {name} SET {limit} = '2s'")
+        try:
+            manifest = run(plan, workers=1, report=wait)
+        finally:
+            execute(f"ALTER DATABASE {name} RESET {limit}")
+        assert manifest["consistency"] == "snapshot"
+        assert joined(place) == exported(postgresql)
+
+    def test_is_shared_through_a_pooler_of_transactions(self, pgbouncer, place):
+        rows = stored(pgbouncer)
+        told = []
+
+        def change(*_):
+            rows.update(title="changed")
+            told.append(list(Listing.objects.using(pgbouncer).values_list("title", flat=True).distinct()))
+
+        before = exported(rows)
+        manifest = run(plan_dump(rows, COLUMNS, Csv(), place, parts=6), workers=2, report=change)
+        assert joined(place) == before
+        assert manifest["consistency"] == "snapshot"
+        assert told[-1] == ["changed"]
+
+    def test_knows_all_tables_that_its_rows_come_from(self, db):
+        orders = Order.objects.filter(items__sku="a").order_by("id")
+        assert querysets.tables(orders, ["id", "buyer__name", "labels__name", "buyer__nope", "note"]) == [
+            "orders_buyer", "orders_item", "orders_label", "orders_order", "orders_order_labels",
+        ]  # fmt: skip
 
     def test_cannot_be_shared_from_a_transaction(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place)
@@ -741,6 +839,51 @@ class TestVerifying:
         (dump / "manifest.json").unlink()
         with pytest.raises(VerificationError, match=r"no manifest\.json"):
             verify(dump)
+
+
+class TestEveryPartTwiceAtOnce:
+    """As a queue may deliver it: two attempts of each part, and what they give in any order."""
+
+    def dumped(self, rows, executor, tmp_path, number):
+        plan, draw = (
+            plan_dump(rows, COLUMNS, Json(), tmp_path / f"{number}" / "dump", parts=4),
+            random.Random(number),
+        )
+        begin(plan)
+        with plan.holding_snapshot() as held:
+            twice = draw.sample([*range(len(held.ranges))] * 2, 2 * len(held.ranges))
+            results = [future.result() for future in [executor.submit(run_part, held, part) for part in twice]]
+        draw.shuffle(results)
+        assert len({part.name for part in results}) == 2 * len(plan.ranges)
+        manifest = commit(plan, results)
+        place = tmp_path / f"{number}" / "dump"
+        assert manifest["rows"] == ROWS
+        assert joined(place) == exported(rows, Json())
+        assert {path.name for path in place.iterdir()} == {
+            "manifest.json",
+            *(p["name"] for p in manifest["parts"]),
+        }
+        assert not staged(place)
+
+    def test_gives_each_row_once_in_threads(self, rows, tmp_path):
+        with ThreadPoolExecutor(4) as executor:
+            for number in range(TWICE):
+                self.dumped(rows, executor, tmp_path, number)
+            barrier = threading.Barrier(4)
+            for closed in [executor.submit(close_connections, barrier) for _ in range(4)]:
+                closed.result()
+
+    @pytest.mark.heavy
+    def test_gives_each_row_once_in_processes(self, rows, tmp_path):
+        name, context = str(connections[rows.db].settings_dict["NAME"]), multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(3, context, initializer=processes.set_up, initargs=[rows.db, name]) as executor:
+            for number in range(TWICE):
+                self.dumped(rows, executor, tmp_path, number)
+
+
+def close_connections(barrier):
+    barrier.wait(60)  # so that each thread runs it once
+    connections.close_all()
 
 
 class TestTheCommands:

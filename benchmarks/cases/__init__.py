@@ -153,6 +153,9 @@ def _lists(table: str, *names: str) -> Iterator[tuple[str, Case]]:
 # In this order they run: what is compared stands together, so that the machine treats both alike.
 CASES = {
     **dict(_csv("payments")),
+    "dump-one-export": _case("dumps", "one_export", "CSV", speed_of="csv-recipe"),
+    "dump-here": _case("dumps", "here", "CSV", speed_of="dump-one-export"),
+    "dump-2-workers": _case("dumps", "two_workers", "CSV", speed_of="dump-one-export"),
     "csv-gzip": _case("ours", "csv_gzip", "CSV, gzip", speed_of="csv-recipe"),
     "csv-gunicorn": _case("servers", "gunicorn", "CSV", speed_of="csv-file", package="gunicorn"),
     "csv-uvicorn": _case("servers", "uvicorn", "CSV", speed_of="csv-file", package="uvicorn"),

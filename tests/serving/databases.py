@@ -112,9 +112,9 @@ def sessions(entries, alias):
         return dict(cursor.fetchall())
 
 
-def kill_sessions(entries, alias):
-    """End the sessions of other processes, as an administrator would; return how many there were."""
-    found = sessions(entries, alias)
+def kill_sessions(entries, alias, found=None):
+    """End the sessions of other processes, or those found, as an administrator would; return how many."""
+    found = sessions(entries, alias) if found is None else found
     connect = {"postgresql": postgresql, "mariadb": mariadb}[alias]
     with closing(connect(entries)) as connection, connection.cursor() as cursor:
         for number in found:

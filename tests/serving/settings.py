@@ -6,7 +6,13 @@ import os
 SECRET_KEY = "tests"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.serving.urls"
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "upstream.integrations", "tests.serving"]
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "upstream.integrations",
+    "upstream.dumps",
+    "tests.serving",
+]
 MIDDLEWARE = ["tests.serving.middleware.replacing"]
 DATABASES = json.loads(os.environ["SERVING_DATABASES"])
 DATABASES["default"] = DATABASES["sqlite"]

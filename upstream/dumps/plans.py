@@ -104,7 +104,7 @@ class DumpPlan:
         if self.windows:
             yield replace(self, snapshot="")
             return
-        with database_of(connections[self.alias]).share_snapshot(self.alias) as name:
+        with database_of(connections[self.alias]).share_snapshot(self.alias, self._tables()) as name:
             yield replace(self, snapshot=f"{name}/{secrets.token_hex(4)}" if name else "")
 
     @contextmanager
@@ -114,8 +114,11 @@ class DumpPlan:
         if not name:
             yield
             return
-        with database_of(connections[self.alias]).join_snapshot(self.alias, name):
+        with database_of(connections[self.alias]).join_snapshot(self.alias, name, self._tables()):
             yield
+
+    def _tables(self) -> list[str]:
+        return querysets.tables(self.rows(), [column["source"] for column in self.columns])
 
 
 def plan_dump(

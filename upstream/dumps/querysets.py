@@ -4,11 +4,11 @@ A queryset is written down, rebuilt, and accepted only if both compile to the sa
 what this module does not know of the ORM can make it refuse a queryset, but never dump other rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
-from django.core.exceptions import EmptyResultSet, FieldError
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError
 from django.db import connections
 from django.db.models import F, Manager, Q, QuerySet
 from django.db.models.expressions import OrderBy
@@ -59,6 +59,33 @@ def from_data(data: Data) -> QuerySet[Any]:
 def key_names(model: Any) -> list[str]:
     """Return the columns of the primary key by the names that read them: several for a composite key."""
     return [field.attname for field in model._meta.pk_fields]
+
+
+def tables(rows: QuerySet[Any], columns: Iterable[str]) -> list[str]:
+    """Return the tables that the rows, their filters and columns of these names read, as far as names tell."""
+    model: Any = rows.model
+    models = {model, *model._meta.get_parent_list()}
+    joined = {table.table_name for table in rows.query.alias_map.values()}
+    for column in columns:
+        for related in _related(model, column.split("__")):
+            models |= {related, *related._meta.get_parent_list()}
+    return sorted({one._meta.db_table for one in models} | joined)
+
+
+def _related(model: Any, path: Sequence[str]) -> Iterator[Any]:
+    """Yield the models that a path leads through: also those between many and many."""
+    for name in path:
+        try:
+            field = model._meta.get_field(name)
+        except FieldDoesNotExist:  # what a model is asked for by another name than a field's
+            return
+        if not field.is_relation or field.related_model is None:
+            return
+        through = getattr(field.remote_field, "through", None) or getattr(field, "through", None)
+        if through:
+            yield through
+        model = field.related_model
+        yield model
 
 
 def _refusal(reason: str) -> SourceError:

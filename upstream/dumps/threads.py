@@ -11,6 +11,7 @@ from django.db import connections
 from upstream.dumps.plans import DumpPlan
 from upstream.dumps.serving import Kind, Tell, serve
 from upstream.streaming.databases import database_of
+from upstream.streaming.databases.sharing import separate
 
 # How long a statement that was cancelled may take to end, before it is cancelled again.
 CANCEL_SECONDS = 0.5
@@ -45,9 +46,7 @@ class ThreadWorker:
 
     def _work(self) -> None:
         try:
-            connection = connections[self._plan.alias].copy()
-            connection.settings_dict["OPTIONS"].pop("pool", None)
-            self._connection = connections[self._plan.alias] = connection
+            self._connection = connections[self._plan.alias] = separate(self._plan.alias)
             serve(self._plan, iter(self._numbers.get, None), self._told)
         except StoppedError:
             pass

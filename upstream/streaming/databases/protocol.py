@@ -211,12 +211,16 @@ class Database(Protocol):
         """
         return nullcontext()
 
-    def share_snapshot(self, alias: str) -> AbstractContextManager[str]:  # noqa: ARG002
+    def share_snapshot(self, alias: str, tables: Sequence[str] = ()) -> AbstractContextManager[str]:  # noqa: ARG002
         """Hold one state of the database on a connection of its own, and yield its name; "" if that cannot be."""
         return nullcontext("")
 
-    def join_snapshot(self, alias: str, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Let all exports in the block read the state that `share_snapshot` named, here or in another process."""
+    def join_snapshot(self, alias: str, name: str, tables: Sequence[str] = ()) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Let all exports in the block read the state that `share_snapshot` named, here or in another process.
+
+        With the same `tables` as there, SourceError is raised at the end if one of them has lost its rows
+        meanwhile even in that state.
+        """
         return nullcontext()
 
     def quantiles(self, connection: Any, table: str, column: str) -> Sequence[str]:  # noqa: ARG002

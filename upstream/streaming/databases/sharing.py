@@ -186,6 +186,14 @@ def raw_cursor(raw: Any) -> Iterator[Any]:
     cursor.close()
 
 
+def separate(alias: str) -> Any:
+    """Return a new connection in autocommit, not open yet; none of a pool, which might have no other left."""
+    connection = connections[alias].copy()
+    connection.settings_dict["AUTOCOMMIT"] = True
+    connection.settings_dict["OPTIONS"].pop("pool", None)
+    return connection
+
+
 class Snapshot:
     """A transaction in which all statements of an export see one state of the database.
 

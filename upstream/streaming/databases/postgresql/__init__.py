@@ -85,11 +85,11 @@ class PostgreSQL(Database):
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return snapshot(alias, seconds)
 
-    def share_snapshot(self, alias: str) -> AbstractContextManager[str]:
-        return shared.share(alias)
+    def share_snapshot(self, alias: str, tables: Sequence[str] = ()) -> AbstractContextManager[str]:
+        return shared.share(alias, tables)
 
-    def join_snapshot(self, alias: str, name: str) -> AbstractContextManager[None]:
-        return shared.join(alias, name, SETTINGS)
+    def join_snapshot(self, alias: str, name: str, tables: Sequence[str] = ()) -> AbstractContextManager[None]:
+        return shared.join(alias, name, tables, SETTINGS)
 
     def quantiles(self, connection: Any, table: str, column: str) -> Sequence[str]:
         return shared.histogram(connection, table, column)

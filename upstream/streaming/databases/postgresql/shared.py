@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 from django.db import DatabaseError, connections
@@ -12,8 +12,15 @@ from upstream.streaming.errors import SourceError
 
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 NAME = re.compile(r"[0-9A-Fa-f-]+")
-# How servers say that there is no such snapshot, or that its owner is gone: up to 17, from 18 on, and in between.
-ENDED = ("22023", "42704", "55000")
+TRANSACTION_TIMEOUT_VERSION = 170000
+# Of the server's errors for a snapshot that it does not know (any more), by their SQLSTATE.
+GONE = ("22023", "42704", "55000")
+# TRUNCATE and an ALTER TABLE that writes rows anew give a table a new file, without the rows of older snapshots.
+FILES = """
+    WITH names AS (SELECT to_regclass(name) AS id FROM unnest(%s::text[]) AS name),
+    tables AS (SELECT id FROM names UNION SELECT relid FROM names, pg_partition_tree(id))
+    SELECT md5(string_agg(concat(id::oid, ' ', pg_relation_filenode(id)), ',' ORDER BY id::oid)) FROM tables
+"""
 # Statistics are fresh if fewer than a tenth of the rows were changed since. Frequent values are not in the bounds.
 HISTOGRAM = """
     SELECT histogram_bounds::text::text[] FROM pg_stats JOIN pg_stat_user_tables USING (schemaname)
@@ -23,34 +30,70 @@ HISTOGRAM = """
 
 
 @contextmanager
-def share(alias: str) -> Iterator[str]:
-    """Hold a snapshot in a transaction on a connection of its own, and yield its name."""
+def share(alias: str, tables: Sequence[str]) -> Iterator[str]:
+    """Hold a snapshot in a transaction on a connection of its own, and yield its name.
+
+    Nothing limits its time but the caller. Nothing waits for it either, not even what empties one of `tables` for
+    all who see an older state: `join` notices that.
+    """
     _refuse_transaction(alias)
-    with closing(connections[alias].copy()) as own, own.cursor() as cursor:
-        cursor.execute(f"{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = 0")
+    with closing(sharing.separate(alias)) as own, own.cursor() as cursor:
+        files = _files(own.connection, tables)
+        cursor.execute("; ".join([BEGIN, *_without_limits(own)]))
         cursor.execute("SELECT pg_export_snapshot()")
         [name] = cursor.fetchone()
-        yield name
-        cursor.execute("ROLLBACK")  # now; the server notices a closed connection only later
+        try:
+            yield f"{name}@{files}"
+        finally:
+            with suppress(DatabaseError):  # it is lost: who has joined the snapshot keeps it
+                cursor.execute("ROLLBACK")  # now; the server notices a closed connection only later
+
+
+def _without_limits(connection: Any) -> Iterator[str]:
+    """Yield what lifts the limits of a transaction that is idle, or that takes long."""
+    yield "SET LOCAL idle_in_transaction_session_timeout = 0"
+    if connection.pg_version >= TRANSACTION_TIMEOUT_VERSION:
+        yield "SET LOCAL transaction_timeout = 0"
 
 
 @contextmanager
-def join(alias: str, name: str, settings: Sequence[str]) -> Iterator[None]:
-    """Open the transaction of exports with the snapshot `name`; SourceError if the one who shares it has ended."""
+def join(alias: str, name: str, tables: Sequence[str], settings: Sequence[str]) -> Iterator[None]:
+    """Open the transaction of exports with the snapshot `name`; SourceError if it does not show the same rows."""
     _refuse_transaction(alias)
-    if not NAME.fullmatch(name):
+    snapshot, _, files = name.partition("@")
+    if not NAME.fullmatch(snapshot):
         raise SourceError(f"{name!r} is not the name of a snapshot")
-    statements = "; ".join([BEGIN, f"SET TRANSACTION SNAPSHOT '{name}'", *settings])
-    with ExitStack() as opened:
+    connection = connections[alias]
+    statements = [BEGIN, f"SET TRANSACTION SNAPSHOT '{snapshot}'", *settings, *_without_limits(connection)]
+    with ExitStack() as stack:
         try:
-            opened.enter_context(sharing.snapshot(alias, statements))
+            stack.enter_context(sharing.snapshot(alias, "; ".join(statements)))
         except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", "") not in ENDED:
+            if _sqlstate(error) not in GONE:
                 raise
             raise SourceError(
-                "the snapshot of the dump has ended with whoever held it: dump again, or allow a new one"
+                f"the snapshot {snapshot!r} of {alias!r} has ended with the connection that held it, or it is one "
+                f"of another server: {str(error).strip()}"
             ) from error
         yield
+        if files != _files(connection.connection, tables):  # what was read is locked until here
+            raise SourceError(
+                f"one of the tables {', '.join(tables)} was truncated or written anew after the snapshot, which "
+                "shows none of its rows any more: dump again, and overwrite"
+            )
+
+
+def _files(raw: Any, tables: Sequence[str]) -> str:
+    """Return what changes when one of the tables gets a new file."""
+    with sharing.raw_cursor(raw) as cursor:
+        cursor.execute(FILES, [[f'"{name}"' if not name.startswith('"') else name for name in tables]])
+        [files] = cursor.fetchone()
+    return files or ""
+
+
+def _sqlstate(error: DatabaseError) -> str | None:
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3, or psycopg2
 
 
 def histogram(connection: Any, table: str, column: str) -> list[str]:
