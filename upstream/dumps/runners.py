@@ -96,9 +96,7 @@ def resume(
 ) -> Manifest:
     """Carry out what is missing of the unfinished dump at `target`, and return its manifest; as `run` otherwise.
 
-    Of a dump that is whole nothing is missing.
-
-    The snapshot of the parts that are there ended with the process that held it. Without `allow_new_snapshot`,
+    Nothing is missing of a dump that is whole. The snapshot of the parts that are there ended with the process that held it. Without `allow_new_snapshot`,
     SourceError is raised if further parts would show another state of the database; with it, the manifest says
     that each part shows its own.
     """
