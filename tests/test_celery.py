@@ -492,19 +492,22 @@ class TestTheJanitor:
         run(plan_dump(rows, COLUMNS, Csv(), place, parts=2), runner="celery", report=report)
         is_exact(place, rows)
 
-    def test_forgets_a_dump_whose_process_was_killed(self, site, place):
+    @pytest.mark.parametrize("is_cancelled", [False, True], ids=["running", "cancelled"])
+    def test_forgets_a_dump_whose_process_was_killed(self, site, is_cancelled, place):
         rows = stored("default")
-        worker = site.work("solo", 1, gated=True)
+        site.work("solo", 1, gated=True)
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=1)
         process = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
         assert eventually(lambda: site.marked("began-0"), WAIT_SECONDS)
-        assert ExportJob.objects.get().request["plan"]["identity"] == plan.identity
+        job = ExportJob.objects.get()
+        assert job.request["plan"]["identity"] == plan.identity
         kill(process)
+        if is_cancelled:
+            assert states.cancel(job.pk)
         assert eventually(nothing_is_left, WAIT_SECONDS)
         # The worker has left the part, and takes the next.
         celery.send_parts(uuid4(), [5])
         assert eventually(lambda: site.marked("delivered-5"), WAIT_SECONDS)
-        assert worker.poll() is None
 
 
 class TestLeases:
