@@ -44,8 +44,6 @@ from upstream.jobs.signals import job_failed, job_finished
 from upstream.models import Customer
 from upstream.streaming import Csv, ExportError, JsonLines, SourceError, Xlsx, stream
 
-WORKER = "upstream.jobs.running"
-KILLS = int(os.environ.get("UPSTREAM_TEST_KILLS", "3"))
 PATIENCE = 120  # seconds; no test takes as long, but the machine may be busy
 
 
