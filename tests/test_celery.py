@@ -576,10 +576,13 @@ class TestLeases:
     def test_end_with_the_process_that_asked(self, job):
         part = self.take(job)
         assert leases.renew(part, 0, 0)
+        assert not leases.drop_abandoned()
         self.end_leases(ExportJob.objects)
         assert not leases.renew(part, 0, 0)
         assert leases.release(part)
         assert self.take(job) is None
+        assert leases.drop_abandoned() == 1
+        assert not ExportPart.objects.exists()
 
 
 def written(number, name):
