@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -45,6 +46,16 @@ WAIT_SECONDS = 90
 
 
 POSTGRESQL = pytest.mark.parametrize("transactional_database", ["postgresql"], indirect=True)
+
+
+# A process that carries out a dump.
+COORDINATE = """
+import json, sys
+from tests import celery_site
+from upstream.dumps import DumpPlan, run
+plan = DumpPlan.from_data(json.loads(sys.stdin.readline()))
+run(plan, runner="celery", attempts=50)
+"""
 
 
 class Site:
@@ -98,7 +109,12 @@ class Site:
         log = (self.directory / f"log-{len(self.started)}").open("wb")
         with log:
             process = processes.start(
-                *arguments, variables=self.variables(**options), stdout=log, stderr=log, start_new_session=True
+                *arguments,
+                variables=self.variables(**options),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         process.log = Path(log.name)
         self.started.append(process)
@@ -110,6 +126,10 @@ class Site:
             *("-m", "celery", "-A", "tests.celery_site", "worker", "-P", pool, "-c", concurrency, *quiet),
             **options,
         )
+
+    def coordinator(self):
+        """Start a process that carries out the plan that it is told."""
+        return self.start("-c", COORDINATE)
 
     def marked(self, name):
         """Return how often something happened in a worker."""
@@ -125,7 +145,13 @@ class Site:
 def kill(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.stdin.close()
     process.wait()
+
+
+def tell(process, plan):
+    process.stdin.write(json.dumps(plan.as_data()).encode() + b"\n")
+    process.stdin.flush()
 
 
 def children_of(workers):
@@ -497,7 +523,8 @@ class TestTheJanitor:
         rows = stored("default")
         site.work("solo", 1, gated=True)
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=1)
-        process = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
+        process = site.coordinator()
+        tell(process, plan)
         assert eventually(lambda: site.marked("began-0"), WAIT_SECONDS)
         job = ExportJob.objects.get()
         assert job.request["plan"]["identity"] == plan.identity
@@ -589,15 +616,6 @@ def written(number, name):
     return Part(number=number, name=name, rows=1, bytes=2, sha256="", start=None, end=None, snapshot="", dump="d")
 
 
-COORDINATE = """
-import json, sys
-from tests import celery_site
-from upstream.dumps import DumpPlan, run
-plan = DumpPlan.from_data(json.loads(sys.argv[1]))
-run(plan, runner="celery", attempts=50)
-"""
-
-
 class TestDeath:
     """Whatever dies while a dump is written, it ends with each row once, and with nothing left over."""
 
@@ -605,13 +623,15 @@ class TestDeath:
     def test_at_any_moment(self, transactional_database, sites, place):
         alias = transactional_database
         rows, site = stored(alias), sites(alias)
-        crew, resumed = [site.work(linger=0.2), site.work("solo", 1, linger=0.2)], 0
+        crew, again = [site.work(linger=0.2), site.work("solo", 1, linger=0.2)], 0
+        waiting = site.coordinator()
         victims = ("worker", "child", "coordinator", "redis", "connections")
         for turn in range(ROUNDS or len(victims)):
             draw, victim = random.Random(turn), victims[turn % len(victims)]
             target = place.with_name(f"{turn}") / "dump"
             plan = plan_dump(rows, COLUMNS, Json(), target, parts=6)
-            coordinator = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
+            coordinator, waiting = waiting, site.coordinator()
+            tell(coordinator, plan)
             assert eventually(lambda: ExportPart.objects.filter(attempts__gt=0).exists(), WAIT_SECONDS)
             time.sleep(draw.uniform(0, 1))  # any moment
             if victim == "worker":
@@ -627,10 +647,13 @@ class TestDeath:
             else:
                 end_connections(alias)
             coordinator.wait(WAIT_SECONDS * 2)
-            if [path for path in target.parent.iterdir() if path != target]:
+            left = [path for path in target.parent.iterdir() if path != target]
+            if left:
                 resume(Directory(str(target)), allow_new_snapshot=True, runner="celery", attempts=50)
-                resumed += 1
+            elif not target.exists():  # it failed before the first part was written
+                run(plan, runner="celery", attempts=50)
+            again += bool(left)
             if victim == "coordinator":
                 assert eventually(nothing_is_left, WAIT_SECONDS)
             is_exact(target, rows, Json())
-        print(f"{turn + 1} deaths, {resumed} dumps resumed")
+        print(f"{turn + 1} deaths, {again} dumps resumed")
