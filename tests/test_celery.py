@@ -35,8 +35,10 @@ from upstream.jobs.running import insist
 from upstream.streaming import Csv, ExportError, Json, stream
 
 pytest.importorskip("celery")
+pytest.importorskip("redis")
 
 from celery import Celery, _state, current_app
+from redis import Redis
 
 ROWS = 200
 COLUMNS = ["title", "id", "shelf"]
@@ -84,13 +86,20 @@ class Site:
         fresh.replace(self.socket)
 
     def redis(self):
-        return Celery(broker=self.broker).connection_for_write().default_channel.client
+        return Redis(unix_socket_path=str(self.socket))
 
     def kill_redis(self):
-        client = self.redis()
-        os.kill(client.info()["process_id"], signal.SIGKILL)
-        client.close()
+        with self.redis() as client:
+            os.kill(client.info()["process_id"], signal.SIGKILL)
         self.start_redis()
+
+    def flush_redis(self):
+        with self.redis() as client:
+            client.flushall()
+
+    def messages(self):
+        with self.redis() as client:
+            return client.llen("celery")
 
     def variables(self, **options):
         names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
@@ -274,7 +283,7 @@ class TestDumps:
         def send(job, numbers):
             celery.send_parts(job, numbers)
             if not site.started:
-                site.redis().flushall()
+                site.flush_redis()
                 site.work("solo", 1)
 
         rows = stored("default")
@@ -465,8 +474,8 @@ class TestJobs:
             raise KeyError
         with transaction.atomic():
             job = ask(user, rows, COLUMNS)
-            assert not site.redis().llen("celery")
-        assert site.redis().llen("celery") == 1
+            assert site.messages() == 0
+        assert site.messages() == 1
         celery.enqueue(job)
         celery.enqueue(job)
 
@@ -479,7 +488,7 @@ class TestJobs:
     def test_whose_messages_are_lost_are_found_by_the_janitor(self, site, rows, user, monkeypatch):
         monkeypatch.setattr(janitor, "TOLD_AGAIN", timedelta(0))
         job = ask(user, rows, COLUMNS)
-        site.redis().flushall()
+        site.flush_redis()
         site.work("solo", 1)
         janitor.clean()
         assert self.ended(job)
@@ -496,6 +505,13 @@ class TestJobs:
         janitor.clean()
         assert self.ended(job)
         self.is_written(job, rows)
+
+    def test_that_fail_run_again_after_a_pause(self, site, rows, user):
+        site.work("solo", 1, failing=["job"], failures=2)
+        job = ask(user, rows, COLUMNS)
+        assert self.ended(job)
+        self.is_written(job, rows)
+        assert job.attempts == 3
 
     def test_whose_worker_is_killed_are_run_by_another(self, site, rows, user):
         job = ask(user, rows, COLUMNS)
