@@ -327,14 +327,15 @@ class TestDeliveries:
         rows = stored("default")
         site.options["lease_seconds"] = 0.02 if heartless else 60
         for _ in range(2):
-            site.work("threads", 2, heartless=heartless, linger=0.05)
+            site.work("threads", 4, heartless=heartless, linger=0.05)
         for turn in range(ROUNDS or 2):
             draw = random.Random(turn)
-            place = place.with_name(f"{turn}") / "dump"
-            run_by(send, plan_dump(rows, COLUMNS, Csv(), place, parts=4), monkeypatch, attempts=9)
-            is_exact(place, rows)
-        if heartless:
-            assert sum(site.marked(f"began-{number}") for number in range(4)) > 4 * (ROUNDS or 2)
+            target = place.with_name(f"{turn}") / "dump"
+            plan = plan_dump(rows, COLUMNS, Csv(), target, parts=4)
+            run_by(send, plan, monkeypatch, attempts=99)
+            is_exact(target, rows)
+            assert not heartless or all(site.marked(f"{plan.identity}-{number}") > 1 for number in range(4))
+        assert heartless or [site.marked(f"began-{number}") for number in range(4)] == [ROUNDS or 2] * 4
 
     def test_of_a_part_that_is_being_written_end_without_work(self, site, place, monkeypatch):
         """Redis delivers what was not acknowledged within its visibility timeout once more."""
