@@ -60,6 +60,10 @@ def run_part(plan, number, progress):
     while SITE.get("gated") and not (PLACE / "open").exists():
         progress(7, 70)
         time.sleep(0.02)
+    if SITE.get("heartless"):
+        marked(f"{plan.identity}-{number}")
+        while (PLACE / f"{plan.identity}-{number}").stat().st_size < 2:  # another writes the same part
+            time.sleep(0.005)
     time.sleep(random.uniform(0, SITE.get("linger", 0)))
     part = write(plan, number, progress)
     time.sleep(random.uniform(0, SITE.get("linger", 0)))
@@ -71,6 +75,8 @@ def opened(job):
     begun = marked("began-job")
     if SITE.get("deadly") == "job" and begun == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    if "job" in SITE.get("failing", ()) and begun <= SITE["failures"]:
+        raise OSError("no space left")
     with opening(job) as chunks:
         yield chunks
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,8 +35,10 @@ from upstream.jobs.running import insist
 from upstream.streaming import Csv, ExportError, Json, stream
 
 pytest.importorskip("celery")
+pytest.importorskip("redis")
 
 from celery import Celery, _state, current_app
+from redis import Redis
 
 ROWS = 200
 COLUMNS = ["title", "id", "shelf"]
@@ -45,6 +48,16 @@ WAIT_SECONDS = 90
 
 
 POSTGRESQL = pytest.mark.parametrize("transactional_database", ["postgresql"], indirect=True)
+
+
+# A process that carries out a dump.
+COORDINATE = """
+import json, sys
+from tests import celery_site
+from upstream.dumps import DumpPlan, run
+plan = DumpPlan.from_data(json.loads(sys.stdin.readline()))
+run(plan, runner="celery", attempts=50)
+"""
 
 
 class Site:
@@ -73,13 +86,20 @@ class Site:
         fresh.replace(self.socket)
 
     def redis(self):
-        return Celery(broker=self.broker).connection_for_write().default_channel.client
+        return Redis(unix_socket_path=str(self.socket))
 
     def kill_redis(self):
-        client = self.redis()
-        os.kill(client.info()["process_id"], signal.SIGKILL)
-        client.close()
+        with self.redis() as client:
+            os.kill(client.info()["process_id"], signal.SIGKILL)
         self.start_redis()
+
+    def flush_redis(self):
+        with self.redis() as client:
+            client.flushall()
+
+    def messages(self):
+        with self.redis() as client:
+            return client.llen("celery")
 
     def variables(self, **options):
         names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
@@ -98,7 +118,12 @@ class Site:
         log = (self.directory / f"log-{len(self.started)}").open("wb")
         with log:
             process = processes.start(
-                *arguments, variables=self.variables(**options), stdout=log, stderr=log, start_new_session=True
+                *arguments,
+                variables=self.variables(**options),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         process.log = Path(log.name)
         self.started.append(process)
@@ -110,6 +135,10 @@ class Site:
             *("-m", "celery", "-A", "tests.celery_site", "worker", "-P", pool, "-c", concurrency, *quiet),
             **options,
         )
+
+    def coordinator(self):
+        """Start a process that carries out the plan that it is told."""
+        return self.start("-c", COORDINATE)
 
     def marked(self, name):
         """Return how often something happened in a worker."""
@@ -125,7 +154,13 @@ class Site:
 def kill(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.stdin.close()
     process.wait()
+
+
+def tell(process, plan):
+    process.stdin.write(json.dumps(plan.as_data()).encode() + b"\n")
+    process.stdin.flush()
 
 
 def children_of(workers):
@@ -248,7 +283,7 @@ class TestDumps:
         def send(job, numbers):
             celery.send_parts(job, numbers)
             if not site.started:
-                site.redis().flushall()
+                site.flush_redis()
                 site.work("solo", 1)
 
         rows = stored("default")
@@ -292,14 +327,15 @@ class TestDeliveries:
         rows = stored("default")
         site.options["lease_seconds"] = 0.02 if heartless else 60
         for _ in range(2):
-            site.work("threads", 2, heartless=heartless, linger=0.05)
+            site.work("threads", 4, heartless=heartless, linger=0.05)
         for turn in range(ROUNDS or 2):
             draw = random.Random(turn)
-            place = place.with_name(f"{turn}") / "dump"
-            run_by(send, plan_dump(rows, COLUMNS, Csv(), place, parts=4), monkeypatch, attempts=9)
-            is_exact(place, rows)
-        if heartless:
-            assert sum(site.marked(f"began-{number}") for number in range(4)) > 4 * (ROUNDS or 2)
+            target = place.with_name(f"{turn}") / "dump"
+            plan = plan_dump(rows, COLUMNS, Csv(), target, parts=4)
+            run_by(send, plan, monkeypatch, attempts=99)
+            is_exact(target, rows)
+            assert not heartless or all(site.marked(f"{plan.identity}-{number}") > 1 for number in range(4))
+        assert heartless or [site.marked(f"began-{number}") for number in range(4)] == [ROUNDS or 2] * 4
 
     def test_of_a_part_that_is_being_written_end_without_work(self, site, place, monkeypatch):
         """Redis delivers what was not acknowledged within its visibility timeout once more."""
@@ -439,8 +475,8 @@ class TestJobs:
             raise KeyError
         with transaction.atomic():
             job = ask(user, rows, COLUMNS)
-            assert not site.redis().llen("celery")
-        assert site.redis().llen("celery") == 1
+            assert site.messages() == 0
+        assert site.messages() == 1
         celery.enqueue(job)
         celery.enqueue(job)
 
@@ -453,7 +489,7 @@ class TestJobs:
     def test_whose_messages_are_lost_are_found_by_the_janitor(self, site, rows, user, monkeypatch):
         monkeypatch.setattr(janitor, "TOLD_AGAIN", timedelta(0))
         job = ask(user, rows, COLUMNS)
-        site.redis().flushall()
+        site.flush_redis()
         site.work("solo", 1)
         janitor.clean()
         assert self.ended(job)
@@ -470,6 +506,13 @@ class TestJobs:
         janitor.clean()
         assert self.ended(job)
         self.is_written(job, rows)
+
+    def test_that_fail_run_again_after_a_pause(self, site, rows, user):
+        site.work("solo", 1, failing=["job"], failures=2)
+        job = ask(user, rows, COLUMNS)
+        assert self.ended(job)
+        self.is_written(job, rows)
+        assert job.attempts == 3
 
     def test_whose_worker_is_killed_are_run_by_another(self, site, rows, user):
         job = ask(user, rows, COLUMNS)
@@ -492,19 +535,23 @@ class TestTheJanitor:
         run(plan_dump(rows, COLUMNS, Csv(), place, parts=2), runner="celery", report=report)
         is_exact(place, rows)
 
-    def test_forgets_a_dump_whose_process_was_killed(self, site, place):
+    @pytest.mark.parametrize("is_cancelled", [False, True], ids=["running", "cancelled"])
+    def test_forgets_a_dump_whose_process_was_killed(self, site, is_cancelled, place):
         rows = stored("default")
-        worker = site.work("solo", 1, gated=True)
+        site.work("solo", 1, gated=True)
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=1)
-        process = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
+        process = site.coordinator()
+        tell(process, plan)
         assert eventually(lambda: site.marked("began-0"), WAIT_SECONDS)
-        assert ExportJob.objects.get().request["plan"]["identity"] == plan.identity
+        job = ExportJob.objects.get()
+        assert job.request["plan"]["identity"] == plan.identity
         kill(process)
+        if is_cancelled:
+            assert states.cancel(job.pk)
         assert eventually(nothing_is_left, WAIT_SECONDS)
         # The worker has left the part, and takes the next.
         celery.send_parts(uuid4(), [5])
         assert eventually(lambda: site.marked("delivered-5"), WAIT_SECONDS)
-        assert worker.poll() is None
 
 
 class TestLeases:
@@ -573,23 +620,17 @@ class TestLeases:
     def test_end_with_the_process_that_asked(self, job):
         part = self.take(job)
         assert leases.renew(part, 0, 0)
+        assert not leases.drop_abandoned()
         self.end_leases(ExportJob.objects)
         assert not leases.renew(part, 0, 0)
         assert leases.release(part)
         assert self.take(job) is None
+        assert leases.drop_abandoned() == 1
+        assert not ExportPart.objects.exists()
 
 
 def written(number, name):
     return Part(number=number, name=name, rows=1, bytes=2, sha256="", start=None, end=None, snapshot="", dump="d")
-
-
-COORDINATE = """
-import json, sys
-from tests import celery_site
-from upstream.dumps import DumpPlan, run
-plan = DumpPlan.from_data(json.loads(sys.argv[1]))
-run(plan, runner="celery", attempts=50)
-"""
 
 
 class TestDeath:
@@ -599,13 +640,15 @@ class TestDeath:
     def test_at_any_moment(self, transactional_database, sites, place):
         alias = transactional_database
         rows, site = stored(alias), sites(alias)
-        crew, resumed = [site.work(linger=0.2), site.work("solo", 1, linger=0.2)], 0
+        crew, again = [site.work(linger=0.2), site.work("solo", 1, linger=0.2)], 0
+        waiting = site.coordinator()
         victims = ("worker", "child", "coordinator", "redis", "connections")
         for turn in range(ROUNDS or len(victims)):
             draw, victim = random.Random(turn), victims[turn % len(victims)]
             target = place.with_name(f"{turn}") / "dump"
             plan = plan_dump(rows, COLUMNS, Json(), target, parts=6)
-            coordinator = site.start("-c", COORDINATE, json.dumps(plan.as_data()))
+            coordinator, waiting = waiting, site.coordinator()
+            tell(coordinator, plan)
             assert eventually(lambda: ExportPart.objects.filter(attempts__gt=0).exists(), WAIT_SECONDS)
             time.sleep(draw.uniform(0, 1))  # any moment
             if victim == "worker":
@@ -621,10 +664,13 @@ class TestDeath:
             else:
                 end_connections(alias)
             coordinator.wait(WAIT_SECONDS * 2)
-            if [path for path in target.parent.iterdir() if path != target]:
+            left = [path for path in target.parent.iterdir() if path != target]
+            if left:
                 resume(Directory(str(target)), allow_new_snapshot=True, runner="celery", attempts=50)
-                resumed += 1
+            elif not target.exists():  # it failed before the first part was written
+                run(plan, runner="celery", attempts=50)
+            again += bool(left)
             if victim == "coordinator":
                 assert eventually(nothing_is_left, WAIT_SECONDS)
             is_exact(target, rows, Json())
-        print(f"{turn + 1} deaths, {resumed} dumps resumed")
+        print(f"{turn + 1} deaths, {again} dumps resumed")

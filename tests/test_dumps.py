@@ -634,6 +634,16 @@ class TestResuming:
         else:
             assert resume(Directory(str(place)))["consistency"] == "part"
 
+    def test_of_a_whole_dump_drops_what_its_end_left_over(self, transactional_db, place):
+        """The process was killed while it dropped the attempts that were not taken."""
+        manifest = run(plan_dump(stored("default"), COLUMNS, Csv(), place, parts=2))
+        left = place.with_name(f".{place.name}.upstream-dump.0123abcd")
+        left.mkdir()
+        (left / "part-00000-89abcdef.result").touch()
+        assert resume(Directory(str(place))) == manifest
+        assert verify(place) == manifest
+        assert not staged(place)
+
     def test_needs_an_unfinished_dump(self, place):
         with pytest.raises(ExportError, match="no unfinished dump"):
             resume(Directory(str(place)))

@@ -96,10 +96,14 @@ def resume(
 ) -> Manifest:
     """Carry out what is missing of the unfinished dump at `target`, and return its manifest; as `run` otherwise.
 
-    The snapshot of the parts that are there ended with the process that held it. Without `allow_new_snapshot`,
-    SourceError is raised if further parts would show another state of the database; with it, the manifest says
-    that each part shows its own.
+    Nothing is missing of a dump that is whole. The snapshot of the parts that are there ended with the process
+    that held it. Without `allow_new_snapshot`, SourceError is raised if further parts would show another state of
+    the database; with it, the manifest says that each part shows its own.
     """
+    if not is_unfinished(target) and (published := target.manifest()):
+        with target.claim(resume=True, overwrite=False):
+            target.discard()  # the rest of what was being dropped
+        return json.loads(published)  # type: ignore[no-any-return]
     staged_plan(target)  # before a place is made
     with target.claim(resume=True, overwrite=False):
         plan = staged_plan(target)

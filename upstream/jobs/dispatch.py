@@ -45,7 +45,7 @@ def run(
     if is_in_callers_transaction(connections[states.alias()]):
         raise SourceError("a transaction is open on the table of jobs: call this outside of transaction.atomic()")
     numbers = list(numbers)
-    job = insist(lambda: _begun(plan, numbers, attempts))
+    job = _begun(plan, numbers, attempts)
     dump = _Dump(job, attempts, {number: _Sent() for number in numbers})
     try:
         send(job.pk, numbers)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from upstream.dumps import Part
 from upstream.jobs import states
@@ -37,9 +38,14 @@ def parts_of(job: UUID) -> QuerySet[ExportPart]:
 
 
 def drop_abandoned() -> int:
-    """Delete the jobs of dumps whose process has died, with their parts; return how many there were."""
-    abandoned = states.jobs().filter(requester=None, state__in=ACTIVE, leased_until__lt=Now())
-    keys = set(abandoned.exclude(parts=None).values_list("pk", flat=True))
+    """Delete the jobs of dumps whose process has died, with their parts; return how many there were.
+
+    A process that lives deletes its job itself, once it has read how it ended.
+    """
+    silent = Q(state__in=ACTIVE, leased_until__lt=Now())
+    unread = Q(finished_at__lt=timezone.now() - timedelta(seconds=Options.of_site().lease_seconds))
+    abandoned = states.jobs().filter(silent | unread, requester=None).exclude(parts=None)
+    keys = set(abandoned.values_list("pk", flat=True))
     states.jobs().filter(pk__in=keys).delete()
     return len(keys)
 
