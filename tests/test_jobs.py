@@ -29,7 +29,7 @@ from tests.background.urls import CANARY
 from upstream.integrations import background
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import MissingPermissionError
-from upstream.jobs import files, requests, running, states
+from upstream.jobs import files, requests, running, states, threads, workers
 from upstream.jobs.asking import TooManyJobsError, ask, ask_by_request, cancel, is_allowed, retry
 from upstream.jobs.beats import Beat, LeaseLostError
 from upstream.jobs.checks import check_jobs
@@ -44,8 +44,6 @@ from upstream.jobs.signals import job_failed, job_finished
 from upstream.models import Customer
 from upstream.streaming import Csv, ExportError, JsonLines, SourceError, Xlsx, stream
 
-WORKER = "upstream.jobs.running"
-KILLS = int(os.environ.get("UPSTREAM_TEST_KILLS", "3"))
 PATIENCE = 120  # seconds; no test takes as long, but the machine may be busy
 
 
@@ -336,6 +334,11 @@ class TestRunning:
         work()
         assert content(again(job)) == b"".join(stream(Customer.objects.order_by("pk"), ["id", "name"]))
 
+    def test_a_long_name_keeps_its_end(self, site):
+        job = asked(filename=f"{'ü' * 300}.csv")
+        work()
+        assert again(job).filename == f"{'ü' * 251}.csv"
+
     def test_a_job_runs_once_however_often_it_is_delivered(self, site):
         job = asked()
         found = at_once(lambda _: run_job(job.pk), 4)
@@ -526,6 +529,42 @@ class TestTheBeat:
             beat.rows = 3
             assert processes.eventually(lambda: again(job).rows == 3, PATIENCE)
             beat.check()
+
+
+class TestTheLoop:
+    def test_goes_on_after_any_error(self, site, monkeypatch, caplog):
+        claim, failures = states.claim, []
+
+        def fails_once():
+            if not failures:
+                failures.append(1)
+                raise RuntimeError(CANARY)
+            return claim()
+
+        monkeypatch.setattr(states, "claim", fails_once)
+        job, loop = asked(), Loop(0.01)
+        thread = threading.Thread(target=loop.work)
+        thread.start()
+        try:
+            assert processes.eventually(lambda: again(job).state == State.DONE, PATIENCE)
+        finally:
+            loop.stop()
+            thread.join(PATIENCE)
+        assert "RuntimeError" in caplog.text
+        assert CANARY not in caplog.text
+
+    def test_of_a_process_takes_what_others_left(self, site, options):
+        job = asked()
+        workers.wake()
+        assert not threads._embedded._thread
+        options(worker="thread")
+        try:
+            workers.wake()
+            assert processes.eventually(lambda: again(job).state == State.DONE, PATIENCE)
+            following = asked(job.requester, filename="other.csv")
+            assert processes.eventually(lambda: again(following).state == State.DONE, PATIENCE)
+        finally:
+            threads.stop()
 
 
 def is_lost(beat):

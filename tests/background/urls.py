@@ -25,7 +25,7 @@ def _circumstances():
 
 
 def _slowly(row):
-    sleep(0.01)
+    sleep(0.003)
     return row.name
 
 
@@ -33,7 +33,7 @@ def _through_gate(row):
     gate = Path(os.environ["BACKGROUND_GATE"])
     gate.with_suffix(".reached").touch()
     while not gate.exists():
-        sleep(0.01)
+        sleep(0.003)
     return row.name
 
 
@@ -54,7 +54,7 @@ class Own(Customers):
 
 
 class Slow(Customers):
-    """Takes a hundredth of a second for each row, and says that it has begun."""
+    """Takes some thousandths of a second for each row."""
 
     columns = ("id", Column(_slowly, header="name"))
 

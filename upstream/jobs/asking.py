@@ -23,6 +23,8 @@ from upstream.streaming.columns import Names
 from upstream.streaming.compression import Compression
 from upstream.streaming.encoders.protocol import Encoder
 
+LONGEST_NAME = 255
+
 
 class TooManyJobsError(ExportError):
     """A user has as many exports waiting or running as the option `per_user` allows."""
@@ -145,6 +147,7 @@ def _queue(user: Any, request: Mapping[str, Any], **fields: Any) -> ExportJob:
         raise TooManyJobsError(
             f"{options.per_user} exports are waiting or running already: ask again when one of them has ended"
         )
+    fields["filename"] = fields["filename"][-LONGEST_NAME:]  # its end has the suffix
     job, is_new = states.queue(ExportJob(requester=user, request=request, fingerprint=fingerprint, **fields))
     if is_new:
         transaction.on_commit(partial(enqueue, job), using=states.alias())

@@ -4,7 +4,7 @@ import logging
 import threading
 from time import monotonic
 
-from django.db import Error, connections
+from django.db import connections
 
 from upstream.jobs import states
 from upstream.jobs.janitor import clean
@@ -35,13 +35,18 @@ class Loop:
 
     def work(self) -> None:
         """Run jobs until `stop` is called."""
+        try:
+            self._work()
+        finally:
+            connections.close_all()  # those of its thread
+
+    def _work(self) -> None:
         pause = self._poll
         while not self._stop.is_set():
-            found = self._tolerant()
-            if found:
+            if self._tolerant():
                 pause = self._poll
                 continue
-            connections.close_all()
+            connections.close_all()  # none is held while there is nothing to do
             pause = self._poll if self._wake.wait(pause) else min(self._longest, 2 * pause)
             self._wake.clear()
 
@@ -64,15 +69,15 @@ class Loop:
         return True
 
     def _tolerant(self) -> bool:
-        """Run the next job or clean up; a database that is away or locked is asked again later."""
+        """Run the next job or clean up; after an error, such as of a database that is away, try again later."""
         try:
             if self.next():
                 return True
             if monotonic() - self._cleaned > CLEAN_SECONDS:
                 self._cleaned = monotonic()
                 clean()
-        except (Error, OSError) as error:
-            logger.warning("no export could be taken or cleaned up: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 (a worker goes on; the text may hold values)
+            logger.error("exports cannot be taken or cleaned up: %s", type(error).__name__)
             connections.close_all()
         return False
 

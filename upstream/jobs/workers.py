@@ -38,3 +38,9 @@ def enqueue(job: ExportJob) -> None:
     if name in MODULES:
         import_module(MODULES[name])
     WORKERS[name](job)
+
+
+def wake() -> None:
+    """Have the thread of this process look for jobs, if threads make exports: others may have left theirs."""
+    if Options.of_site().worker == "thread":
+        import_module(MODULES["thread"]).wake()

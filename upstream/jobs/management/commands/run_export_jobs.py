@@ -30,7 +30,7 @@ class Command(BaseCommand):
         loop = Loop(options["poll"])
         with _stopping(loop):
             if options["once"]:
-                self.stdout.write(f"{loop.work_once()} exports")
+                self.stdout.write(f"exports: {loop.work_once()}")
             else:
                 loop.work()
 
