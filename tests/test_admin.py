@@ -197,7 +197,7 @@ class TestRows:
         with CaptureQueriesContext(connection) as queries:
             answer = root.post(
                 url(ReportRun, "export", "?status__exact=running"),
-                {"format": "csv", "profile": "data", "columns": form.fields["columns"].initial},
+                {"format": "csv", "profile": "data", "background": "0", "columns": form.fields["columns"].initial},
             )
             assert len(rows(answer)) > 2
         selects = [query["sql"] for query in queries if 'FROM "upstream_reportrun"' in query["sql"]]
@@ -420,9 +420,9 @@ class TestPage:
         content = root.get(url(ReportRun, "export")).content.decode()
         form = content[content.index('id="export-form"') :]
         groups = re.findall(r"<fieldset[^>]*>\s*<legend[^>]*>([^<]+)</legend>", form)
-        assert groups == ["Format", "Profile", "Columns"]
+        assert groups == ["Format", "Profile", "Columns", "Delivery"]
         inputs = re.findall(r'<input type="(?:radio|checkbox)"[^>]*id="([^"]+)"', form)
-        assert len(inputs) == len(set(inputs)) == len(FORMATS) + 2 + 8
+        assert len(inputs) == len(set(inputs)) == len(FORMATS) + 2 + 8 + 3
         assert set(re.findall(r'<label for="([^"]+)"', form)) == set(inputs)
 
     def test_an_error_is_tied_to_its_group(self, root):

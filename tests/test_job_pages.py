@@ -17,6 +17,7 @@ from tests import asking
 from upstream.integrations.limits import Limits
 from upstream.integrations.views import ExportView
 from upstream.jobs import links, states
+from upstream.jobs.checks import check_pages
 from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob, State
 from upstream.jobs.running import run_job
@@ -209,6 +210,9 @@ class TestOffer:
         settings.ROOT_URLCONF = "tests.urls_without_exports"
         assert client.get(EXPORT, {"format": "csv"}, headers=HTML).status_code == 200
         assert client.get(EXPORT, {"format": "csv"}).status_code == 202
+        assert [one.id for one in check_pages()] == ["upstream_jobs.W001"]
+        settings.ROOT_URLCONF = "tests.urls_of_exports"
+        assert [*check_pages()] == []
 
 
 class Names(ExportView):

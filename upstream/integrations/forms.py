@@ -16,6 +16,7 @@ PROFILE_CHOICES = (
 
 BACKGROUND_CHOICES = (
     ("", _("As a download, or in the background if it is large")),
+    ("0", _("As a download")),
     ("1", _("In the background")),
 )
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage
 
 from upstream.jobs.files import storage
+from upstream.jobs.offers import has_pages
 from upstream.jobs.options import SETTING, Options
 from upstream.jobs.workers import names
 
@@ -73,3 +74,14 @@ def _static_directories() -> Iterator[Any]:
     entries: Iterable[Any] = getattr(settings, "STATICFILES_DIRS", ())
     for entry in entries:
         yield entry[1] if isinstance(entry, list | tuple) else entry
+
+
+@register(TAG)
+def check_pages(**_: Any) -> Iterable[CheckMessage]:
+    """Check that the site has the pages to which browsers are led."""
+    if not has_pages():
+        yield Warning(
+            "The pages of exports are not among the site's URLs, so that browsers download large exports at once.",
+            hint='Add path("exports/", include("upstream.jobs.urls")) to the URLs.',
+            id="upstream_jobs.W001",
+        )
