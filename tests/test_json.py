@@ -21,6 +21,7 @@ from tests import foreign, oracle
 from tests.fieldtypes.models import Parent
 from tests.strategies import PYTHON_VALUES, Plain, floats, json_values, texts
 from upstream.streaming import Column, ColumnError, ExportError, Json, JsonLines, SourceError, stream, values
+from upstream.streaming.columns import OutputColumn
 
 dumps = partial(json.dumps, ensure_ascii=False)
 FINITE = floats("sqlite").filter(lambda value: abs(value) != float("inf"))
@@ -416,6 +417,45 @@ class TestSafeIntegers:
         data = written([{"id": 2**53 + 1}], ["id"], JsonLines(integers="safe"))
         read = subprocess.run([jq, "-r", ".id"], input=data, capture_output=True, text=True, check=True)
         assert read.stdout == "9007199254740993\n"
+
+
+class TestTextsOfJson:
+    """The text of a JSON column is written unchanged if it is JSON on one line."""
+
+    OTHERS = (
+        *("", " ", "nan", "-nan", "inf", "[1,]", "[1 2]", '{"a":1,}', '{"a"}', "{1:2}", "[", "{", '"', '"a'),
+        *("tru", "true1", "1 2", "01", "-", ".5", "5.", "+1", "1e", "1.0e+", "0x1", "'a'", "1//", "\ufeff1"),
+        *('"\x1f"', '"\x00"', '"\t"', '"\\x"', '"\\u12"', "\x0b1", "\xa01", "1\x00", '"a"b"', "[1]]", "1,2"),
+    )
+
+    def written(self, text):
+        batches = (batch for batch in [[("{}",), (text,), ("[]",)]])
+        return b"".join(JsonLines().encode([OutputColumn("a", json=True)], batches)).decode()
+
+    @pytest.mark.parametrize("text", OTHERS, ids=ascii)
+    def test_what_is_no_json_is_an_error_that_names_its_row(self, text):
+        with pytest.raises(ValueError) as caught:
+            self.written(text)
+        assert caught.value.__notes__ == ["while writing row 2, column 'a'"]
+
+    @given(st.text(st.sampled_from('[]{}",:\\u0e19.-+ nultrfase/\x00\x1f\x7fé')))
+    def test_what_is_written_is_read_again(self, text):
+        try:
+            line = self.written(text).split("\n")[1]
+        except ValueError:
+            return
+        assert line == f'{{"a":{text}}}'
+        assert json.dumps(json.loads(line)["a"]) == json.dumps(json.loads(text))
+
+    @pytest.mark.parametrize("text", ["[1,\n2]", "[1,\r2]", "\r\n[1,2]\n"], ids=ascii)
+    def test_what_is_on_several_lines_is_written_on_one(self, text):
+        assert self.written(text) == '{"a":{}}\n{"a":[1,2]}\n{"a":[]}\n'
+
+    @pytest.mark.parametrize(
+        "text", ["[" * 990 + "]" * 990, '{"a":1, "a":2}', "1.0E+5", "1e999", "9" * 400, '"\\/\\u00e9"'], ids=len
+    )
+    def test_all_else_keeps_its_spelling(self, text):
+        assert self.written(text) == f'{{"a":{{}}}}\n{{"a":{text}}}\n{{"a":[]}}\n'
 
 
 class TestZones:

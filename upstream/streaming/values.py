@@ -37,6 +37,8 @@ from upstream.streaming.errors import ColumnError
 
 Text = Callable[[Any], str]
 WriteColumn = Callable[[Sequence[Any]], list[str]]
+Texts = Sequence[str | None]
+ConvertTexts = Callable[[Texts], Texts]
 SerializeColumn = Callable[[Sequence[Any]], list[str] | None]
 SerializeRecords = Callable[[Sequence[Any]], list[bytes] | None]
 
@@ -85,8 +87,9 @@ class Forms(dict[type, Text]):
     """The text of each type in one format; a type that is not in the table takes the form of its nearest base.
 
     `columns` write a whole column of one type; they get columns that contain None only if `columns_take_none`.
-    `preformatted` convert a column of text that is already formatted, as in delimited text, to this format.
-    `records` writes records that are dicts, lists or tuples, each as UTF-8; None if it cannot.
+    `preformatted` convert a column of text that is already formatted, as in delimited text, to this format;
+    `unquoted` convert it to strings that this format writes in quotes. `records` writes records that are
+    dicts, lists or tuples, each as UTF-8; None if it cannot.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class Forms(dict[type, Text]):
         *,
         columns_take_none: bool,
         preformatted: Mapping[type, WriteColumn] | None = None,
+        unquoted: Mapping[type, ConvertTexts] | None = None,
         records: SerializeRecords = lambda _: None,
     ) -> None:
         super().__init__(table)
         self.records = records
         self._preformatted = preformatted or {}
+        self._unquoted = unquoted or {}
         self._columns = columns
         self._columns_take_none = columns_take_none
 
@@ -143,9 +148,10 @@ class Forms(dict[type, Text]):
                 return texts
         return [self[type(value)](value) for value in values]
 
-    def quotes(self, texts_of: type) -> bool:
-        """Return whether preformatted text of a type is written unchanged, in quotes."""
-        return self._preformatted[texts_of] is _in_quotes
+    def strings(self, texts: Texts, texts_of: type) -> Texts | None:
+        """Return preformatted text of a type as strings that are written in quotes; None if it may be numbers."""
+        convert = self._unquoted.get(texts_of)
+        return convert(texts) if convert else None
 
 
 def text_forms(
@@ -252,12 +258,20 @@ def json_forms(
     }
     if not time_zone:
         columns[datetime] = _serialized_datetimes
-    preformatted = {
-        **dict.fromkeys((UUID, date), _in_quotes),
-        Decimal: _numbers_or_strings if decimals == "number" else _in_quotes,
-        datetime: _moments_in_quotes,
-    }
-    forms = Forms(table, columns, columns_take_none=True, preformatted=preformatted, records=nested.records)
+    unquoted: dict[type, ConvertTexts] = {UUID: _unchanged, date: _unchanged, datetime: _joined_by_t}
+    preformatted: dict[type, WriteColumn] = {Decimal: _numbers_or_strings}
+    if decimals == "string":
+        unquoted[Decimal] = _unchanged
+    for kind, as_strings in unquoted.items():
+        preformatted[kind] = partial(_in_quotes, as_strings)
+    forms = Forms(
+        table,
+        columns,
+        columns_take_none=True,
+        preformatted=preformatted,
+        unquoted=unquoted,
+        records=nested.records,
+    )
     nested.forms = forms
     nested.strings = {date: date.isoformat, time: time.isoformat}
     if not time_zone:
@@ -458,8 +472,7 @@ def are_like_repr(values: Sequence[float | None], text: bytes | None = None) -> 
     text = orjson.dumps(values) if text is None else text
     if b"e" in text or b"0.0000" in text:
         return False
-    nulls = text.count(b"null")
-    return not nulls or nulls == _count_none(values)
+    return b"null" not in text or isfinite(sum(filter(None, values)))
 
 
 def _serialized_floats(values: Sequence[Any]) -> list[str] | None:
@@ -489,12 +502,19 @@ def _quoted(text: Text) -> Text:
     return lambda value: quote_json(text(value))
 
 
-def _in_quotes(texts: Sequence[str | None]) -> list[str]:
-    return ["null" if text is None else f'"{text}"' for text in texts]
+def _in_quotes(convert: ConvertTexts, texts: Texts) -> list[str]:
+    return ["null" if text is None else f'"{text}"' for text in convert(texts)]
 
 
-def _moments_in_quotes(texts: Sequence[str | None]) -> list[str]:
-    return ["null" if text is None else f'"{text[:10]}T{text[11:]}"' for text in texts]
+def _unchanged(texts: Texts) -> Texts:
+    return texts
+
+
+def _joined_by_t(moments: Texts) -> Texts:
+    """Return moments with a T in the place of the space, their only one: all at once, in a fifth of the time."""
+    if None in moments:
+        return [moment and moment.replace(" ", "T") for moment in moments]
+    return "\n".join(moments).replace(" ", "T").split("\n")  # type: ignore[arg-type]
 
 
 def _number_or_string(digits: str) -> str:

@@ -53,7 +53,7 @@ class CursorFetch:
         self._taken += len(records)
         if self._cut:
             records = list(map(self._cut, records))
-        weight = CELL_BYTES * sum(map(len, records))
+        weight = CELL_BYTES * len(records) * len(records[0]) if records else 0
         for get in self._long:
             weight += weigh_column(list(map(get, records)))
         return Fetched(records, weight, seconds)

@@ -156,10 +156,7 @@ class Csv:
             writers[0] = _First(cells[0])
         frames = ["", *[self.delimiter] * (len(columns) - 1), self.lineterminator]
         encoding = Encoding.of(self.encoding)
-        whole = None
-        if cells[0].keeps_plain:
-            end = self.lineterminator.encode()
-            whole = WholeRows(columns, cells, end, starts=not self.header)
+        whole = WholeRows(columns, cells, self.lineterminator.encode(), starts=not self.header)
         prologue = self._prologue(columns, encoding)
         with closing(TextRows(columns, writers, frames, encoding, whole).encode(batches)) as chunks:
             # Yielded together with the first rows: a failing query must fail before the first byte.

@@ -1,13 +1,12 @@
 """One column of a batch as the cells of delimited text."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date
 from itertools import chain
 from numbers import Number
 from types import NoneType
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+
+import orjson
 
 from upstream.streaming.encoders.formulas import Guard
 from upstream.streaming.encoders.text import is_wrapped, unwrapped
@@ -22,30 +21,15 @@ PLAIN_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzFINT+-.: ")
 # Types that are not strings, or whose text cannot be a formula; the guard would break JSON.
 NEVER_FORMULAS = (*PLAIN_TYPES, *CONTAINERS)
 
-# Types that JSON writes as their str(), besides those of text.
-JSON_TEXTS = (UUID, date)
+# What `Cells.at_once` writes by a way of its own.
+NULLABLE_TEXT = {str, NoneType}
+NUMBERS = {int, float, NoneType}
 
 Protect = Callable[[Sequence[str]], Sequence[str]]
 
 
 # Separates the cells of a column while they are one text.
 BETWEEN = "\x00"
-# Characters that JSON escapes, and the comma; it escapes others too, but they are too rare to be searched for.
-MARKS = '",\\\n\r\t'
-
-
-@dataclass(frozen=True, slots=True)
-class JsonColumn:
-    """A column as values whose JSON is its cells, apart from the quotes of strings and the text of None.
-
-    `text` is all of its strings. If they contain marks, `values` is None, and the cells are those strings. They
-    are not in quotes yet if `is_raw`. `has_null` tells of None among the values.
-    """
-
-    values: Sequence[Any] | None
-    text: str = ""
-    is_raw: bool = False
-    has_null: bool = False
 
 
 class Cells:
@@ -65,7 +49,6 @@ class Cells:
         if single:  # the end of the data for PostgreSQL before version 18
             self.quoted_texts.add("\\.")
         self.guard = Guard(options.delimiter) if options.profile == "excel" and not json else None
-        self.marks = {*MARKS, options.delimiter}
         self.keeps_quotes = options.quoting != "minimal"
         self.is_local = options.decimal_separator != "." or bool(options.date_format or options.datetime_format)
         # Whether numbers and dates need no quotes.
@@ -76,7 +59,10 @@ class Cells:
         self.null = options.null_marker
         if not marks_null and (single or options.quoting != "minimal"):
             self.null = '""'
-        self.is_null_blank = self.null == ('""' if self.keeps_quotes else "")
+        self.is_null_blank = not (self.null or self.quoted_texts)
+        # Whether the digits of numbers are their cells, also those that orjson writes together with None.
+        self.keeps_digits = self.keeps_plain and not self.is_local and options.quoting != "all"
+        self.splits_null = "," not in self.null
 
     def __call__(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
         if texts_of is not None:
@@ -129,67 +115,54 @@ class Cells:
         """Return whether all cells of a type are in quotes."""
         return self.options.quoting == "all" or (self.keeps_quotes and not issubclass(kind, Number))
 
-    def as_json(self, values: Sequence[Any], texts_of: type | None = None) -> JsonColumn:
-        """Return a column as JSON; see JsonColumn."""
-        kinds = {texts_of} if texts_of else set(map(type, values))
-        has_null = None in values if texts_of else NoneType in kinds
-        keeps_null = has_null and not self.is_null_blank
-        kinds.discard(NoneType)
-        if not kinds:
-            return JsonColumn(values, has_null=True)
-        if len(kinds) == 1 and self.join is None:
-            [kind] = kinds
-            if kind is str and not (keeps_null or self._quotes_one_of(values)):
-                texts = [text or "" for text in values] if has_null else values
-                guarded = self.guard(texts) if self.guard else texts
-                if guarded is texts or not self._quotes_one_of(guarded):
-                    return self._strings_as_json(guarded)
-            if not self.json and self._are_like_json(values, kind, texts_of):
-                return JsonColumn(values, has_null=has_null)
-            if kind in PLAIN_TYPES and not (keeps_null or self.is_local):
-                if not self.keeps_quotes:
-                    return JsonColumn(self(values, texts_of))
-                if self._is_quoted(kind) and not (texts_of or self.guard):
-                    return JsonColumn(self.forms.column(values))  # JSON adds the quotes
-        return JsonColumn(None, BETWEEN.join(self(values, texts_of)))
+    def at_once(self, values: Sequence[Any], texts_of: type | None = None) -> Sequence[str]:
+        """Return the cells as a call does, by a few calls in C if the column has numbers or texts.
 
-    def _quotes_one_of(self, texts: Sequence[str | None]) -> bool:
-        """Return whether one of the texts is in quotes whatever it contains."""
-        return any(map(texts.__contains__, self.quoted_texts))
+        orjson writes the digits of numbers, in a tenth of the time of a text for each.
+        """
+        if texts_of is not None:
+            return self(values, texts_of)
+        kinds = set(map(type, values))
+        if kinds == {str}:
+            return self._protected(values, str)
+        if kinds == NULLABLE_TEXT and self.is_null_blank:
+            return self._protected([text or "" for text in values], str)
+        if kinds <= NUMBERS and self.keeps_digits and (self.splits_null or NoneType not in kinds):
+            digits = self._digits(values, kinds)
+            if digits is not None:
+                return digits
+        return self(values)
 
-    def _strings_as_json(self, texts: Sequence[str]) -> JsonColumn:
-        text = BETWEEN.join(texts)
-        if any(map(text.__contains__, self.marks)):
-            return JsonColumn(None, text, is_raw=True)
-        return JsonColumn(texts, text)
-
-    def _are_like_json(self, values: Sequence[Any], kind: type, texts_of: type | None) -> bool:
-        if self.keeps_quotes and self._is_quoted(kind) is (kind in (int, float)):
-            return False
-        if self.guard and texts_of and issubclass(kind, Number):  # it changes -Infinity
-            return False
-        if kind is int:
-            return True
-        if kind is float:
-            return not self.is_local and are_like_repr(values)
-        return not self.is_local and (texts_of is not None or kind in JSON_TEXTS)
+    def _digits(self, values: Sequence[Any], kinds: set[type]) -> list[str] | None:
+        """Return the cells of integers and floats; None if their digits may not be those of the table of forms."""
+        try:
+            text = orjson.dumps(values)
+        except TypeError:  # a long integer
+            return None
+        if float in kinds and not are_like_repr(values, text):
+            return None
+        digits = text[1:-1].decode()
+        return (digits.replace("null", self.null) if NoneType in kinds else digits).split(",")
 
     def _quote_minimal(self, cells: Sequence[str]) -> Sequence[str]:
-        delimiter, always = self.options.delimiter, self.quoted_texts
-        joined = "".join(cells)
-        has_breaks = "\n" in joined or "\r" in joined
-        if not (always or has_breaks or delimiter in joined or '"' in joined):
-            return cells
-        if not (always or has_breaks):
+        joined, always = BETWEEN.join(cells), self.quoted_texts
+        marks = [mark for mark in (self.options.delimiter, '"', "\n", "\r") if mark in joined]
+        if '"' in marks:
+            doubled = joined.replace('"', '""').split(BETWEEN)
+            cells = doubled if len(doubled) == len(cells) else [cell.replace('"', '""') for cell in cells]
+        if any(map(cells.__contains__, always)):
             return [
-                '"' + cell.replace('"', '""') + '"' if '"' in cell or delimiter in cell else cell for cell in cells
+                quoted(cell) if cell in always or any(map(cell.__contains__, marks)) else cell for cell in cells
             ]
-        return [
-            '"' + cell.replace('"', '""') + '"'
-            if '"' in cell or delimiter in cell or "\n" in cell or "\r" in cell or cell in always
-            else cell
-            for cell in cells
-        ]
+        return _enclosed(cells, marks) if marks else cells
+
+
+def _enclosed(cells: Sequence[str], marks: Sequence[str]) -> list[str]:
+    """Return the cells, in quotes if they contain one of up to four marks."""
+    a, b, c, d = (*marks, *[marks[0]] * 3)[:4]
+    if len(marks) == 1:
+        return [f'"{cell}"' if a in cell else cell for cell in cells]
+    return [f'"{cell}"' if a in cell or b in cell or c in cell or d in cell else cell for cell in cells]
 
 
 def _has_words(numbers: Sequence[str]) -> bool:

@@ -100,7 +100,7 @@ class WholeObjects:
     def _kept(self, values: Sequence[Any], texts_of: type | None) -> Sequence[Any] | None:
         """Return values or plain texts that msgspec spells as the table of forms does; None if it may not."""
         if texts_of is not None:
-            return values if self.forms.quotes(texts_of) else None
+            return self.forms.strings(values, texts_of)
         kinds = set(map(type, values)) - {NoneType}
         if kinds <= LIKE_FORMS:
             return values
