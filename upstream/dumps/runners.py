@@ -11,7 +11,7 @@ from django.db import connections
 
 from upstream.dumps.manifests import Manifest, commit
 from upstream.dumps.parts import Part, parts_in, run_part
-from upstream.dumps.plans import DumpPlan
+from upstream.dumps.sites import Plan, plan_from_data
 from upstream.dumps.targets import Target
 from upstream.dumps.workers import Report, run_in_workers
 from upstream.streaming import ExportError, SourceError
@@ -20,10 +20,10 @@ from upstream.streaming.databases.sharing import is_in_callers_transaction
 logger = logging.getLogger(__name__)
 
 PLAN = "plan"
-Runner = Callable[[DumpPlan, Iterable[int]], Generator[Part]]
+Runner = Callable[[Plan, Iterable[int]], Generator[Part]]
 
 
-def begin(plan: DumpPlan, *, overwrite: bool = False) -> None:
+def begin(plan: Plan, *, overwrite: bool = False) -> None:
     """Make the place for the parts of a dump, before the first of them runs on its own; `run` does so itself.
 
     From then on the dump is unfinished until `commit`, after which a part that still runs fails. With `overwrite`,
@@ -34,7 +34,7 @@ def begin(plan: DumpPlan, *, overwrite: bool = False) -> None:
 
 
 def run(
-    plan: DumpPlan,
+    plan: Plan,
     *,
     workers: int = 0,
     executor: Executor | None = None,
@@ -86,7 +86,7 @@ def resume(
             target.discard()
             return json.loads(published)  # type: ignore[no-any-return]
         done = parts_in(target, plan)
-        missing = len(plan.ranges) - len(done)
+        missing = len(plan.numbers) - len(done)
         if missing and not allow_new_snapshot and any(part.snapshot for part in done.values()):
             raise SourceError(
                 f"{len(done)} parts show a snapshot that has ended with its dump, and {missing} are missing: "
@@ -101,19 +101,19 @@ def is_unfinished(target: Target) -> bool:
     return PLAN in target.names()
 
 
-def staged_plan(target: Target) -> DumpPlan:
+def staged_plan(target: Target) -> Plan:
     """Return the plan of the unfinished dump at a target."""
     if not is_unfinished(target):
         raise SourceError("there is no unfinished dump to resume")
-    return DumpPlan.from_data(json.loads(b"".join(target.read(PLAN))))
+    return plan_from_data(json.loads(b"".join(target.read(PLAN))))
 
 
-def _stage(plan: DumpPlan) -> None:
+def _stage(plan: Plan) -> None:
     plan.made_target().write(PLAN, [json.dumps(plan.as_data()).encode()])
 
 
-def _carry_out(plan: DumpPlan, done: Mapping[int, Part], runner: Runner, report: Report | None) -> Manifest:
-    missing = [number for number in range(len(plan.ranges)) if number not in done]
+def _carry_out(plan: Plan, done: Mapping[int, Part], runner: Runner, report: Report | None) -> Manifest:
+    missing = [number for number in plan.numbers if number not in done]
     parts = [*done.values()]
     if missing:
         with plan.holding_snapshot() as held, closing(runner(held, missing)) as written:
@@ -137,7 +137,7 @@ def _runner(alias: str, workers: int, executor: Executor | None, attempts: int, 
     return partial(run_in_workers, workers, attempts, report)
 
 
-def _here(attempts: int, report: Report | None, plan: DumpPlan, numbers: Iterable[int]) -> Generator[Part]:
+def _here(attempts: int, report: Report | None, plan: Plan, numbers: Iterable[int]) -> Generator[Part]:
     for number in numbers:
         progress = report and partial(_tell, report, number)
         yield _tried(attempts, partial(run_part, plan, number, progress))
@@ -159,7 +159,7 @@ def _tried(attempts: int, run: Callable[[], Part]) -> Part:
     return run()
 
 
-def _on_executor(executor: Executor, attempts: int, plan: DumpPlan, numbers: Iterable[int]) -> Generator[Part]:
+def _on_executor(executor: Executor, attempts: int, plan: Plan, numbers: Iterable[int]) -> Generator[Part]:
     futures = [executor.submit(_tried, attempts, partial(run_part, plan, number)) for number in numbers]
     try:
         for future in as_completed(futures):

@@ -25,7 +25,7 @@ class Target(Protocol):
     """A place for a dump. Until `publish`, all that is written is staged: invisible to those who read dumps.
 
     Every process that carries out a part makes its own target from the data of the plan. A name is written once,
-    whole or not at all.
+    whole or not at all. It may begin with one folder, such as orders.item/part-00000.csv.
     """
 
     def as_data(self) -> Mapping[str, Any]:
@@ -126,11 +126,10 @@ class Directory:
             self._may_replace.unlink(missing_ok=True)
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        to_file(chunks, self._attempts / name)
+        to_file(chunks, _with_folder(self._attempts, name))
 
     def names(self) -> Sequence[str]:
-        places = [place for place in (self._attempts, self._whole) if place.is_dir()]
-        return sorted({file.name for place in places for file in place.iterdir() if not file.name.startswith(".")})
+        return sorted({name for place in (self._attempts, self._whole) for name in names_in(place)})
 
     def read(self, name: str) -> Generator[bytes]:
         with self._place(name).open("rb") as file:
@@ -142,12 +141,13 @@ class Directory:
         if joined:
             to_file((chunk for name in names for chunk in self.read(name)), self._whole / joined)
         for name in () if joined else names:
-            self._place(name).replace(self._whole / name)
+            self._place(name).replace(_with_folder(self._whole, name))
         shown = {joined} if joined else set(names)
-        for left in [file for file in self._whole.iterdir() if file.name not in shown]:
-            left.unlink()
+        for left in set(names_in(self._whole)) - shown:
+            (self._whole / left).unlink()
         to_file([manifest], self._whole / MANIFEST)
-        sync_directory(self._whole)
+        for folder in {(self._whole / name).parent for name in (*shown, MANIFEST)}:
+            sync_directory(folder)
         self._replace_final()
         self.discard()
 
@@ -177,6 +177,20 @@ class Directory:
             self._final.rename(replaced)
         self._whole.replace(self._final)
         sync_directory(self._final.parent)
+
+
+def names_in(place: Path) -> list[str]:
+    """Return the names of the files in a directory and its folders, without hidden ones."""
+    files = [file for file in place.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    return [file.relative_to(place).as_posix() for file in files]
+
+
+def _with_folder(place: Path, name: str) -> Path:
+    """Return the path of a name, whose folder is made; never the place itself, which may be gone on purpose."""
+    path = place / name
+    if path.parent != place:
+        path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def target_of(data: Mapping[str, Any]) -> Target:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connections
 
 from upstream.dumps.parts import Part, run_part
-from upstream.dumps.plans import DumpPlan
+from upstream.dumps.sites import Plan
 from upstream.streaming import ExportError, SourceError
 
 Report = Callable[[int, int, int, bool], None]
@@ -36,7 +36,7 @@ class WorkerError(ExportError, RuntimeError):
 
 
 def run_in_workers(
-    workers: int, attempts: int, report: Report | None, plan: DumpPlan, numbers: Iterable[int]
+    workers: int, attempts: int, report: Report | None, plan: Plan, numbers: Iterable[int]
 ) -> Generator[Part]:
     """Yield the parts as they are written, and end the workers, also if the iterator is closed early.
 
@@ -83,7 +83,7 @@ class _Worker:
 
 @dataclass
 class _Pool:
-    plan: DumpPlan
+    plan: Plan
     size: int
     attempts: int
     waiting: deque[int]
@@ -130,7 +130,7 @@ class _Pool:
             worker.pipe.send(worker.number)
 
 
-def _start(plan: DumpPlan) -> _Worker:
+def _start(plan: Plan) -> _Worker:
     if not getattr(settings, "SETTINGS_MODULE", None):
         raise SourceError("workers read the settings from DJANGO_SETTINGS_MODULE, which is not set: use workers=0")
     here, there = CONTEXT.Pipe()
@@ -142,7 +142,7 @@ def _start(plan: DumpPlan) -> _Worker:
     return _Worker(process, here)
 
 
-def _work(pipe: Connection, plan: DumpPlan, settings_module: str, address: dict[str, Any]) -> None:
+def _work(pipe: Connection, plan: Plan, settings_module: str, address: dict[str, Any]) -> None:
     """Run the parts whose numbers come, until the process at the other end of the pipe closes it or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first decides
     os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
@@ -153,7 +153,7 @@ def _work(pipe: Connection, plan: DumpPlan, settings_module: str, address: dict[
             pipe.send(_told(pipe, plan, pipe.recv()))
 
 
-def _told(pipe: Connection, plan: DumpPlan, number: int) -> Told:
+def _told(pipe: Connection, plan: Plan, number: int) -> Told:
     try:
         return "written", run_part(plan, number, partial(_tell_progress, pipe))
     except BrokenPipeError:
