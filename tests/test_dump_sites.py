@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 from contextlib import contextmanager
-from io import BytesIO
+from io import BytesIO, StringIO
 
 import duckdb
 import polars as pl
@@ -36,8 +36,9 @@ from upstream.dumps import (
     run_part,
     verify,
 )
+from upstream.dumps.progress import Meters
 from upstream.integrations.stored_models import stored_models
-from upstream.streaming import Csv, ExportError, Json, JsonLines, Parquet, Xlsx, stream
+from upstream.streaming import Csv, ExportError, Json, JsonLines, Parquet, Pdf, Xlsx, stream
 
 ROUNDS = int(os.environ.get("UPSTREAM_SNAPSHOT_ROUNDS", "5"))
 MODELS = [Buyer, Label, Listing, Seat]
@@ -173,6 +174,27 @@ class TestASite:
     def test_refuses_what_is_no_site(self, db, sources, words, place):
         with pytest.raises(ExportError, match=words):
             plan_site(sources(), Csv(), place)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"encoder": Pdf()}, "^a dump cannot write Pdf"),
+            ({"encoder": Xlsx(), "compression": "gzip"}, "^Xlsx is compressed inside"),
+            ({"parts": 0}, "^parts must be a number from 1"),
+        ],
+    )
+    def test_refuses_options_once_and_not_for_each_model(self, db, options, words, place):
+        with pytest.raises((ValueError, ExportError), match=words):
+            planned("default", place, **options)
+
+    def test_is_shown_by_the_models_of_its_parts(self, db, place):
+        stored("default")
+        shown = StringIO()
+        with Meters(shown) as meters:
+            meters.show_parts(planned("default", place, models=MODELS))
+            meters(3, 40, 2**20, True)
+        assert "part 3 of orders.listing: 40 rows, 1.0 MiB\n" in shown.getvalue()
+        assert str(meters).startswith("1 of 8 parts, 40 rows")
 
     @pytest.mark.django_db(databases="__all__")
     def test_refuses_several_databases(self, place):

@@ -155,12 +155,7 @@ def plan_dump(
     To find the ranges takes a few index look-ups, or one walk over the keys that are neither integers nor UUIDs
     (see `cuts`). Raises SourceError, ColumnError or ValueError for what cannot be planned.
     """
-    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= MOST_PARTS:
-        raise ValueError(f"parts must be a number from 1 to {MOST_PARTS}, not {parts!r}")
-    check_compression(compression)
-    encoders.to_data(encoder)  # refuses one before anything is read
-    if compression and capabilities_of(encoder).is_compressed:
-        raise ValueError(f"{type(encoder).__name__} is compressed inside: leave out compression={compression!r}")
+    check_options(encoder, parts, compression)
     data = dict(querysets.to_data(source))
     declared = _columns(source, columns, encoder)
     data["order"] = _whole_order(querysets.from_data(data))
@@ -184,6 +179,16 @@ def plan_dump(
         joined=joined,
         folder=rows.model._meta.label_lower if stays_whole else "",  # beside no manifest, its files are a data set
     )
+
+
+def check_options(encoder: Encoder, parts: int, compression: Compression | None) -> None:
+    """Raise SourceError or ValueError for what no dump can have, before anything is read."""
+    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= MOST_PARTS:
+        raise ValueError(f"parts must be a number from 1 to {MOST_PARTS}, not {parts!r}")
+    check_compression(compression)
+    encoders.to_data(encoder)
+    if compression and capabilities_of(encoder).is_compressed:
+        raise ValueError(f"{type(encoder).__name__} is compressed inside: leave out compression={compression!r}")
 
 
 def _columns(source: Any, columns: Names | None, encoder: Encoder) -> list[Data]:

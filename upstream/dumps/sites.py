@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Manager, Model, QuerySet
 
 from upstream.dumps import querysets
-from upstream.dumps.plans import VERSION, Data, DumpPlan, plan_dump, why_uncut
+from upstream.dumps.plans import VERSION, Data, DumpPlan, check_options, plan_dump, why_uncut
 from upstream.dumps.targets import Target
 from upstream.integrations.stored_models import stored_models
 from upstream.streaming import Csv, ExportError, SourceError
@@ -98,6 +98,7 @@ def plan_site(
     A model with more than `uncut_rows` rows has at most `parts` parts, if its key can be cut; others have one. The
     other options are those of `plan_dump`. Raises SourceError, naming each model that cannot be planned.
     """
+    check_options(encoder, parts, compression)
     chosen = stored_models(database) if sources is None else sources
     identity, plans, refused = secrets.token_hex(8), list[DumpPlan](), list[str]()
     for rows in (_rows(source, database) for source in chosen):

@@ -103,11 +103,11 @@ class Command(BaseCommand):
             running: dict[str, Any] = {"workers": workers, "report": meters}
             if options["resume"]:
                 target, allow = Directory(options["to"]), options["allow_new_snapshot"]
-                meters.parts = len(staged_plan(target).numbers)
+                meters.show_parts(staged_plan(target))
                 manifest = resume(target, allow_new_snapshot=allow, **running)
             else:
                 plan = self._planned(options)
-                meters.parts = len(plan.numbers)
+                meters.show_parts(plan)
                 manifest = run(plan, overwrite=options["overwrite"], **running)
         if options["verify"]:
             verify(options["to"])
@@ -143,7 +143,7 @@ def _models(options: dict[str, Any]) -> list[type[Model]]:
 
 
 def _labels(model: type[Model]) -> set[str]:
-    return {model._meta.app_label, model._meta.label_lower}
+    return {model._meta.app_label.lower(), model._meta.label_lower}
 
 
 def _told_parts(manifest: Manifest) -> str:
