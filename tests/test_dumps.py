@@ -47,7 +47,7 @@ from upstream.dumps import (
 )
 from upstream.dumps.management.commands import dump_data
 from upstream.dumps.progress import Meters
-from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Parquet, stream
+from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, stream
 
 FORMATS = {
     "csv": Csv(),
@@ -218,7 +218,7 @@ class TestThePlan:
             ([Column("note", value=str.upper)], Csv(), "made by a function"),
             ([len], Csv(), "made by a function"),
             (["nope"], Csv(), "unknown column"),
-            (["note"], Parquet(), "cannot write Parquet"),
+            (["note"], Pdf(), "cannot write Pdf"),
         ],
     )
     def test_refuses_what_no_other_process_can_write(self, db, columns, encoder, words, place):
@@ -965,7 +965,8 @@ class TestTheCommands:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["orders.Listing", "--format", "xlsx"], "cannot be dumped in parts"),
+            (["orders.Listing", "--format", "xlsx.gz"], "cannot be dumped in parts"),
+            (["orders.Listing", "--format", "pdf"], "a PDF is one document"),
             (["orders.Listing", "--format", "csv.rar"], "cannot be dumped in parts"),
             (["orders.Listing", "--resume"], "leave out model"),
             (["--resume", "--format", "csv"], "leave out --format"),

@@ -25,7 +25,9 @@ from django.db import connections
 from tests import processes
 from tests.fieldtypes.models import Parent, Secretive
 from tests.oracle import sheets_of
+from tests.orders.models import Buyer, Listing
 from tests.test_files import names, skip_without_unnamed_files
+from upstream.integrations.management.commands import export_data
 from upstream.integrations.stored_models import stored_models
 from upstream.models import DriftType
 
@@ -662,6 +664,23 @@ class TestAll:
         assert "upstream.driftevent.csv" not in names(tmp_path)
         assert len(rows((tmp_path / "upstream.alertrule.csv").read_bytes())) > 1
         assert [name for name in names(tmp_path) if not name.endswith(".csv")] == []
+
+
+def test_all_files_show_one_state_where_the_database_can_share_it(transactional_database, tmp_path, monkeypatch):
+    database, write = transactional_database, export_data.to_file
+    Buyer.objects.using(database).create(name="before", code="b")
+    Listing.objects.using(database).create(shelf=1, place=1, title="before")
+
+    def write_and_change(chunks, path):
+        write(chunks, path)
+        if path.name == "orders.buyer.csv":
+            Listing.objects.using(database).update(title="after")
+
+    monkeypatch.setattr(export_data, "to_file", write_and_change)
+    for options, title in (({}, "before" if database == "postgresql" else "after"), ({"windows": True}, "after")):
+        Listing.objects.using(database).update(title="before")
+        call_command("export_data", all=str(tmp_path), database=database, **options)
+        assert rows((tmp_path / "orders.listing.csv").read_bytes())[1][-1] == title
 
 
 @pytest.mark.django_db(databases="__all__")

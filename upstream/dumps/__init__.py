@@ -3,9 +3,11 @@
 from upstream.dumps.manifests import IncompleteError, commit
 from upstream.dumps.parts import Part, run_part
 from upstream.dumps.plans import DumpPlan, plan_dump
+from upstream.dumps.readers import VerificationError
 from upstream.dumps.runners import begin, resume, run
+from upstream.dumps.sites import SitePlan, plan_site
 from upstream.dumps.targets import S3, Directory, StorageTarget, Target, TargetError, target_named
-from upstream.dumps.verification import VerificationError, verify
+from upstream.dumps.verification import verify
 from upstream.dumps.workers import WorkerError
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "DumpPlan",
     "IncompleteError",
     "Part",
+    "SitePlan",
     "StorageTarget",
     "Target",
     "TargetError",
@@ -22,6 +25,7 @@ __all__ = [
     "begin",
     "commit",
     "plan_dump",
+    "plan_site",
     "resume",
     "run",
     "run_part",

@@ -8,12 +8,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from upstream.dumps.encoders import seam_of
 from upstream.dumps.plans import DumpPlan
 from upstream.dumps.seams import part_of
+from upstream.dumps.sites import Plan, plan_of
 from upstream.dumps.targets import Target
 from upstream.streaming import ByteStream, SourceError, stream
 from upstream.streaming.compression import compressed
-from upstream.streaming.encoders.protocol import Seam, capabilities_of
 from upstream.streaming.pipeline import Progress
 
 RESULT = ".result"
@@ -46,15 +47,16 @@ class Part:
         return cls(**data)
 
 
-def run_part(plan: DumpPlan, number: int, progress: Progress | None = None) -> Part:
+def run_part(plan: Plan, number: int, progress: Progress | None = None) -> Part:
     """Write part `number` of a dump that has begun, counted from 0, and return what was written.
 
     It may run any number of times, in any process, and at the same time: each run writes a file of its own, and
     `commit` takes one of them. Nothing is kept of a run that fails. With a snapshot in the plan, a part that runs
     again gives the same bytes. `progress` is called with the rows and bytes so far.
     """
-    if not 0 <= number < len(plan.ranges):
-        raise SourceError(f"the plan has parts 0 to {len(plan.ranges) - 1}, not {number}")
+    if number not in plan.numbers:
+        raise SourceError(f"the plan has parts 0 to {len(plan.numbers) - 1}, not {number}")
+    plan = plan_of(plan, number)
     with plan.reading():
         chunks = _exported(plan, number, progress)
         return write_part(plan, number, _framed(plan, number, chunks), lambda: chunks.rows)
@@ -62,29 +64,30 @@ def run_part(plan: DumpPlan, number: int, progress: Progress | None = None) -> P
 
 def write_part(plan: DumpPlan, number: int, chunks: Generator[bytes], rows: Any) -> Part:
     """Write the uncompressed chunks of a part, and then what was written; `rows()` is their number at the end."""
+    target, digest = plan.made_target(), Digest()
     kind = "piece" if plan.joined else "part"  # only parts may be shown under their own names
-    target, name = plan.made_target(), f"{kind}-{number:05}-{secrets.token_hex(4)}"
-    digest = _Digest()
+    attempt = f"{kind}-{number - plan.first:05}-{secrets.token_hex(4)}"
+    name = f"{plan.folder}/{attempt}{plan.suffix}" if plan.folder else f"{attempt}{plan.suffix}"
     if plan.compression:
         chunks = compressed(chunks, plan.compression)
-    target.write(name + plan.suffix, digest.of(chunks))
-    start, end = plan.ranges[number]
+    target.write(name, digest.of(chunks))
+    start, end = plan.ranges[number - plan.first]
     part = Part(
         number=number,
-        name=name + plan.suffix,
+        name=name,
         rows=rows(),
         bytes=digest.size,
         sha256=digest.sha256.hexdigest(),
         start=start,
         end=end,
-        snapshot=plan.snapshot,
+        snapshot=plan.snapshot.partition("@")[0],
         dump=plan.identity,
     )
-    target.write(name + RESULT, [json.dumps(part.as_data()).encode()])
+    target.write(attempt + RESULT, [json.dumps(part.as_data()).encode()])
     return part
 
 
-def parts_in(target: Target, plan: DumpPlan) -> dict[int, Part]:
+def parts_in(target: Target, plan: Plan) -> dict[int, Part]:
     """Return the parts of a dump that are staged, by their numbers; of several attempts, the first by name."""
     found: dict[int, Part] = {}
     for name in target.names():
@@ -95,7 +98,7 @@ def parts_in(target: Target, plan: DumpPlan) -> dict[int, Part]:
     return found
 
 
-class _Digest:
+class Digest:
     """Counts and hashes bytes on their way."""
 
     def __init__(self) -> None:
@@ -111,42 +114,33 @@ class _Digest:
 
 def _exported(plan: DumpPlan, number: int, progress: Progress | None) -> ByteStream:
     encoder = plan.made_encoder()
-    following = _seam(plan).following
+    following = seam_of(encoder).following
     return stream(
         plan.rows_of(number),
         plan.made_columns(),
-        following if number and following else encoder,
+        following if number > plan.first and following else encoder,
         windows=plan.windows,
         progress=progress,
     )
 
 
 def _framed(plan: DumpPlan, number: int, chunks: ByteStream) -> Generator[bytes]:
-    last = len(plan.ranges) - 1
-    if not last:
+    seam = seam_of(plan.made_encoder())
+    if len(plan.ranges) == 1 or seam.join_files:
         return _unchanged(chunks)
     return part_of(
         _unchanged(chunks),
-        _head(plan, chunks),
-        _seam(plan),
-        is_first=number == 0,
-        is_last=number == last,
+        _head(plan, chunks) if seam.head is None else seam.head,
+        seam,
+        is_first=number == plan.numbers[0],
+        is_last=number == plan.numbers[-1],
     )
 
 
-def _seam(plan: DumpPlan) -> Seam:
-    seam = capabilities_of(plan.made_encoder()).seam
-    assert seam is not None, "planned encoders have one"
-    return seam
-
-
 def _head(plan: DumpPlan, chunks: ByteStream) -> bytes:
-    """Return what stands before the rows: by default all of a file without rows, for which nothing is read."""
-    head = _seam(plan).head
-    if head is None:
-        nothing = plan.rows().none()
-        head = b"".join(stream(nothing, plan.made_columns(), chunks.plan.encoder))
-    return head
+    """Return all of a file without rows, for which nothing is read."""
+    nothing = plan.rows().none()
+    return b"".join(stream(nothing, plan.made_columns(), chunks.plan.encoder))
 
 
 def _unchanged(chunks: ByteStream) -> Generator[bytes]:

@@ -18,8 +18,9 @@ from upstream.streaming import Column, ColumnError, Csv, SourceError, plan
 from upstream.streaming.columns import Names, as_columns
 from upstream.streaming.compression import SUFFIXES, Compression, check_compression
 from upstream.streaming.databases import database_of
-from upstream.streaming.encoders.protocol import Encoder
+from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.sources.keyset import why_not
+from upstream.streaming.sources.model_columns import is_sensitive
 
 MOST_PARTS = 1000
 VERSION = 1
@@ -32,7 +33,8 @@ class DumpPlan:
 
     `source` is a queryset, `columns` are names with their headers, `encoder` and `target` their options. `ranges`
     are the first value of `key` in each part, and the value before which it ends; None leaves an end open.
-    `snapshot` names the state of the database that all parts read, as long as someone holds it.
+    `snapshot` names the state of the database that all parts read, as long as someone holds it. The names of parts
+    begin with the `folder`, and they are counted from `first`.
 
     `json.dumps` of `as_data()` is complete, and holds the values of the filters: keep it as you keep the rows.
     """
@@ -48,6 +50,8 @@ class DumpPlan:
     windows: bool = False
     joined: bool = False
     snapshot: str = ""
+    folder: str = ""
+    first: int = 0
     version: int = VERSION
 
     def as_data(self) -> dict[str, Any]:
@@ -62,6 +66,16 @@ class DumpPlan:
                 f"this plan is of version {data.get('version')!r}, not {VERSION}: plan the dump again"
             )
         return cls(**data)
+
+    @property
+    def plans(self) -> Sequence[Self]:
+        """The plan itself: a dump of one model."""
+        return [self]
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the parts."""
+        return range(self.first, self.first + len(self.ranges))
 
     @property
     def alias(self) -> str:
@@ -80,8 +94,8 @@ class DumpPlan:
         return querysets.from_data(self.source)
 
     def rows_of(self, part: int) -> QuerySet[Any]:
-        """Return the rows of one part, counted from 0."""
-        start, end = map(from_json, self.ranges[part])
+        """Return the rows of the part with a number."""
+        start, end = map(from_json, self.ranges[part - self.first])
         limits = {"gte": start, "lt": end}
         found = {f"{self.key}__{lookup}": value for lookup, value in limits.items() if value is not None}
         return self.rows().filter(**found)
@@ -99,25 +113,23 @@ class DumpPlan:
         return target_of(self.target)
 
     @contextmanager
-    def holding_snapshot(self) -> Iterator[Self]:
+    def holding_snapshot(self) -> Iterator["DumpPlan"]:
         """Yield the plan with a snapshot that is held in the block, where the database can share one."""
-        if self.windows:
-            yield replace(self, snapshot="")
-            return
-        with database_of(connections[self.alias]).share_snapshot(self.alias, self._tables()) as name:
-            yield replace(self, snapshot=f"{name}/{secrets.token_hex(4)}" if name else "")
+        with sharing_snapshot([self]) as [plan]:
+            yield plan
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Read the snapshot of the plan, if it has one, in the block."""
-        name = self.snapshot.partition("/")[0]
+        name = self.snapshot.partition("/")[2]
         if not name:
             yield
             return
-        with database_of(connections[self.alias]).join_snapshot(self.alias, name, self._tables()):
+        with database_of(connections[self.alias]).join_snapshot(self.alias, name, self.tables()):
             yield
 
-    def _tables(self) -> list[str]:
+    def tables(self) -> list[str]:
+        """Return the names of the tables that are read."""
         return querysets.tables(self.rows(), [column["source"] for column in self.columns])
 
 
@@ -144,30 +156,53 @@ def plan_dump(
     To find the ranges takes a few index look-ups, or one walk over the keys that are neither integers nor UUIDs
     (see `cuts`). Raises SourceError, ColumnError or ValueError for what cannot be planned.
     """
-    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= MOST_PARTS:
-        raise ValueError(f"parts must be a number from 1 to {MOST_PARTS}, not {parts!r}")
-    check_compression(compression)
-    encoder_data = encoders.to_data(encoder)
+    check_options(encoder, parts, compression)
     data = dict(querysets.to_data(source))
     declared = _columns(source, columns, encoder)
     data["order"] = _whole_order(querysets.from_data(data))
     rows = querysets.from_data(data)
-    plan(rows, [Column(**column) for column in declared], encoder, windows=windows)
+    made = [Column(**column) for column in declared]
+    plan(rows, made, encoder, windows=windows)
     key = data["order"][0].lstrip("-")
     ranges = _ranges(rows, data["order"][0], parts) if parts > 1 else [(None, None)]
     place = target_named(target) if isinstance(target, str | os.PathLike) else target
+    stays_whole = encoders.seam_of(encoder).join_files is not None and not joined
     return DumpPlan(
         identity=secrets.token_hex(8),
         source=data,
         columns=declared,
-        encoder=encoder_data,
+        encoder=encoders.to_data(encoders.settled(encoder, rows, made)),
         compression=compression,
         key=key,
         ranges=to_json(ranges),
         target=place.as_data(),
         windows=windows,
         joined=joined,
+        folder=rows.model._meta.label_lower if stays_whole else "",  # beside no manifest, its files are a data set
     )
+
+
+@contextmanager
+def sharing_snapshot(plans: Sequence[DumpPlan]) -> Iterator[Sequence[DumpPlan]]:
+    """Yield plans with one snapshot, which is held in the block, where the database can share one."""
+    if plans[0].windows:
+        yield [replace(plan, snapshot="") for plan in plans]
+        return
+    alias, token = plans[0].alias, secrets.token_hex(4)  # databases give a name again
+    tables = [plan.tables() for plan in plans]
+    with database_of(connections[alias]).share_snapshot(alias, tables) as names:
+        shared = zip(plans, names, strict=True)
+        yield [replace(plan, snapshot=f"{token}/{name}" if name else "") for plan, name in shared]
+
+
+def check_options(encoder: Encoder, parts: int, compression: Compression | None) -> None:
+    """Raise SourceError or ValueError for what no dump can have, before anything is read."""
+    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= MOST_PARTS:
+        raise ValueError(f"parts must be a number from 1 to {MOST_PARTS}, not {parts!r}")
+    check_compression(compression)
+    encoders.to_data(encoder)
+    if compression and capabilities_of(encoder).is_compressed:
+        raise ValueError(f"{type(encoder).__name__} is compressed inside: leave out compression={compression!r}")
 
 
 def _columns(source: Any, columns: Names | None, encoder: Encoder) -> list[Data]:
@@ -189,10 +224,15 @@ def _whole_order(rows: QuerySet[Any]) -> list[str]:
 def _ranges(rows: QuerySet[Any], first: str, parts: int) -> list[cuts.Range]:
     """Return the ranges in the order of the rows, descending if their first field is."""
     key = first.lstrip("-")
-    if reason := why_not(rows) or _why_no_key(rows.model, key):
+    if reason := why_uncut(rows, key):
         raise SourceError(f"this queryset cannot be cut into parts because {reason}: change it, or plan parts=1")
     found = cuts.ranges(rows, key, parts)
     return found[::-1] if first.startswith("-") else found
+
+
+def why_uncut(rows: QuerySet[Any], key: str) -> str:
+    """Return why rows cannot be cut into ranges of a key, or ""."""
+    return why_not(rows) or _why_no_key(rows.model, key)
 
 
 def _why_no_key(model: Any, name: str) -> str:
@@ -202,6 +242,8 @@ def _why_no_key(model: Any, name: str) -> str:
         return f"{name!r}, which it is ordered by first, is no field of {model.__name__} itself"
     if not getattr(field, "concrete", False):
         return f"{name!r}, which it is ordered by first, has no column"
+    if is_sensitive(field):
+        return f"{name!r}, which it is ordered by first, is sensitive, and the bounds of parts are told"
     if field.is_relation and name != field.attname:
         return (
             f"it is ordered by {name!r} first, which stands for the order of another model; use {field.attname!r}"

@@ -16,8 +16,8 @@ import django
 from django.conf import settings
 from django.db import connections
 
-from upstream.dumps.plans import DumpPlan
 from upstream.dumps.serving import Tell, serve
+from upstream.dumps.sites import Plan, plan_from_data
 from upstream.streaming import SourceError
 
 # Which database the caller uses, such as a test's; a worker's own settings hold the rest.
@@ -48,7 +48,7 @@ class ProcessWorker:
     standard output: both are lines of JSON.
     """
 
-    def __init__(self, plan: DumpPlan, tell: Tell) -> None:
+    def __init__(self, plan: Plan, tell: Tell) -> None:
         address = {name: connections[plan.alias].settings_dict.get(name) for name in ADDRESS}
         order = {
             "path": [path or str(Path.cwd()) for path in sys.path],
@@ -97,7 +97,7 @@ def work(module: str, address: Mapping[str, Any], plan: Mapping[str, Any]) -> No
     os.dup2(2, 1)  # what other code prints is nothing that is told
     os.environ["DJANGO_SETTINGS_MODULE"] = module
     django.setup()
-    made = DumpPlan.from_data(plan)
+    made = plan_from_data(plan)
     connections[made.alias].settings_dict.update(address)
     numbers: SimpleQueue[int] = SimpleQueue()
     Thread(target=_end_with_owner, args=(numbers,), daemon=True).start()

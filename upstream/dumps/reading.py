@@ -3,9 +3,13 @@
 import gzip
 import sys
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from io import BufferedReader, RawIOBase
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
+
+from django.conf import settings
 
 from upstream.streaming._optional import optional
 from upstream.streaming.compression import Compression
@@ -43,6 +47,15 @@ def opened(chunks: Iterable[bytes], compression: Compression | None) -> BinaryIO
     if compression == "zstd":
         return _zstd(raw)
     return raw  # type: ignore[no-any-return]
+
+
+@contextmanager
+def spooled(chunks: Iterable[bytes]) -> Iterator[BinaryIO]:
+    """Yield chunks as a file on disk, for readers that seek."""
+    with TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
+        file.writelines(chunks)
+        file.seek(0)
+        yield file
 
 
 def uncompressed(chunks: Iterable[bytes], compression: Compression | None) -> Generator[bytes]:

@@ -12,8 +12,8 @@ from django.db import connections
 
 from upstream.dumps.manifests import Manifest, commit
 from upstream.dumps.parts import Part, parts_in, run_part
-from upstream.dumps.plans import DumpPlan
 from upstream.dumps.serving import Report
+from upstream.dumps.sites import Plan, plan_from_data
 from upstream.dumps.targets import Target
 from upstream.dumps.workers import run_in_workers
 from upstream.streaming import ExportError, SourceError
@@ -28,7 +28,7 @@ class Runner(Protocol):
     """Something that has parts of a plan written: in this process, in others, or on other machines."""
 
     def __call__(
-        self, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+        self, plan: Plan, numbers: Iterable[int], *, attempts: int, report: Report | None
     ) -> Generator[Part]:
         """Yield the parts of those numbers as they are written, in any order, each by `run_part`.
 
@@ -42,7 +42,7 @@ RUNNERS: dict[str, Runner] = {}
 """The runners that other applications add, by the names that `run` takes."""
 
 
-def begin(plan: DumpPlan, *, overwrite: bool = False) -> None:
+def begin(plan: Plan, *, overwrite: bool = False) -> None:
     """Make the place for the parts of a dump, before the first of them runs on its own; `run` does so itself.
 
     From then on the dump is unfinished until `commit`, after which a part that still runs fails. With `overwrite`,
@@ -53,7 +53,7 @@ def begin(plan: DumpPlan, *, overwrite: bool = False) -> None:
 
 
 def run(
-    plan: DumpPlan,
+    plan: Plan,
     *,
     workers: int = 0,
     executor: Executor | None = None,
@@ -112,7 +112,7 @@ def resume(
             target.discard()
             return json.loads(published)  # type: ignore[no-any-return]
         done = parts_in(target, plan)
-        missing = len(plan.ranges) - len(done)
+        missing = len(plan.numbers) - len(done)
         if missing and not allow_new_snapshot and any(part.snapshot for part in done.values()):
             raise SourceError(
                 f"{len(done)} parts show a snapshot that has ended with its dump, and {missing} are missing: "
@@ -127,21 +127,21 @@ def is_unfinished(target: Target) -> bool:
     return PLAN in target.names()
 
 
-def staged_plan(target: Target) -> DumpPlan:
+def staged_plan(target: Target) -> Plan:
     """Return the plan of the unfinished dump at a target."""
     if not is_unfinished(target):
         raise SourceError("there is no unfinished dump to resume")
-    return DumpPlan.from_data(json.loads(b"".join(target.read(PLAN))))
+    return plan_from_data(json.loads(b"".join(target.read(PLAN))))
 
 
-def _stage(plan: DumpPlan) -> None:
+def _stage(plan: Plan) -> None:
     plan.made_target().write(PLAN, [json.dumps(plan.as_data()).encode()])
 
 
 def _carry_out(
-    plan: DumpPlan, done: Mapping[int, Part], runner: Runner, attempts: int, report: Report | None
+    plan: Plan, done: Mapping[int, Part], runner: Runner, attempts: int, report: Report | None
 ) -> Manifest:
-    missing = [number for number in range(len(plan.ranges)) if number not in done]
+    missing = [number for number in plan.numbers if number not in done]
     parts = [*done.values()]
     if missing:
         with plan.holding_snapshot() as held:
@@ -172,7 +172,7 @@ def _runner(alias: str, workers: int, executor: Executor | None, runner: str) ->
     return RUNNERS[runner] if runner else partial(run_in_workers, workers)
 
 
-def _here(plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None) -> Generator[Part]:
+def _here(plan: Plan, numbers: Iterable[int], *, attempts: int, report: Report | None) -> Generator[Part]:
     for number in numbers:
         progress = report and partial(_tell, report, number)
         yield _tried(attempts, partial(run_part, plan, number, progress))
@@ -195,7 +195,7 @@ def _tried(attempts: int, run: Callable[[], Part]) -> Part:
 
 
 def _on_executor(
-    executor: Executor, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+    executor: Executor, plan: Plan, numbers: Iterable[int], *, attempts: int, report: Report | None
 ) -> Generator[Part]:
     del report  # which no other process can call
     futures = [executor.submit(_tried, attempts, partial(run_part, plan, number)) for number in numbers]

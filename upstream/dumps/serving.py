@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from upstream.dumps.parts import run_part
-from upstream.dumps.plans import DumpPlan
+from upstream.dumps.sites import Plan
 from upstream.streaming import ExportError
 
 Kind = Literal["ready", "progress", "written", "refused", "failed", "died"]
@@ -14,14 +14,14 @@ Report = Callable[[int, int, int, bool], None]
 """Is told the number of a part, its rows and bytes so far, and whether it is done: then they are its file's."""
 
 
-def serve(plan: DumpPlan, numbers: Iterable[int], tell: Tell) -> None:
+def serve(plan: Plan, numbers: Iterable[int], tell: Tell) -> None:
     """Write parts until there are no more numbers; what is told is JSON data."""
     tell("ready", None)
     for number in numbers:
         tell(*_written(plan, number, tell))
 
 
-def _written(plan: DumpPlan, number: int, tell: Tell) -> tuple[Kind, Any]:
+def _written(plan: Plan, number: int, tell: Tell) -> tuple[Kind, Any]:
     try:
         part = run_part(plan, number, lambda rows, size: tell("progress", (rows, size)))
     except ExportError:

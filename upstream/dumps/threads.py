@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import connections
 
-from upstream.dumps.plans import DumpPlan
 from upstream.dumps.serving import Kind, Tell, serve
+from upstream.dumps.sites import Plan
 from upstream.streaming.databases import database_of
 from upstream.streaming.databases.sharing import separate
 
@@ -24,7 +24,7 @@ class StoppedError(BaseException):
 class ThreadWorker:
     """A thread, with a connection of its own outside of any pool, which might have none left."""
 
-    def __init__(self, plan: DumpPlan, tell: Tell) -> None:
+    def __init__(self, plan: Plan, tell: Tell) -> None:
         self._plan, self._tell = plan, tell
         self._numbers: SimpleQueue[int | None] = SimpleQueue()
         self._stopped = Event()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -24,6 +24,14 @@ def _microseconds(value: timedelta) -> int:
     return value // timedelta(microseconds=1)
 
 
+def _offset(zone: timezone) -> int:
+    return _microseconds(zone.utcoffset(None))
+
+
+def _of_offset(number: int) -> timezone:
+    return timezone(_of_microseconds(number))
+
+
 # By name: a type, its form in JSON, and the way back. A datetime is a date too, so that types have to be equal.
 FORMS: Mapping[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "float": (float, repr, float),
@@ -35,6 +43,7 @@ FORMS: Mapping[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "uuid": (UUID, str, UUID),
     "bytes": (bytes, bytes.hex, bytes.fromhex),
     "zone": (ZoneInfo, str, ZoneInfo),
+    "offset": (timezone, _offset, _of_offset),
 }
 BY_TYPE = {kind: (name, write) for name, (kind, write, _) in FORMS.items()}
 

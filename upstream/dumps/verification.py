@@ -1,35 +1,26 @@
 """verify(): read a dump again, with other readers than its writers, and compare it with its manifest."""
 
-import codecs
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from io import BufferedReader, TextIOWrapper
+from io import BufferedReader
 from typing import Any, BinaryIO
 
-import ijson
-
-from upstream.dumps.encoders import from_data
-from upstream.dumps.reading import READ_BYTES, Chunks, opened
+from upstream.dumps.manifests import tables_of
+from upstream.dumps.readers import VerificationError, count_rows
+from upstream.dumps.reading import READ_BYTES, Chunks
 from upstream.dumps.targets import MANIFEST, Target, target_named
-from upstream.streaming import ExportError
 
 Manifest = Mapping[str, Any]
-LONGEST_CELL = 2**31 - 1
-
-
-class VerificationError(ExportError, ValueError):
-    """A dump is not what its manifest says."""
 
 
 def verify(target: Target | str | os.PathLike[str]) -> Manifest:
     """Read the dump at `target`, and return its manifest; raise VerificationError at the first difference.
 
-    One pass over the files compares size and SHA-256 of each part, reads the parts, joined, as one file of their
-    format with `csv` or `ijson`, and compares its columns and its number of rows. Memory holds one row.
+    One pass over the files compares size and SHA-256 of each part, reads them with `csv`, `ijson`, pyarrow or
+    openpyxl, and compares columns and numbers of rows. Memory holds a row, or a row group.
     """
     place = target_named(target) if isinstance(target, str | os.PathLike) else target
     text = place.manifest()
@@ -37,15 +28,17 @@ def verify(target: Target | str | os.PathLike[str]) -> Manifest:
         raise VerificationError(f"{place} has no {MANIFEST}: it is no whole dump")
     manifest: Manifest = json.loads(text)
     _check_names(place, manifest)
-    with opened(_checked(place, manifest), manifest["compression"]) as file:
-        rows = sum(1 for _ in _rows(file, manifest))
-    if rows != manifest["rows"]:
-        raise VerificationError(f"{place} has {rows:,} rows, and not {manifest['rows']:,} as its manifest says")
+    for table in tables_of(manifest):
+        rows = count_rows(table, _checked(place, table))
+        if rows != table["rows"]:
+            raise VerificationError(
+                f"{place} has {rows:,} rows of {table['model']}, and not {table['rows']:,} as its manifest says"
+            )
     return manifest
 
 
 def _check_names(place: Target, manifest: Manifest) -> None:
-    parts = manifest["parts"]
+    parts = [part for table in tables_of(manifest) for part in table["parts"]]
     told = {manifest["file"]} if "file" in manifest else {part["name"] for part in parts}
     if told != (there := set(place.published())):
         raise VerificationError(f"{place} has files that differ from its manifest: {sorted(told ^ there)}")
@@ -83,40 +76,3 @@ def _checked_part(file: BinaryIO, part: Mapping[str, Any], name: str) -> Generat
         yield chunk
     if digest.hexdigest() != part["sha256"]:
         raise VerificationError(f"{name} has another SHA-256 than its manifest says")
-
-
-def _rows(file: BinaryIO, manifest: Manifest) -> Iterator[Any]:
-    encoder: Any = from_data(manifest["format"])
-    columns, is_lines = manifest["columns"], manifest["format"]["name"] == "JsonLines"
-    is_text = manifest["format"]["name"] == "Csv"
-    try:
-        yield from _csv_rows(file, encoder, columns) if is_text else _json_rows(file, columns, lines=is_lines)
-    except (ijson.JSONError, csv.Error, UnicodeError, EOFError) as error:
-        raise VerificationError(f"the joined parts are no {type(encoder).__name__}: {error}") from error
-
-
-def _csv_rows(file: BinaryIO, encoder: Any, columns: list[str]) -> Iterator[list[str]]:
-    csv.field_size_limit(LONGEST_CELL)
-    text = TextIOWrapper(file, _encoding(encoder), newline="")
-    rows = csv.reader(text, delimiter=encoder.delimiter, strict=True)
-    headers = next(rows, None) if encoder.header else columns
-    if encoder.profile == "data" and headers != columns:
-        raise VerificationError(f"the header is {headers}, and not {columns} as the manifest says")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(columns):
-            raise VerificationError(f"row {number:,} has {len(row)} cells for {len(columns)} columns")
-        yield row
-
-
-def _encoding(encoder: Any) -> str:
-    return "utf-8-sig" if codecs.lookup(encoder.encoding).name == "utf-8" else encoder.encoding
-
-
-def _json_rows(file: Any, columns: list[str], *, lines: bool) -> Iterator[Any]:
-    if lines and not file.peek(1):  # to ijson, no value at all is an error
-        return
-    rows = ijson.items(file, "" if lines else "item", multiple_values=lines)
-    for number, row in enumerate(rows, 1):
-        if list(row) != columns:
-            raise VerificationError(f"row {number:,} has the keys {list(row)}, and not {columns}")
-        yield row

@@ -11,6 +11,7 @@ from upstream.dumps.parts import Part
 from upstream.dumps.plans import DumpPlan
 from upstream.dumps.processes import ProcessWorker, check_settings
 from upstream.dumps.serving import Kind, Report, Tell
+from upstream.dumps.sites import Plan
 from upstream.dumps.threads import ThreadWorker
 from upstream.streaming import ExportError, plan
 
@@ -36,18 +37,21 @@ class Workers:
         return " and ".join(told)
 
 
-def chosen_workers(dump: DumpPlan, number: int) -> Workers:
+def chosen_workers(dump: Plan, number: int) -> Workers:
     """Return which workers suit a dump: threads start at once, and share the time of one interpreter.
 
     At least one is a thread, so that parts are written while processes start.
     """
-    lane = plan(dump.rows(), dump.made_columns(), dump.made_encoder(), windows=dump.windows).lane
-    threads = min(number, COPY_THREADS if lane == "copy" else 1)
+    threads = min(number, COPY_THREADS if all(map(_is_copied, dump.plans)) else 1)
     return Workers(threads, number - threads)
 
 
+def _is_copied(dump: DumpPlan) -> bool:
+    return plan(dump.rows(), dump.made_columns(), dump.made_encoder(), windows=dump.windows).lane == "copy"
+
+
 def run_in_workers(
-    number: int, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+    number: int, plan: Plan, numbers: Iterable[int], *, attempts: int, report: Report | None
 ) -> Generator[Part]:
     """Yield the parts as they are written, and end the workers, also if the iterator is closed early.
 
@@ -91,14 +95,14 @@ class Worker(Protocol):
 class _Place:
     """A place for a worker, with the one that has it and the part that this one writes."""
 
-    kind: Callable[[DumpPlan, Tell], Worker]
+    kind: Callable[[Plan, Tell], Worker]
     worker: Worker | None = None
     number: int | None = None
 
 
 @dataclass
 class _Pool:
-    plan: DumpPlan
+    plan: Plan
     attempts: int
     waiting: deque[int]
     places: Sequence[_Place]

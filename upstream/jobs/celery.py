@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
-from upstream.dumps import DumpPlan, Part
+from upstream.dumps import Part
 from upstream.dumps.serving import Report
+from upstream.dumps.sites import Plan
 from upstream.jobs import dispatch
 from upstream.jobs.models import ExportJob
 from upstream.jobs.workers import WORKERS
@@ -22,7 +23,7 @@ class BrokerError(ExportError, ConnectionError):
     """Celery's broker cannot be reached."""
 
 
-def run_dump(plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None) -> Generator[Part]:
+def run_dump(plan: Plan, numbers: Iterable[int], *, attempts: int, report: Report | None) -> Generator[Part]:
     """Have parts of a dump written by Celery's workers: the runner `celery` of `upstream.dumps.run`."""
     return dispatch.run(send_parts, plan, numbers, attempts=attempts, report=report)
 

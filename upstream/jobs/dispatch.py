@@ -12,8 +12,9 @@ from uuid import UUID
 
 from django.db import Error, connections, transaction
 
-from upstream.dumps import DumpPlan, Part, WorkerError
+from upstream.dumps import Part, WorkerError
 from upstream.dumps.serving import Report
+from upstream.dumps.sites import Plan
 from upstream.jobs import leases, states
 from upstream.jobs.models import ExportJob, ExportPart, State
 from upstream.jobs.options import Options
@@ -34,7 +35,7 @@ Send = Callable[[UUID, Sequence[int]], None]
 
 
 def run(
-    send: Send, plan: DumpPlan, numbers: Iterable[int], *, attempts: int, report: Report | None
+    send: Send, plan: Plan, numbers: Iterable[int], *, attempts: int, report: Report | None
 ) -> Generator[Part]:
     """Yield the parts as workers record them; a Runner of `upstream.dumps`, once `send` is given.
 
@@ -61,17 +62,18 @@ def run(
             insist(states.jobs().filter(pk=job.pk).delete)
 
 
-def _begun(plan: DumpPlan, numbers: Iterable[int], attempts: int) -> ExportJob:
+def _begun(plan: Plan, numbers: Iterable[int], attempts: int) -> ExportJob:
     """Store a job that goes on, with its parts. One that is left of the same dump ends."""
-    fingerprint = f"parts of {plan.identity}"
+    fingerprint, first = f"parts of {plan.identity}", plan.plans[0]
+    model = first.source["model"] if len(plan.plans) == 1 else ""
     with transaction.atomic(states.alias()):
         states.jobs().filter(fingerprint=fingerprint).delete()
         job = states.jobs().create(
             state=State.RUNNING,
-            model=plan.source["model"],
-            columns=[column["header"] for column in plan.columns],
-            format=plan.suffix.removeprefix("."),
-            filename=f"{plan.source['model'].lower()}{plan.suffix}",
+            model=model,
+            columns=[column["header"] for column in first.columns] if model else [],
+            format=first.suffix.removeprefix("."),
+            filename=f"{model.lower() or 'site'}{first.suffix}",
             request={"kind": "parts", "plan": plan.as_data(), "attempts": attempts},
             fingerprint=fingerprint,
             lease=secrets.token_hex(16),

@@ -5,7 +5,8 @@ import traceback
 from threading import Event
 from uuid import UUID
 
-from upstream.dumps import DumpPlan, run_part
+from upstream.dumps import run_part
+from upstream.dumps.sites import plan_from_data
 from upstream.jobs import leases, states
 from upstream.jobs.beats import Beat, LeaseLostError
 from upstream.jobs.models import ExportJob, ExportPart
@@ -27,7 +28,7 @@ def write(identity: UUID, number: int) -> None:
         return
     try:
         with Beat(part, Event(), leases) as beat:
-            written = run_part(DumpPlan.from_data(job.request["plan"]), number, beat.tell)
+            written = run_part(plan_from_data(job.request["plan"]), number, beat.tell)
     except LeaseLostError:  # by its dump, or to another
         insist(lambda: leases.release(part))
     except Exception as error:  # noqa: BLE001 (told to the process that asked)

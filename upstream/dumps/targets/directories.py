@@ -84,11 +84,10 @@ class Directory:
             self._may_replace.unlink(missing_ok=True)
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        to_file(chunks, self._attempts / name)
+        to_file(chunks, _with_folder(self._attempts, name))
 
     def names(self) -> Sequence[str]:
-        places = [place for place in (self._attempts, self._whole) if place.is_dir()]
-        return sorted({file.name for place in places for file in place.iterdir() if not file.name.startswith(".")})
+        return sorted({name for place in (self._attempts, self._whole) for name in _names_in(place)})
 
     def read(self, name: str) -> Generator[bytes]:
         return _read(self._place(name))
@@ -98,12 +97,13 @@ class Directory:
         if joined:
             to_file((chunk for name in names for chunk in self.read(name)), self._whole / joined)
         for name in () if joined else names:
-            self._place(name).replace(self._whole / name)
+            self._place(name).replace(_with_folder(self._whole, name))
         shown = {joined} if joined else set(names)
-        for left in [file for file in self._whole.iterdir() if file.name not in shown]:
-            left.unlink()
+        for left in set(_names_in(self._whole)) - shown:
+            (self._whole / left).unlink()
         to_file([manifest], self._whole / MANIFEST)
-        sync_directory(self._whole)
+        for folder in {(self._whole / name).parent for name in (*shown, MANIFEST)}:
+            sync_directory(folder)
         self._replace_final()
         self.discard()
 
@@ -113,7 +113,7 @@ class Directory:
         return None
 
     def published(self) -> Sequence[str]:
-        return sorted(file.name for file in self._final.iterdir() if file.name != MANIFEST)
+        return sorted(name for name in _names_in(self._final) if name != MANIFEST)
 
     def read_published(self, name: str) -> Generator[bytes]:
         return _read(self._final / name)
@@ -145,6 +145,20 @@ def _read(path: Path) -> Generator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(READ_BYTES):
             yield chunk
+
+
+def _names_in(place: Path) -> list[str]:
+    """Return the names of the files in a directory and its folders, without hidden ones."""
+    files = [file for file in place.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    return [file.relative_to(place).as_posix() for file in files]
+
+
+def _with_folder(place: Path, name: str) -> Path:
+    """Return the path of a name, whose folder is made; never the place itself, which may be gone on purpose."""
+    path = place / name
+    if path.parent != place:
+        path.parent.mkdir(exist_ok=True)
+    return path
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Objects(ABC):
 
     @abstractmethod
     def keys(self) -> Sequence[str]:
-        """Return the keys below the prefix; of other folders only their names, with a slash at the end."""
+        """Return the keys below the prefix and in its folders; of folders in those only names, with a slash."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
@@ -170,7 +170,9 @@ class Objects(ABC):
             return set()
         try:
             manifest = json.loads(text)
-            names = [manifest["file"]] if "file" in manifest else [part["name"] for part in manifest["parts"]]
+            tables = manifest.get("models", [manifest])
+            parts = [part for table in tables for part in table["parts"]]
+            names = [manifest["file"]] if "file" in manifest else [part["name"] for part in parts]
         except (ValueError, TypeError, LookupError):
             words = f"its {MANIFEST} is none of a dump: choose another place"
             raise TargetError(errno.EEXIST, words, str(self)) from None

@@ -81,11 +81,12 @@ class StorageTarget(Objects):
         return self._storage.exists(self._name(key))
 
     def keys(self) -> Sequence[str]:
-        folder = STAGED.removesuffix("/")
-        folders, files = self._listed("")
-        others = [f"{name}/" for name in folders if name != folder]
-        staged = self._listed(STAGED)[1] if folder in folders else []
-        return [*files, *others, *(STAGED + name for name in staged)]
+        folders, keys = self._listed("")
+        for folder in folders:
+            inner, files = self._listed(f"{folder}/")
+            found = [*files, *(f"{name}/" for name in inner)] or [""]
+            keys = [*keys, *(f"{folder}/{name}" for name in found)]
+        return keys
 
     def _listed(self, key: str) -> tuple[list[str], list[str]]:
         try:

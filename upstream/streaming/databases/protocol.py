@@ -211,15 +211,22 @@ class Database(Protocol):
         """
         return nullcontext()
 
-    def share_snapshot(self, alias: str, tables: Sequence[str] = ()) -> AbstractContextManager[str]:  # noqa: ARG002
-        """Hold one state of the database on a connection of its own, and yield its name; "" if that cannot be."""
-        return nullcontext("")
+    def share_snapshot(
+        self,
+        alias: str,  # noqa: ARG002
+        groups: Sequence[Sequence[str]] = ((),),
+    ) -> AbstractContextManager[Sequence[str]]:
+        """Hold one state of the database on a connection of its own, and yield names of it; "" if that cannot be.
+
+        There is a name for each group of tables, by which `join_snapshot` notices what happened to them.
+        """
+        return nullcontext([""] * len(groups))
 
     def join_snapshot(self, alias: str, name: str, tables: Sequence[str] = ()) -> AbstractContextManager[None]:  # noqa: ARG002
         """Let all exports in the block read the state that `share_snapshot` named, here or in another process.
 
-        With the same `tables` as there, SourceError is raised at the end if one of them has lost its rows
-        meanwhile even in that state.
+        With the `tables` of the name, SourceError is raised at the end if one of them has lost its rows meanwhile
+        even in that state.
         """
         return nullcontext()
 

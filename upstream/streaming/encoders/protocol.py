@@ -1,9 +1,9 @@
 """The Encoder protocol, which turns rows into the bytes of one format. Implement it to add a format."""
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn
@@ -14,6 +14,8 @@ FastLane = Literal["copy", "text"]
 OpenRows = Callable[[Any], AbstractContextManager[tuple[Columns | None, Generator[Batch]]]]
 WriteDocument = Callable[[Mapping[Any, Any], OpenRows], Generator[bytes]]
 Frame = Callable[[Columns, Generator[list[bytes]]], Generator[bytes]]
+# Takes files in order, which can seek, and each of which is open until the next one is taken.
+JoinFiles = Callable[[Iterable[BinaryIO]], Generator[bytes]]
 
 
 class Encoder(Protocol):
@@ -44,12 +46,18 @@ class Seam:
 
     `head` is what stands before the rows; None means all that a file without rows holds. `end` is what stands
     after them. `following` is the encoder of all files but the first, if it is another one.
+
+    A format whose files cannot be cut there has `join_files` instead, which yields one file made of whole ones.
     """
 
     head: bytes | None = None
     between: bytes = b""
     end: bytes = b""
     following: Encoder | None = None
+    join_files: JoinFiles | None = None
+
+
+Settle = Callable[[Columns, Generator[Batch]], Encoder]
 
 
 def _accept(_columns: Columns) -> None:
@@ -88,6 +96,12 @@ class Capabilities:
 
     seam: Seam | None = None
     """How its files are joined to one; None if they cannot be. A subclass has to declare it again."""
+
+    settle: Settle | None = None
+    """Return the encoder with options for what it would take from the first rows or from the process.
+
+    So it writes files of the same columns alike, whatever rows they hold and whichever process writes them.
+    """
 
     takes_texts: frozenset[type] | None = None
     """Lane "text": it calls `OutputColumn.load`, and takes values or preformatted text of these types."""

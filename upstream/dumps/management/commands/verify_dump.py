@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from upstream.dumps import verify
+from upstream.dumps.manifests import tables_of
 from upstream.streaming import ExportError
 
 
@@ -20,4 +21,6 @@ class Command(BaseCommand):
             manifest = verify(options["place"])
         except (ExportError, OSError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{options['place']}: verified, {manifest['rows']:,} rows of {manifest['model']}")
+        tables = tables_of(manifest)
+        of = tables[0]["model"] if len(tables) == 1 else f"{len(tables)} models"
+        self.stdout.write(f"{options['place']}: verified, {manifest['rows']:,} rows of {of}")

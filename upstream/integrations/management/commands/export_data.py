@@ -2,13 +2,15 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.db.models import Model, QuerySet
 
 from upstream.integrations.arguments import (
@@ -29,13 +31,15 @@ from upstream.integrations.progress import metered
 from upstream.integrations.stored_models import stored_models
 from upstream.streaming import ByteStream, Column, ExportError, plan, stream, to_file
 from upstream.streaming.compression import SUFFIXES
+from upstream.streaming.databases import database_of
+from upstream.streaming.databases.sharing import is_in_callers_transaction
 from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 
 STDOUT = "-"
 HEADERS = ("names", "labels", "none")
 OF_ALL = (
     "export each model to a file of its own in DIR, such as auth.user.csv: all models whose tables migrate makes,"
-    " each in one state of the database, one after the other"
+    " on PostgreSQL in one state of the database"
 )
 # What names fields of one model, or one file.
 OF_ONE_MODEL = ("output", *SELECTION)
@@ -99,16 +103,18 @@ class Command(BaseCommand):
         if not options["explain"]:
             directory.mkdir(parents=True, exist_ok=True)
         failed = []
-        for model in stored_models(options["database"]):
-            name = model._meta.label_lower
-            try:
-                of_model = _encoder(options, Path(), model)
-                self._export_model(model, of_model, directory / f"{name}{ending}", options)
-            except BrokenPipeError:
-                raise
-            except Exception as error:  # noqa: BLE001 (a field's own code may raise anything)
-                failed.append(name)
-                self.stderr.write(f"{name}: {words_of(error)}")
+        with _one_state(options) as reading:
+            for model in stored_models(options["database"]):
+                name = model._meta.label_lower
+                try:
+                    of_model = _encoder(options, Path(), model)
+                    with reading():
+                        self._export_model(model, of_model, directory / f"{name}{ending}", options)
+                except BrokenPipeError:
+                    raise
+                except Exception as error:  # noqa: BLE001 (a field's own code may raise anything)
+                    failed.append(name)
+                    self.stderr.write(f"{name}: {words_of(error)}")
         if failed:
             raise CommandError(f"not exported: {', '.join(failed)}")
 
@@ -145,6 +151,21 @@ class Command(BaseCommand):
                 else:
                     binary.write(chunk)
             self.stdout.flush()
+
+
+@contextmanager
+def _one_state(options: dict[str, Any]) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Hold one state of the database, if it can be shared, and yield what lets the exports of a block read it.
+
+    A transaction of the caller has its own, windows have none, and a timeout begins with each transaction.
+    """
+    connection = connections[options["database"]]
+    if options["explain"] or options["windows"] or options["timeout"] or is_in_callers_transaction(connection):
+        yield nullcontext
+        return
+    database = database_of(connection)
+    with database.share_snapshot(connection.alias) as [name]:
+        yield partial(database.join_snapshot, connection.alias, name) if name else nullcontext
 
 
 def _discard_standard_output() -> None:

@@ -85,8 +85,10 @@ class PostgreSQL(Database):
     def hold(self, alias: str, *, several: bool, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return snapshot(alias, seconds)
 
-    def share_snapshot(self, alias: str, tables: Sequence[str] = ()) -> AbstractContextManager[str]:
-        return shared.share(alias, tables)
+    def share_snapshot(
+        self, alias: str, groups: Sequence[Sequence[str]] = ((),)
+    ) -> AbstractContextManager[Sequence[str]]:
+        return shared.share(alias, groups)
 
     def join_snapshot(self, alias: str, name: str, tables: Sequence[str] = ()) -> AbstractContextManager[None]:
         return shared.join(alias, name, tables, SETTINGS)

@@ -30,20 +30,20 @@ HISTOGRAM = """
 
 
 @contextmanager
-def share(alias: str, tables: Sequence[str]) -> Iterator[str]:
-    """Hold a snapshot in a transaction on a connection of its own, and yield its name.
+def share(alias: str, groups: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """Hold a snapshot in a transaction on a connection of its own, and yield its name for each group of tables.
 
-    Nothing limits its time but the caller. Nothing waits for it either, not even what empties one of `tables` for
-    all who see an older state: `join` notices that.
+    Nothing limits its time but the caller. Nothing waits for it either, not even what empties a table for all who
+    see an older state: `join` notices that.
     """
     _refuse_transaction(alias)
     with closing(sharing.separate(alias)) as own, own.cursor() as cursor:
-        files = _files(own.connection, tables)
+        files = [_files(own.connection, tables) for tables in groups]
         cursor.execute("; ".join([BEGIN, *_without_limits(own)]))
         cursor.execute("SELECT pg_export_snapshot()")
         [name] = cursor.fetchone()
         try:
-            yield f"{name}@{files}"
+            yield [f"{name}@{one}" for one in files]
         finally:
             with suppress(DatabaseError):  # it is lost: who has joined the snapshot keeps it
                 cursor.execute("ROLLBACK")  # now; the server notices a closed connection only later

@@ -1,9 +1,9 @@
 """Apache Parquet: typed columns in row groups, written with pyarrow."""
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, ClassVar, Literal, Self, get_args
 
 from upstream.streaming.batches import Batch, weigh
 from upstream.streaming.columns import OutputColumn, unknown_column
@@ -14,8 +14,9 @@ from upstream.streaming.encoders.parquet.arrow import arrow
 from upstream.streaming.encoders.parquet.rendered import RowReader, gathered
 from upstream.streaming.encoders.parquet.row_groups import File, until_full
 from upstream.streaming.encoders.parquet.schema import decided_type, declared_type, type_of
-from upstream.streaming.encoders.protocol import Columns, FastLane, short_repr
+from upstream.streaming.encoders.protocol import Columns, FastLane, Seam, short_repr
 from upstream.streaming.encoders.text import TEXTS, check_unique
+from upstream.streaming.errors import ColumnError
 
 Codec = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 
@@ -82,6 +83,22 @@ class Parquet:
         """When the first row group is full, as the plan says it."""
         return f"after {self.row_group_rows:,} rows or about {self.row_group_bytes:,} bytes: a row group"
 
+    @property
+    def seam(self) -> Seam:
+        """Files are joined row group by row group."""
+        return Seam(join_files=self._joined)
+
+    def settle(self, columns: Columns, batches: Generator[Batch]) -> Self:
+        """Return the encoder with a type for each column that has none: that of its first values."""
+        with closing(batches):
+            types, _ = self._decided(columns, batches)
+        decided = {
+            column.header: kind
+            for column, kind in zip(columns, types, strict=True)
+            if self._known_type(column) is None
+        }
+        return replace(self, types={**(self.types or {}), **decided}) if decided else self
+
     def check(self, columns: Columns) -> None:
         arrow()  # raises MissingDependencyError
         check_unique(columns, "the columns of a Parquet file")
@@ -117,6 +134,23 @@ class Parquet:
                 for chunks in written:
                     yield from chunks
             yield from file.end()
+
+    def _joined(self, files: Iterable[BinaryIO]) -> Generator[bytes]:
+        """Yield one file with the row groups of several; memory holds one of them."""
+        parquet, joined = arrow("pyarrow.parquet"), None
+        with ExitStack() as open_file:
+            for file in files:
+                with parquet.ParquetFile(file) as part:
+                    if joined is None:
+                        schema = part.schema_arrow
+                        headers = [OutputColumn(name) for name in schema.names]
+                        joined = open_file.enter_context(self._file(headers, schema.types))
+                    if part.schema_arrow != schema:
+                        raise ColumnError("files with different columns or types make no file of one schema")
+                    for number in range(part.num_row_groups):
+                        yield joined.write(part.read_row_group(number))
+            if joined is not None:
+                yield from joined.end()
 
     def _known_type(self, column: OutputColumn) -> Any:
         """Return the type of a column as far as it is declared, by the caller or by its field."""

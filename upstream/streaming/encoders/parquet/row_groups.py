@@ -66,9 +66,12 @@ class File:
                 self._writing.release()
 
     def _write(self, group: list[Array]) -> bytes:
+        return self.write(arrow().Table.from_arrays(group, schema=self._schema))
+
+    def write(self, table: Any) -> bytes:
+        """Return the bytes of a row group."""
         try:
             with self._writing:
-                table = arrow().Table.from_arrays(group, schema=self._schema)
                 self._writer.write_table(table, row_group_size=len(table))
                 arrow().default_memory_pool().release_unused()  # else the peak is 5 MiB higher
                 return self._sink.take()

@@ -1,23 +1,23 @@
 """Excel workbooks (Office Open XML, ECMA-376), written in one go: no temporary file, no seeking."""
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta, tzinfo
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar, Self
 
 from django.conf import settings
 from django.utils.timezone import get_current_timezone
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.databases.protocol import CellStyle, SheetRows
-from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, short_repr
+from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, Seam, short_repr
 from upstream.streaming.encoders.text import TEXTS, TextRows
 from upstream.streaming.encoders.xlsx import parts
 from upstream.streaming.encoders.xlsx.cells import LongTexts, SheetCells, completed
 from upstream.streaming.encoders.xlsx.sheets import MAX_COLUMNS, MAX_ROWS, ROW, ROW_END
 from upstream.streaming.encoders.xlsx.totals import Total
-from upstream.streaming.encoders.xlsx.workbook import Look, RenderedTable, write
+from upstream.streaming.encoders.xlsx.workbook import Look, RenderedTable, join, write
 from upstream.streaming.errors import ColumnError
 from upstream.streaming.values import text_forms
 
@@ -95,6 +95,16 @@ class Xlsx:
     def row_format(self) -> SheetRows:
         return SheetRows(local=not _is_utc(self._zone()), styles=self._styles())
 
+    @property
+    def seam(self) -> Seam | None:
+        """Workbooks are joined sheet by sheet; none if each would sum up its own rows."""
+        return None if self.totals else Seam(join_files=self._joined)
+
+    def settle(self, _columns: Columns, batches: Generator[Batch]) -> Self:
+        """Return the encoder for the current time zone, wherever it writes."""
+        batches.close()
+        return replace(self, time_zone=self._zone())
+
     def check(self, columns: Columns) -> None:
         self.check_part(columns)
         headers = {column.header for column in columns}
@@ -117,6 +127,9 @@ class Xlsx:
     def encode_document(self, document: Mapping[Any, Any], open_rows: OpenRows) -> Generator[bytes]:
         """Yield a workbook of several sheets; `open_rows` opens the source of each."""
         return write(self._look(), self._tables(document, open_rows))
+
+    def _joined(self, files: Iterable[BinaryIO]) -> Generator[bytes]:
+        return join(self._look(), self._sheet, files)
 
     @property
     def _sheet(self) -> str:

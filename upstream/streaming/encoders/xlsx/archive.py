@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from struct import pack
+from io import SEEK_CUR
+from struct import Struct, pack
+from typing import BinaryIO
+from zipfile import ZipInfo
 
 from upstream.streaming.compression import checksum, deflated
 from upstream.streaming.errors import LimitError
@@ -17,6 +20,10 @@ VERSION = 20
 DEFLATE = 8
 # Checksum and sizes follow the data of an entry, with a signature.
 SIZES_FOLLOW = 8
+
+# What stands before the name of an entry, and the lengths of the name and of what follows it, at its end.
+HEADER = Struct("<26xHH")
+COPY_BYTES = 256 * 1024
 
 # Signatures, and after them little-endian fields: APPNOTE.TXT, 4.3.7, 4.3.9, 4.3.12 and 4.3.16.
 LOCAL = b"PK\3\4"
@@ -48,18 +55,37 @@ class Archive:
         with closing(deflated(raw.counting(self._crc32))) as packed:
             for data in packed:
                 packed_size += len(data)
-                if self._offset + len(data) > MAX_BYTES - MARGIN:
-                    raise LimitError("the workbook exceeds 4 GiB: export fewer rows, or as CSV")
-                yield self._written(before + data)
+                yield self._fitting(before + data)
                 before = b""
         sizes = pack("<LLL", raw.crc, packed_size, raw.size)
         yield self._written(DESCRIPTOR + sizes)
         self._add(name, unknown[:10] + sizes, start)
 
+    def copied(self, name: str, archive: BinaryIO, entry: ZipInfo) -> Generator[bytes]:
+        """Yield the bytes of an entry of another archive, as it is compressed, under a name of its own."""
+        start, left = self._offset, entry.compress_size
+        archive.seek(entry.header_offset)
+        lengths = HEADER.unpack(archive.read(HEADER.size))
+        archive.seek(sum(lengths), SEEK_CUR)
+        fields = pack("<HHHHHLLL", VERSION, 0, entry.compress_type, TIME, DATE, entry.CRC, left, entry.file_size)
+        yield self._fitting(_local(name, fields))
+        while left:
+            data = archive.read(min(left, COPY_BYTES))
+            if not data:
+                raise EOFError(f"{entry.filename} ends early")
+            left -= len(data)
+            yield self._fitting(data)
+        self._add(name, fields, start)
+
     def end(self) -> bytes:
         """Return the directory."""
         directory, count = b"".join(self._directory), len(self._directory)
         return directory + END + pack("<HHHHLLH", 0, 0, count, count, len(directory), self._offset, 0)
+
+    def _fitting(self, data: bytes) -> bytes:
+        if self._offset + len(data) > MAX_BYTES - MARGIN:
+            raise LimitError("the workbook exceeds 4 GiB: export fewer rows, or as CSV")
+        return self._written(data)
 
     def _written(self, data: bytes) -> bytes:
         self._offset += len(data)

@@ -1,5 +1,6 @@
 """The parts of a workbook besides its sheets (ECMA-376): styles, names, properties, and what belongs to what."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +13,11 @@ from upstream.streaming.encoders.xlsx.sheets import NAMESPACE, START
 MAX_NAME = 31
 FORBIDDEN = frozenset("[]:*?/\\")
 RESERVED = "history"  # Excel keeps it for itself
+
+WORKBOOK = "xl/workbook.xml"
+# As `workbook` writes them.
+SHEET = re.compile(rb"<sheet name=")
+FILTERED = re.compile(rb'localSheetId="(\d+)" hidden="1">[^<]*!\$A\$1:\$([A-Z]+)\$(\d+)<')
 
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -169,6 +175,12 @@ def _defined_names(sheet: Sheet, at: int) -> str:
         f'<definedName name="_xlnm._FilterDatabase" localSheetId="{at}" hidden="1">{area}</definedName>'
         f'<definedName name="_xlnm.Print_Titles" localSheetId="{at}">{escaped(name)}!$1:$1</definedName>'
     )
+
+
+def sizes_of(workbook: bytes) -> list[tuple[str, int, bool]]:
+    """Return the sheets that `workbook` listed, without their names; no size is known without a header."""
+    filtered = {int(at): (column.decode(), int(rows), True) for at, column, rows in FILTERED.findall(workbook)}
+    return [filtered.get(at, ("", 0, False)) for at in range(len(SHEET.findall(workbook)))]
 
 
 def sum_formula(column: str, sheets: Sequence[Sheet]) -> str:

@@ -119,10 +119,9 @@ class Layout:
             SheetColumn(min(width, MAX_WIDTH) + PADDING, at in numbers - others) for at, width in enumerate(widths)
         ]
 
-    def start(self, columns: Sequence[SheetColumn], *, is_first: bool) -> bytes:
-        """Return what comes before the rows."""
+    def start(self, columns: Sequence[SheetColumn]) -> bytes:
+        """Return what comes before the rows; which sheet is selected is not told, so that it can be copied."""
         view = ' rightToLeft="1"' if self.right_to_left else ""
-        view += ' tabSelected="1"' if is_first else ""
         frozen = FROZEN if self.header else ""
         widths = "".join(
             f'<col min="{at}" max="{at}" width="{column.width:g}" customWidth="1"/>'

@@ -1,9 +1,10 @@
 """A workbook, from its first byte to its last."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+from zipfile import ZipFile
 
 from upstream.streaming.databases.protocol import CellStyle
 from upstream.streaming.encoders.protocol import Columns
@@ -56,6 +57,15 @@ def write(look: Look, tables: Generator[RenderedTable]) -> Generator[bytes]:
     yield workbook.end()
 
 
+def join(look: Look, name: str, files: Iterable[BinaryIO]) -> Generator[bytes]:
+    """Yield a workbook with the sheets of several, which were written with this look."""
+    workbook = _Workbook(look)
+    yield workbook.start()
+    for file in files:
+        yield from workbook.copies(name, file)
+    yield workbook.end()
+
+
 class _Workbook:
     """A workbook while it is written."""
 
@@ -76,7 +86,7 @@ class _Workbook:
         rows, first = Rows(table.rows), len(self.sheets)
         rows.has_more()  # a query that fails does so before the first byte
         if not self.sheets:
-            yield self._start()
+            yield self.start()
         columns = layout.columns(rows.sample())
         while len(self.sheets) == first or rows.has_more():
             xml = self._sheet(table, layout, rows, columns, self.sheets[first:])
@@ -92,7 +102,7 @@ class _Workbook:
         columns: Sequence[SheetColumn],
         before: Sequence[parts.Sheet],
     ) -> Generator[bytes]:
-        start = layout.start(columns, is_first=not self.sheets)
+        start = layout.start(columns)
         yield start
         count, size = int(layout.header), len(start)
         most = self.look.most_rows - bool(table.totals)
@@ -101,9 +111,7 @@ class _Workbook:
             count += len(taken)
             size += len(xml)
             yield xml
-        name = parts.unique_name(table.name, self.names, len(before) + 1)
-        self.names.add(name.lower())
-        self.sheets.append(parts.Sheet(name, layout.last_column, count, layout.header))
+        self._add(table.name, len(before) + 1, layout.last_column, count, layout.header)
         is_last = not rows.has_more()
         total_row = self._total_row(table, [*before, self.sheets[-1]]) if is_last and table.totals else ""
         yield layout.end(columns, count, total_row)
@@ -120,7 +128,21 @@ class _Workbook:
                 cells.append(text_cell("" if at else TOTAL, CellStyle.TOTAL))
         return f"{ROW}{''.join(cells)}{ROW_END}"
 
-    def _start(self) -> bytes:
+    def _add(self, name: str, number: int, last_column: str, rows: int, has_header: bool) -> None:
+        name = parts.unique_name(name, self.names, number)
+        self.names.add(name.lower())
+        self.sheets.append(parts.Sheet(name, last_column, rows, has_header))
+
+    def copies(self, name: str, file: BinaryIO) -> Generator[bytes]:
+        """Yield the sheets of another workbook with the same look, as they are compressed."""
+        with ZipFile(file) as other:
+            for number, size in enumerate(parts.sizes_of(other.read(parts.WORKBOOK)), 1):
+                self._add(name, len(self.sheets) + 1, *size)
+                entry = other.getinfo(parts.sheet_path(number))
+                yield from self.archive.copied(parts.sheet_path(len(self.sheets)), file, entry)
+
+    def start(self) -> bytes:
+        """Return what comes before the first sheet."""
         return self._parts(
             {
                 "_rels/.rels": parts.package_relationships(),
@@ -135,7 +157,7 @@ class _Workbook:
         count = len(self.sheets)
         listed = self._parts(
             {
-                "xl/workbook.xml": parts.workbook(self.sheets, calculates=self.calculates),
+                parts.WORKBOOK: parts.workbook(self.sheets, calculates=self.calculates),
                 "xl/_rels/workbook.xml.rels": parts.workbook_relationships(count),
                 "[Content_Types].xml": parts.content_types(count),
             }
