@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import object_store, processes
+from tests.orders.models import Buyer, Listing
 from tests.serving import databases
 from tests.test_dumps import COLUMNS, ROWS, exported, fails_at, stored
 from upstream.dumps import (
@@ -29,6 +30,7 @@ from upstream.dumps import (
     begin,
     commit,
     plan_dump,
+    plan_site,
     resume,
     run,
     run_part,
@@ -114,7 +116,8 @@ def content(target):
 def is_clean(target, but="nothing"):
     """Return whether a place holds nothing but its dump: nothing staged, locked, marked or foreign."""
     told = json.loads(target.manifest() or '{"parts": []}')
-    names = {told["file"]} if "file" in told else {part["name"] for part in told["parts"]}
+    parts = [part for table in told.get("models", [told]) for part in table["parts"]]
+    names = {told["file"]} if "file" in told else {part["name"] for part in parts}
     if isinstance(target, Directory):
         beside = [path for path in target._final.parent.iterdir() if path != target._final]
         return not beside and (not target._final.exists() or set(target.published()) == names)
@@ -147,6 +150,25 @@ class TestAnyTarget:
         assert content(target) == exported(rows, Json())
         assert len(manifest["parts"]) == 4
         assert verify(target) == manifest
+        assert is_clean(target)
+
+    def test_holds_several_models_and_replaces_and_resumes_them(self, target, rows):
+        buyers = Buyer.objects.bulk_create(Buyer(name=f"b{number}", code=f"b{number}") for number in range(9))
+        run(plan_site([Listing, Buyer], target=target, parts=3, uncut_rows=50))
+        plan = plan_site([rows.filter(id__lt=99), Buyer], Csv(), target, parts=2, uncut_rows=50)
+        with target.claim(resume=False, overwrite=True):
+            target.write("plan", [json.dumps(plan.as_data()).encode()])
+            run_part(plan, 0)
+            before = verify(target)
+        assert before["rows"] == ROWS + len(buyers)
+        assert len(list(target.published())) == 4
+
+        manifest = resume(target)
+        assert verify(target) == manifest
+        assert [table["rows"] for table in manifest["models"]] == [rows.filter(id__lt=99).count(), len(buyers)]
+        names = [part["name"] for table in manifest["models"] for part in table["parts"]]
+        assert sorted(target.published()) == sorted(names)
+        assert all(name.startswith(("orders.listing/part-", "orders.buyer/part-")) for name in names)
         assert is_clean(target)
 
     def test_is_made_again_from_the_data_of_a_plan(self, target):
@@ -278,7 +300,7 @@ class TestObjects:
     def test_in_a_folder_below_are_those_of_others(self, objects, rows):
         below = type(objects)(**{**data_of(objects), "prefix": f"{objects.prefix}/below"})
         run(plan_dump(rows, COLUMNS, Csv(), below, parts=2))
-        with pytest.raises(TargetError, match="such as 'below/'"):
+        with pytest.raises(TargetError, match="such as 'below/"):
             run(plan_dump(rows, COLUMNS, Csv(), objects), overwrite=True)
         assert verify(below)["rows"] == ROWS
 

@@ -84,8 +84,7 @@ class StorageTarget(Objects):
         folders, keys = self._listed("")
         for folder in folders:
             inner, files = self._listed(f"{folder}/")
-            found = [*files, *(f"{name}/" for name in inner)] or [""]
-            keys = [*keys, *(f"{folder}/{name}" for name in found)]
+            keys = [*keys, *(f"{folder}/{name}" for name in (*files, *(f"{one}/" for one in inner)))]
         return keys
 
     def _listed(self, key: str) -> tuple[list[str], list[str]]:
@@ -137,11 +136,12 @@ class StorageTarget(Objects):
     def _drop_folders(self) -> None:
         """Delete the folders that are empty, where a storage has such."""
         storage = self._storage
-        if isinstance(storage, FileSystemStorage):
+        if not isinstance(storage, FileSystemStorage):
+            return
+        folders = [self._name(folder) for folder in self._listed("")[0]]
+        for folder in [*folders, *([self.prefix] if self.prefix else [])]:
             with suppress(OSError):
-                Path(storage.path(self._name(STAGED))).rmdir()
-                if self.prefix:
-                    Path(storage.path(self.prefix)).rmdir()
+                Path(storage.path(folder)).rmdir()
 
 
 class _Counted:
