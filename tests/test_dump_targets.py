@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import object_store, processes
-from tests.orders.models import Buyer, Listing
+from tests.orders.models import Buyer
 from tests.serving import databases
 from tests.test_dumps import COLUMNS, ROWS, exported, fails_at, stored
 from upstream.dumps import (
@@ -37,9 +37,10 @@ from upstream.dumps import (
     target_named,
     verify,
 )
+from upstream.dumps.manifests import tables_of
 from upstream.dumps.targets import leases, multipart, target_of
 from upstream.dumps.targets.buckets import S3Error
-from upstream.streaming import Csv, ExportError, Json
+from upstream.streaming import Csv, ExportError, Json, Parquet, Xlsx, stream
 
 MEBIBYTE = 1024**2
 BUCKET = f"dumps-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
@@ -116,7 +117,7 @@ def content(target):
 def is_clean(target, but="nothing"):
     """Return whether a place holds nothing but its dump: nothing staged, locked, marked or foreign."""
     told = json.loads(target.manifest() or '{"parts": []}')
-    parts = [part for table in told.get("models", [told]) for part in table["parts"]]
+    parts = [part for table in tables_of(told) for part in table["parts"]]
     names = {told["file"]} if "file" in told else {part["name"] for part in parts}
     if isinstance(target, Directory):
         beside = [path for path in target._final.parent.iterdir() if path != target._final]
@@ -150,25 +151,6 @@ class TestAnyTarget:
         assert content(target) == exported(rows, Json())
         assert len(manifest["parts"]) == 4
         assert verify(target) == manifest
-        assert is_clean(target)
-
-    def test_holds_several_models_and_replaces_and_resumes_them(self, target, rows):
-        buyers = Buyer.objects.bulk_create(Buyer(name=f"b{number}", code=f"b{number}") for number in range(9))
-        run(plan_site([Listing, Buyer], target=target, parts=3, uncut_rows=50))
-        plan = plan_site([rows.filter(id__lt=99), Buyer], Csv(), target, parts=2, uncut_rows=50)
-        with target.claim(resume=False, overwrite=True):
-            target.write("plan", [json.dumps(plan.as_data()).encode()])
-            run_part(plan, 0)
-            before = verify(target)
-        assert before["rows"] == ROWS + len(buyers)
-        assert len(list(target.published())) == 4
-
-        manifest = resume(target)
-        assert verify(target) == manifest
-        assert [table["rows"] for table in manifest["models"]] == [rows.filter(id__lt=99).count(), len(buyers)]
-        names = [part["name"] for table in manifest["models"] for part in table["parts"]]
-        assert sorted(target.published()) == sorted(names)
-        assert all(name.startswith(("orders.listing/part-", "orders.buyer/part-")) for name in names)
         assert is_clean(target)
 
     def test_is_made_again_from_the_data_of_a_plan(self, target):
@@ -300,7 +282,7 @@ class TestObjects:
     def test_in_a_folder_below_are_those_of_others(self, objects, rows):
         below = type(objects)(**{**data_of(objects), "prefix": f"{objects.prefix}/below"})
         run(plan_dump(rows, COLUMNS, Csv(), below, parts=2))
-        with pytest.raises(TargetError, match="such as 'below/"):
+        with pytest.raises(TargetError, match="such as 'below/'"):
             run(plan_dump(rows, COLUMNS, Csv(), objects), overwrite=True)
         assert verify(below)["rows"] == ROWS
 
@@ -795,6 +777,56 @@ class TestTheCommands:
     def test_refuse_a_storage_that_is_not_in_the_settings(self, rows):
         with pytest.raises(CommandError, match="nope"):
             call_command("dump_data", "orders.Listing", "--to", "storage:nope/dump")
+
+
+class TestFolders:
+    """Of models, in a dump of several, or of files that are whole themselves."""
+
+    def dumped(self, rows, target, encoder=None, **options):
+        return plan_site([rows.model, Buyer], encoder or Json(), target, parts=3, uncut_rows=10, **options)
+
+    def content(self, target, table):
+        return b"".join(chunk for part in table["parts"] for chunk in target.read_published(part["name"]))
+
+    def test_hold_the_parts_of_each_model_on_any_target(self, rows, target):
+        manifest = run(self.dumped(rows, target))
+        assert self.content(target, manifest["models"][0]) == b"".join(stream(rows.order_by("id"), None, Json()))
+        assert {name.partition("/")[0] for name in target.published()} == {"orders.listing", "orders.buyer"}
+        assert verify(target) == manifest
+        assert is_clean(target)
+
+    def test_are_replaced_by_another_dump(self, rows, target):
+        run(self.dumped(rows, target))
+        with pytest.raises(TargetError, match=r"not empty|is there"):
+            run(self.dumped(rows, target))
+        manifest = run(self.dumped(rows, target), overwrite=True)
+        assert verify(target) == manifest
+        assert is_clean(target)
+        manifest = run(plan_dump(rows, COLUMNS, Csv(), target, parts=2), overwrite=True)
+        assert verify(target) == manifest
+        assert is_clean(target)
+
+    def test_hold_what_is_resumed(self, rows, target):
+        with pytest.raises(RuntimeError):
+            run(self.dumped(rows, target), report=fails_at(2))
+        assert target.manifest() is None
+        manifest = resume(target)
+        assert verify(target) == manifest
+        assert is_clean(target)
+
+    @pytest.mark.parametrize("joined", [False, True], ids=["parts", "one file"])
+    @pytest.mark.parametrize("encoder", [Parquet(), Xlsx()], ids=["parquet", "xlsx"])
+    def test_or_one_file_hold_files_that_are_whole(self, rows, target, encoder, joined):
+        manifest = run(plan_dump(rows, COLUMNS, encoder, target, parts=3, joined=joined))
+        assert len(target.published()) == (1 if joined else 3)
+        assert verify(target) == manifest
+        assert is_clean(target)
+
+    def test_that_somebody_else_has_filled_are_refused(self, rows, objects):
+        objects.put("orders.listing/theirs.txt", [b"x"])
+        with pytest.raises(TargetError, match=r"no dump has written, such as 'orders.listing/theirs.txt'"):
+            run(self.dumped(rows, objects))
+        objects.delete(["orders.listing/theirs.txt"])
 
 
 FEW, MANY = 20_000, 400_000

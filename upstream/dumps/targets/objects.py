@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
-from upstream.dumps.targets.protocol import MANIFEST, SHOWN, TargetError
+from upstream.dumps.targets.protocol import FOLDER, MANIFEST, SHOWN, TargetError
 from upstream.streaming.targets.buffers import closing_chunks
 
 STAGED = ".upstream-dump/"
@@ -52,7 +52,7 @@ class Objects(ABC):
 
     @abstractmethod
     def keys(self) -> Sequence[str]:
-        """Return the keys below the prefix and in its folders; of folders in those only names, with a slash."""
+        """Return the keys below the prefix and in the folders of models; of others their names, with a slash."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
@@ -170,8 +170,7 @@ class Objects(ABC):
             return set()
         try:
             manifest = json.loads(text)
-            tables = manifest.get("models", [manifest])
-            parts = [part for table in tables for part in table["parts"]]
+            parts = [part for table in manifest.get("models", [manifest]) for part in table["parts"]]
             names = [manifest["file"]] if "file" in manifest else [part["name"] for part in parts]
         except (ValueError, TypeError, LookupError):
             words = f"its {MANIFEST} is none of a dump: choose another place"
@@ -187,6 +186,11 @@ class Objects(ABC):
         with suppress(FileNotFoundError):
             return set(json.loads(b"".join(self.get(FILES))))
         return set()
+
+
+def is_folder_of_dumps(key: str) -> bool:
+    """Return whether a dump may have written what is in a folder, whose key ends with a slash."""
+    return key == STAGED or FOLDER.fullmatch(key.removeprefix(STAGED)) is not None
 
 
 def relative(prefix: str, shown: str) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from upstream.dumps.targets import leases
 from upstream.dumps.targets.buckets import MISSING, Bucket, Source, Upload
 from upstream.dumps.targets.multipart import FIRST_PIECE, LEAST_PIECE, Slice, pieces, slices
-from upstream.dumps.targets.objects import BUSY, LOCK, STAGED, Objects, is_ours, relative
+from upstream.dumps.targets.objects import BUSY, LOCK, STAGED, Objects, is_folder_of_dumps, is_ours, relative
 from upstream.dumps.targets.protocol import READ_BYTES, TargetError
 from upstream.streaming.targets.buffers import closing_chunks
 
@@ -139,10 +139,13 @@ class S3(Objects):
     def _objects(self) -> dict[str, tuple[int, str]]:
         """Return the size and the ETag of each object, by its key; folders have none."""
         found: dict[str, tuple[int, str]] = {}
-        for folder in ("", STAGED):
-            for page in self._bucket.pages("list_objects_v2", Prefix=self._name(folder), Delimiter="/"):
+        folders = [""]
+        while folders:
+            for page in self._bucket.pages("list_objects_v2", Prefix=self._name(folders.pop()), Delimiter="/"):
                 found |= {self._key(one["Key"]): (one["Size"], one["ETag"]) for one in page.get("Contents", ())}
-                found |= {self._key(one["Prefix"]): (0, "") for one in page.get("CommonPrefixes", ())}
+                others = [self._key(one["Prefix"]) for one in page.get("CommonPrefixes", ())]
+                folders += filter(is_folder_of_dumps, others)
+                found |= {key: (0, "") for key in others if not is_folder_of_dumps(key)}
         return {key: about for key, about in found.items() if key not in ("", STAGED)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 
 from upstream.dumps.targets import leases
-from upstream.dumps.targets.objects import BUSY, LOCK, MARK, STAGED, Objects, relative
+from upstream.dumps.targets.objects import BUSY, LOCK, MARK, STAGED, Objects, is_folder_of_dumps, relative
 from upstream.dumps.targets.protocol import READ_BYTES, TargetError
 from upstream.streaming import to_storage
 from upstream.streaming.targets.buffers import closing_chunks
@@ -81,11 +81,16 @@ class StorageTarget(Objects):
         return self._storage.exists(self._name(key))
 
     def keys(self) -> Sequence[str]:
-        folders, keys = self._listed("")
-        for folder in folders:
-            inner, files = self._listed(f"{folder}/")
-            keys = [*keys, *(f"{folder}/{name}" for name in (*files, *(f"{one}/" for one in inner)))]
-        return keys
+        found: list[str] = []
+        waiting = [""]
+        while waiting:
+            place = waiting.pop()
+            folders, files = self._listed(place)
+            found += [place + name for name in files]
+            others = [f"{place}{name}/" for name in folders]
+            waiting += filter(is_folder_of_dumps, others)
+            found += [key for key in others if not is_folder_of_dumps(key)]
+        return found
 
     def _listed(self, key: str) -> tuple[list[str], list[str]]:
         try:
@@ -136,12 +141,11 @@ class StorageTarget(Objects):
     def _drop_folders(self) -> None:
         """Delete the folders that are empty, where a storage has such."""
         storage = self._storage
-        if not isinstance(storage, FileSystemStorage):
-            return
-        folders = [self._name(folder) for folder in self._listed("")[0]]
-        for folder in [*folders, *([self.prefix] if self.prefix else [])]:
+        if isinstance(storage, FileSystemStorage):
             with suppress(OSError):
-                Path(storage.path(folder)).rmdir()
+                _remove_empty(Path(storage.path(self._name(STAGED))))
+                if self.prefix:
+                    _remove_empty(Path(storage.path(self.prefix)))
 
 
 class _Counted:
@@ -173,8 +177,17 @@ def _replace_file(storage: FileSystemStorage, name: str, folder: str, chunks: It
     )
     temporary = f"{MARK.removeprefix(STAGED)}{secrets.token_hex(8)}"
     saved, path = folder_storage.path(to_storage(chunks, temporary, folder_storage)), Path(storage.path(name))
+    path.parent.mkdir(exist_ok=True)
     Path(saved).replace(path)
     sync_directory(path.parent)
+
+
+def _remove_empty(place: Path) -> None:
+    """Remove the folders of models that are empty, and a place if it is."""
+    for folder in [one for one in place.iterdir() if one.is_dir()]:
+        with suppress(OSError):
+            folder.rmdir()
+    place.rmdir()
 
 
 def _age(lock: str) -> float:

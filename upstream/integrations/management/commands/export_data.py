@@ -164,8 +164,9 @@ def _one_state(options: dict[str, Any]) -> Iterator[Callable[[], AbstractContext
         yield nullcontext
         return
     database = database_of(connection)
-    with database.share_snapshot(connection.alias) as [name]:
-        yield partial(database.join_snapshot, connection.alias, name) if name else nullcontext
+    tables = [model._meta.db_table for model in stored_models(connection.alias)]
+    with database.share_snapshot(connection.alias, [tables]) as [name]:
+        yield partial(database.join_snapshot, connection.alias, name, tables) if name else nullcontext
 
 
 def _discard_standard_output() -> None:
