@@ -37,7 +37,7 @@ def report(*told):
     for child in children():
         try:
             peaks[child] = peak_bytes(child)
-        except FileNotFoundError:
+        except (FileNotFoundError, KeyError):  # it has just ended
             pass
 
 lines = Line.objects.using(alias).filter(id__lte=int(rows))
