@@ -28,7 +28,8 @@ from upstream.dumps import plan_dump, run, workers
 from upstream.streaming import Csv
 
 alias, rows, place, threads = sys.argv[1:]
-workers.COPY_THREADS = int(threads)
+# No mixture, in which the thread may write all of a small dump while processes start.
+workers.chosen_workers = lambda _plan, number: workers.Workers(number * int(threads), number * (1 - int(threads)))
 peaks = {}
 
 def report(*told):
@@ -36,7 +37,7 @@ def report(*told):
     for child in children():
         try:
             peaks[child] = peak_bytes(child)
-        except FileNotFoundError:
+        except (FileNotFoundError, KeyError):  # it has just ended
             pass
 
 lines = Line.objects.using(alias).filter(id__lte=int(rows))
@@ -55,7 +56,7 @@ def entries(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("alias", "threads"),
-    [("sqlite", 1), ("postgresql", 2), ("postgresql", 1), ("mariadb", 1)],
+    [("sqlite", 0), ("postgresql", 1), ("postgresql", 0), ("mariadb", 0)],
     ids=["sqlite", "postgresql in threads", "postgresql in processes", "mariadb"],
 )
 def test_the_peak_of_a_worker_does_not_grow_with_the_rows(entries, alias, threads, tmp_path):
@@ -71,4 +72,4 @@ def test_the_peak_of_a_worker_does_not_grow_with_the_rows(entries, alias, thread
     print(f"MiB more with {MANY:,} rows than with {FEW:,}: coordinator {grown[0]:.1f}, process {grown[1]:.1f}")
     assert grown[0] < 8
     assert grown[1] < 8
-    assert bool(few[1]) == bool(many[1]) == (threads == 1)
+    assert bool(few[1]) == bool(many[1]) == (not threads)

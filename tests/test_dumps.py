@@ -341,6 +341,37 @@ class TestOneState:
             assert sum(row["place"] for row in shown) == total
             assert len(shown) == ROWS
 
+    @pytest.mark.parametrize("transactional_database", ["default"], indirect=True, ids=["sqlite"])
+    def test_of_a_part_is_read_by_several_processes_of_sqlite_while_another_writes(self, rows, place):
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        moved, stop = [], threading.Event()
+
+        def write():
+            while not stop.is_set():
+                rows.filter(id=1 + len(moved) % 100).update(shelf=F("shelf") + 1)
+                moved.append(1)
+            connections["default"].close()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            told = []
+            manifest = run(
+                plan_dump(rows, COLUMNS, JsonLines(), place, parts=8),
+                workers=3,
+                report=lambda *_: told.append(len(moved)),
+            )
+        finally:
+            stop.set()
+            writer.join()
+            with connections["default"].cursor() as cursor:
+                cursor.execute("PRAGMA journal_mode = DELETE")
+        ids = [json.loads(line)["id"] for line in joined(place).splitlines()]
+        assert ids == list(rows.order_by("id").values_list("id", flat=True))
+        assert manifest["consistency"] == "part"
+        assert told[-1] > told[0], "nothing was written meanwhile"
+
     def test_is_that_of_a_part_that_runs_again(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
         begin(plan)
@@ -399,7 +430,7 @@ class TestOneState:
                 return cursor.fetchall() if sql.startswith("SELECT") else None
 
         def is_old():
-            is_held = "xact_start < now() - interval '3s' AND datname = current_database()"
+            is_held = "xact_start < now() - interval '4s' AND datname = current_database()"
             return execute(f"SELECT 1 FROM pg_stat_activity WHERE {is_held}")
 
         def wait(_number, _rows, _size, is_done):
@@ -409,7 +440,7 @@ class TestOneState:
             pytest.skip("this server has no such limit")
         plan = plan_dump(postgresql, COLUMNS, Csv(), place, parts=3)
         name = connections["postgresql"].settings_dict["NAME"]
-        execute(f"ALTER DATABASE {name} SET {limit} = '2s'")
+        execute(f"ALTER DATABASE {name} SET {limit} = '3s'")
         try:
             manifest = run(plan, workers=1, report=wait)
         finally:

@@ -82,7 +82,8 @@ class ProcessWorker:
     def _listen(self, order: Mapping[str, Any]) -> None:
         self._send(order)
         for line in self._process.stdout:
-            self._tell(*json.loads(line))
+            if line.endswith(b"\n"):  # a kill may cut it
+                self._tell(*json.loads(line))
         self._tell("died", f"its process ended with exit code {self._process.wait()}")
 
     def _send(self, data: Any) -> None:
