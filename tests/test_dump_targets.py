@@ -216,18 +216,18 @@ class TestAnyTarget:
 
     def test_lets_at_most_one_of_many_in_that_come_at_once(self, target):
         def come(together):
-            together.wait(60)
+            together.wait(300)
             try:
                 with target.claim(resume=False, overwrite=False):
-                    together.wait(60)
+                    together.wait(300)
                     return True
             except TargetError:
-                together.wait(60)
+                together.wait(300)
                 return False
 
-        for _ in range(3):
-            with ThreadPoolExecutor(4) as pool:
-                came = list(pool.map(come, [threading.Barrier(4)] * 4))
+        for _ in range(2):
+            with ThreadPoolExecutor(3) as pool:
+                came = list(pool.map(come, [threading.Barrier(3)] * 3))
             assert sum(came) <= 1
             target.discard()
 
@@ -438,7 +438,7 @@ class TestFailures:
 
 def step_of(kind):
     """Return how far apart the requests are that fail; with UPSTREAM_EVERY_FAILURE, each does."""
-    return 1 if os.environ.get("UPSTREAM_EVERY_FAILURE") else {"s3": 5, "s3 storage": 7}.get(kind, 3)
+    return 1 if os.environ.get("UPSTREAM_EVERY_FAILURE") else {"s3": 7, "s3 storage": 19}.get(kind, 3)
 
 
 class TestS3:
@@ -450,7 +450,8 @@ class TestS3:
         assert store.content("there/dump/x") == b"".join(chunks)
 
     @pytest.mark.parametrize("answers_first", [False, True], ids=["requests", "answers"])
-    def test_keeps_nothing_of_an_upload_of_which_any_request_fails(self, s3, store, answers_first):
+    def test_keeps_nothing_of_an_upload_of_which_any_request_fails(self, s3, store, answers_first, monkeypatch):
+        monkeypatch.setattr(leases, "RENEWALS", 1e-3)  # no renewal is counted among the requests
         name = "part-00000-0123abcd.csv"
         for at in count(1):
             with s3.claim(resume=False, overwrite=True):
@@ -525,7 +526,8 @@ class TestS3:
         assert not [request for request in store.asked if request.startswith("GET") and "piece-" in request]
         assert store.count("partNumber=") == 3
 
-    def test_joins_nothing_if_any_request_of_it_fails(self, s3, store):
+    def test_joins_nothing_if_any_request_of_it_fails(self, s3, store, monkeypatch):
+        monkeypatch.setattr(leases, "RENEWALS", 1e-3)
         names = [f"piece-{number:05}-0123abcd.csv" for number in range(3)]
         with s3.claim(resume=False, overwrite=False):
             for name, size in zip(names, [6, 2, 9], strict=True):
@@ -604,8 +606,8 @@ class TestPieces:
 
 class TestTheLock:
     @pytest.fixture(autouse=True)
-    def short_lease(self, monkeypatch):
-        monkeypatch.setattr(leases, "LEASE_SECONDS", 3)
+    def frequent_renewals(self, monkeypatch):
+        monkeypatch.setattr(leases, "RENEWALS", 5 * leases.LEASE_SECONDS)
 
     @pytest.mark.parametrize("kind", ["files", "s3"])
     def test_is_renewed_as_long_as_its_process_lives(self, kind, made):
@@ -617,7 +619,7 @@ class TestTheLock:
 
         with target.claim(resume=False, overwrite=False):
             seen = [lock()]
-            while len(seen) < 9:  # well over one lease
+            while len(seen) < 4:
                 assert processes.eventually(lambda: lock() != seen[-1], 60)
                 seen.append(lock())
                 with pytest.raises(TargetError, match="another dump is being written"):
@@ -632,8 +634,9 @@ class TestTheLock:
         with monkeypatch.context() as patch:
             patch.setattr(leases, "renewed", lambda renew: nullcontext())
             died.__enter__()
-        with pytest.raises(TargetError, match="less than 3 seconds ago"):
+        with pytest.raises(TargetError, match="less than 60 seconds ago"):
             target.claim(resume=False, overwrite=False).__enter__()
+        monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
 
         def is_free():
             with suppress(TargetError), target.claim(resume=False, overwrite=False):
@@ -658,8 +661,9 @@ class TestTheLock:
         store.asked.clear()
         with s3.claim(resume=False, overwrite=False):
             pass
-        [created] = [one for one in store.asked if one.startswith("PUT") and ".lock" in one]
+        created, *renewed = [one for one in store.asked if one.startswith("PUT") and ".lock" in one]
         assert "IF_NONE_MATCH" in created
+        assert all("IF_MATCH" in one for one in renewed)
 
     def test_needs_no_server_that_knows_conditions(self, s3, store, rows, monkeypatch):
         monkeypatch.setattr(
@@ -720,10 +724,11 @@ def test_a_killed_dump_is_resumed_without_loss_or_leftovers(kind, workers, made,
 
     assert resumed(target)["rows"] == ROWS
 
+    assert processes.eventually(
+        lambda: is_clean(target) and not store.pending(), 60
+    )  # a worker may write to its end
     assert verify(target)["rows"] == ROWS
     assert content(target) == exported(rows, Json())
-    assert is_clean(target)
-    assert store.pending() == []
 
 
 class TestTheCommands:
