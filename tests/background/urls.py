@@ -25,7 +25,7 @@ def _circumstances():
 
 
 def _slowly(row):
-    sleep(0.003)
+    sleep(0.002)
     return row.name
 
 
@@ -54,7 +54,7 @@ class Own(Customers):
 
 
 class Slow(Customers):
-    """Takes some thousandths of a second for each row."""
+    """Takes two thousandths of a second for each row."""
 
     columns = ("id", Column(_slowly, header="name"))
 

@@ -50,19 +50,21 @@ def _in(seconds: float) -> Any:
 def queue(job: ExportJob) -> tuple[ExportJob, bool]:
     """Save a job that waits, or find the active one with its fingerprint; return which, and whether it is new."""
     found = jobs().filter(fingerprint=job.fingerprint)
-    for _ in range(TRIES):
+    for tries_left in reversed(range(TRIES)):
         if known := found.first():
             return known, False
         try:
             with transaction.atomic(alias()):  # a savepoint, if the caller has a transaction
                 job.save(using=alias(), force_insert=True)
         except IntegrityError:
+            if not tries_left:
+                raise
             # Another was first. In a transaction only a locking read sees it on every database.
             if connections[alias()].features.has_select_for_update and connections[alias()].in_atomic_block:
                 found = found.select_for_update()
         else:
             return job, True
-    raise RuntimeError("a job with the same fingerprint comes and goes")
+    raise AssertionError("the last try returns or raises")
 
 
 def claim(identity: UUID | None = None) -> ExportJob | None:
@@ -90,7 +92,7 @@ def claim(identity: UUID | None = None) -> ExportJob | None:
                 error="",
             )
         if taken:
-            return jobs().filter(lease=lease).first()
+            return jobs().filter(pk=oldest[0], lease=lease).first()
     return None
 
 
