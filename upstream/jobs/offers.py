@@ -1,12 +1,12 @@
 """Offer to make an export in the background: when a view asks, before it downloads anything."""
 
 import re
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
-from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
@@ -24,7 +24,7 @@ from upstream.jobs.models import ExportJob, State
 from upstream.jobs.options import Options
 from upstream.jobs.sending import GoneError, send
 from upstream.jobs.shown import status_of
-from upstream.streaming import DeadlineError, LimitError
+from upstream.streaming import DeadlineError, LimitError, stream
 from upstream.streaming.targets.requests import Asked
 
 BACKGROUND, JOB = PARAMETERS
@@ -42,7 +42,7 @@ SURE_ROWS = {
 }
 SURE_ROWS_OF_OTHERS = 2_000
 # A longer count is not worth its progress bar.
-COUNT_SECONDS = 1.0
+COUNT_SECONDS = 5.0
 # How long a program waits until it asks again, as long as nobody knows how long the export takes.
 RETRY_SECONDS = 2
 MOST_RETRY_SECONDS = 30
@@ -122,7 +122,10 @@ def _is_long(export: Export) -> bool:
 def _is_spooled(export: Export) -> bool:
     if export.spool is not None:
         return export.spool
-    return not breaks_show(export.request) or connections[export.source.db].in_atomic_block
+    if not breaks_show(export.request):
+        return True
+    with closing(stream(export.source, export.columns, export.encoder)) as chunks:
+        return chunks.ends_with_caller
 
 
 def _total(source: Any) -> int | None:
