@@ -22,7 +22,7 @@ from upstream.streaming.encoders.protocol import Encoder, capabilities_of
 from upstream.streaming.sources.keyset import why_not
 from upstream.streaming.sources.model_columns import is_sensitive
 
-MOST_PARTS = 1000
+MOST_PARTS = 10_000  # and the most pieces of which S3 makes an object
 VERSION = 1
 Data = Mapping[str, Any]
 

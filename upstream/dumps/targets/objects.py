@@ -170,8 +170,8 @@ class Objects(ABC):
             return set()
         try:
             manifest = json.loads(text)
-            parts = [part for table in manifest.get("models", [manifest]) for part in table["parts"]]
-            names = [manifest["file"]] if "file" in manifest else [part["name"] for part in parts]
+            tables = [] if "file" in manifest else manifest.get("models", [manifest])
+            names = [part["name"] for table in tables for part in table["parts"]] or [manifest["file"]]
         except (ValueError, TypeError, LookupError):
             words = f"its {MANIFEST} is none of a dump: choose another place"
             raise TargetError(errno.EEXIST, words, str(self)) from None
