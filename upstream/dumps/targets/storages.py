@@ -16,7 +16,7 @@ from upstream.dumps.targets.objects import BUSY, LOCK, MARK, STAGED, Objects, re
 from upstream.dumps.targets.protocol import READ_BYTES, TargetError
 from upstream.streaming import to_storage
 from upstream.streaming.targets.buffers import closing_chunks
-from upstream.streaming.targets.files import sync_directory
+from upstream.streaming.targets.files import make_directory, sync_directory
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,13 @@ class StorageTarget(Objects):
         return self._storage.exists(self._name(key))
 
     def keys(self) -> Sequence[str]:
-        folder = STAGED.removesuffix("/")
-        folders, files = self._listed("")
-        others = [f"{name}/" for name in folders if name != folder]
-        staged = self._listed(STAGED)[1] if folder in folders else []
-        return [*files, *others, *(STAGED + name for name in staged)]
+        return list(self._below(""))
+
+    def _below(self, key: str) -> Iterator[str]:
+        folders, files = self._listed(key)
+        yield from (key + name for name in files)
+        for folder in folders:
+            yield from self._below(f"{key}{folder}/")
 
     def _listed(self, key: str) -> tuple[list[str], list[str]]:
         try:
@@ -137,10 +139,12 @@ class StorageTarget(Objects):
         """Delete the folders that are empty, where a storage has such."""
         storage = self._storage
         if isinstance(storage, FileSystemStorage):
-            with suppress(OSError):
-                Path(storage.path(self._name(STAGED))).rmdir()
-                if self.prefix:
-                    Path(storage.path(self.prefix)).rmdir()
+            place = Path(storage.path(self.prefix or self._name(STAGED)))
+            with suppress(OSError):  # one that is not empty, or just gone
+                for folder in sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True):
+                    with suppress(OSError):
+                        folder.rmdir()
+                place.rmdir()
 
 
 class _Counted:
@@ -172,6 +176,7 @@ def _replace_file(storage: FileSystemStorage, name: str, folder: str, chunks: It
     )
     temporary = f"{MARK.removeprefix(STAGED)}{secrets.token_hex(8)}"
     saved, path = folder_storage.path(to_storage(chunks, temporary, folder_storage)), Path(storage.path(name))
+    make_directory(path.parent, storage.directory_permissions_mode)
     Path(saved).replace(path)
     sync_directory(path.parent)
 
