@@ -2,6 +2,7 @@
 
     prefix/manifest.json                   the published dump; readers go by the names in it
     prefix/part-00000-1a2b3c4d.csv         its parts, and those of a dump that is being written
+    prefix/shop.order/part-00000-...csv    the same of one model of several
     prefix/shop.order.csv                  its one file, if it is joined
     prefix/.upstream-dump/...              all else until then: plan, results, pieces to join, and a few marks
 
@@ -12,11 +13,11 @@ manifest changes, then what it no longer tells of is deleted.
 import errno
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
-from upstream.dumps.targets.protocol import FOLDER, MANIFEST, SHOWN, TargetError
+from upstream.dumps.targets.protocol import MANIFEST, SHOWN, TargetError
 from upstream.streaming.targets.buffers import closing_chunks
 
 STAGED = ".upstream-dump/"
@@ -25,6 +26,7 @@ PLAN = f"{STAGED}plan"
 MARK = f"{STAGED}."
 OPEN = f"{MARK}open"  # is there while parts may be written
 FILES = f"{MARK}files"  # tells the joined files that are not in the manifest, or will not be
+FOLDER = f"{MARK}folder-"  # names a folder of parts: only in such may parts be deleted
 LOCK = f"{MARK}lock"
 BUSY = "another dump is being written there, or its process died less than {} seconds ago: wait, and try again"
 
@@ -52,7 +54,7 @@ class Objects(ABC):
 
     @abstractmethod
     def keys(self) -> Sequence[str]:
-        """Return the keys below the prefix and in the folders of models; of others their names, with a slash."""
+        """Return all keys below the prefix."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
@@ -66,8 +68,8 @@ class Objects(ABC):
         """Store objects, one after the other, as one."""
         self.put(key, (chunk for one in keys for chunk in self.get(one)))
 
-    def end_uploads(self, files: set[str]) -> None:  # noqa: B027 (most stores have none)
-        """Abort the uploads of a dump that were begun and not ended, `files` among them."""
+    def end_uploads(self, is_ours: Callable[[str], bool]) -> None:  # noqa: B027 (most stores have none)
+        """Abort the uploads that were begun and not ended, of those keys that are ours."""
 
     @contextmanager
     def claim(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
@@ -84,15 +86,18 @@ class Objects(ABC):
                 raise
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        key = _key(name)
+        key, folder = _key(name), _folder(name)
+        marks = [FOLDER + folder] if folder and key == name else []
         with closing_chunks(chunks):
             self._check_open()
             try:
+                for mark in marks:
+                    self.put(mark, [b"\n"])
                 self.put(key, chunks)
                 self._check_open()  # once more: after the end of the dump, nobody else would delete it
             except BaseException:
                 with suppress(OSError):
-                    self.delete([key])
+                    self.delete([key] if self.exists(OPEN) else [key, *marks])
                 raise
 
     def names(self) -> Sequence[str]:
@@ -137,12 +142,12 @@ class Objects(ABC):
 
     def discard(self) -> None:
         self.delete([OPEN])  # first: a part that still runs finds it gone, and deletes what it has written
-        told, files = self._told(), self._other_files()
-        self.end_uploads(told | files)
-        keys = self.keys()
+        told, keys = self._told(), self.keys()
+        is_ours = self._ours(keys, told)
+        self.end_uploads(is_ours)
         # Last goes what tells, after an interruption, that the others are to be discarded.
-        last = [key for key in keys if key in (PLAN, FILES)]
-        self.delete(key for key in keys if is_ours(key, files) and key not in {*told, *last})
+        last = [key for key in keys if key in (PLAN, FILES) or key.startswith(FOLDER)]
+        self.delete(key for key in keys if is_ours(key) and key not in {*told, *last})
         self.delete(last)
 
     def _start(self, *, overwrite: bool) -> None:
@@ -151,8 +156,8 @@ class Objects(ABC):
             raise TargetError(errno.ENOTEMPTY, "a dump is there: choose another place, or overwrite it", str(self))
         if not overwrite and self.names():
             raise TargetError(errno.EEXIST, "an unfinished dump is there: resume it, or overwrite it", str(self))
-        told = {*self._told(), *self._other_files()}
-        foreign = [key for key in keys if not is_ours(key, told) and not key.startswith(LOCK)]
+        is_ours = self._ours(keys, self._told())
+        foreign = [key for key in keys if not is_ours(key) and not key.startswith(LOCK)]
         if foreign:
             words = f"it holds what no dump has written, such as {foreign[0]!r}: choose another place"
             raise TargetError(errno.ENOTEMPTY, words, str(self))
@@ -170,12 +175,26 @@ class Objects(ABC):
             return set()
         try:
             manifest = json.loads(text)
-            tables = [] if "file" in manifest else manifest.get("models", [manifest])
-            names = [part["name"] for table in tables for part in table["parts"]] or [manifest["file"]]
-        except (ValueError, TypeError, LookupError):
+            models = manifest.get("models", [manifest])
+            parts = [part["name"] for model in models if "file" not in model for part in model["parts"]]
+            files = [model["file"] for model in models if "file" in model]
+        except (ValueError, TypeError, LookupError, AttributeError):
             words = f"its {MANIFEST} is none of a dump: choose another place"
             raise TargetError(errno.EEXIST, words, str(self)) from None
-        return {MANIFEST, *names}
+        return {MANIFEST, *parts, *files}
+
+    def _ours(self, keys: Iterable[str], told: set[str]) -> Callable[[str], bool]:
+        """Return what tells whether a dump has written an object here; the lock has its own end."""
+        files = told | self._other_files()
+        marked = {key.removeprefix(FOLDER) for key in keys if key.startswith(FOLDER)}
+        folders = {"", *marked, *map(_folder, told)}
+
+        def is_ours(key: str) -> bool:
+            if key.startswith(STAGED):
+                return not key.startswith(LOCK)
+            return key in files or (bool(SHOWN.fullmatch(key)) and _folder(key) in folders)
+
+        return is_ours
 
     def _file(self) -> str:
         """Return the one file of the published dump, if it has one."""
@@ -186,11 +205,6 @@ class Objects(ABC):
         with suppress(FileNotFoundError):
             return set(json.loads(b"".join(self.get(FILES))))
         return set()
-
-
-def is_folder_of_dumps(key: str) -> bool:
-    """Return whether a dump may have written what is in a folder, whose key ends with a slash."""
-    return key == STAGED or FOLDER.fullmatch(key.removeprefix(STAGED)) is not None
 
 
 def relative(prefix: str, shown: str) -> str:
@@ -205,7 +219,5 @@ def _key(name: str) -> str:
     return name if SHOWN.fullmatch(name) else STAGED + name
 
 
-def is_ours(key: str, files: set[str]) -> bool:
-    """Return whether a dump has written an object; the lock has its own end."""
-    is_staged = key.startswith(STAGED) and not key.startswith(LOCK)
-    return is_staged or key == MANIFEST or key in files or bool(SHOWN.fullmatch(key))
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]

@@ -10,10 +10,7 @@ from upstream.streaming import ExportError
 READ_BYTES = 1024 * 1024
 MANIFEST = "manifest.json"
 # A file that a dump may show under this name; a dump that joins its parts stages pieces instead.
-SHOWN = re.compile(r"(\w[^/]*/)?part-\d+-[0-9a-f]{8}\.(?!result$)[^/]+")
-
-# The folder of a model.
-FOLDER = re.compile(r"\w+\.\w+/")
+SHOWN = re.compile(r"(?:[^/.][^/]*/)?part-\d+-[0-9a-f]{8}\.(?!result$)[^/]+")
 
 
 class TargetError(ExportError, OSError):
@@ -24,7 +21,7 @@ class Target(Protocol):
     """A place for a dump. Until `publish`, all that is written is staged: no dump to those who read dumps.
 
     Every process that carries out a part makes its own target from the data of the plan. A name is written once,
-    whole or not at all. It may begin with the folder of a model, such as orders.item/part-00000.csv. `str()` of a
+    whole or not at all; it may begin with one folder, such as orders.item/part-00000-1a2b3c4d.csv. `str()` of a
     target is the text by which commands name it.
     """
 

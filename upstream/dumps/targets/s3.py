@@ -2,7 +2,7 @@
 
 import errno
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from upstream.dumps.targets import leases
 from upstream.dumps.targets.buckets import MISSING, Bucket, Source, Upload
 from upstream.dumps.targets.multipart import FIRST_PIECE, LEAST_PIECE, Slice, pieces, slices
-from upstream.dumps.targets.objects import BUSY, LOCK, STAGED, Objects, is_folder_of_dumps, is_ours, relative
+from upstream.dumps.targets.objects import BUSY, LOCK, Objects, relative
 from upstream.dumps.targets.protocol import READ_BYTES, TargetError
 from upstream.streaming.targets.buffers import closing_chunks
 
@@ -119,11 +119,11 @@ class S3(Objects):
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def end_uploads(self, files: set[str]) -> None:
+    def end_uploads(self, is_ours: Callable[[str], bool]) -> None:
         bucket = self._bucket
         for page in bucket.pages("list_multipart_uploads", Prefix=self._name("")):
             for upload in page.get("Uploads", ()):
-                if is_ours(self._key(upload["Key"]), files):
+                if is_ours(self._key(upload["Key"])):
                     bucket.abort(upload["Key"], upload["UploadId"])
 
     @contextmanager
@@ -137,16 +137,11 @@ class S3(Objects):
             lock.release()
 
     def _objects(self) -> dict[str, tuple[int, str]]:
-        """Return the size and the ETag of each object, by its key; folders have none."""
+        """Return the size and the ETag of each object, by its key."""
         found: dict[str, tuple[int, str]] = {}
-        folders = [""]
-        while folders:
-            for page in self._bucket.pages("list_objects_v2", Prefix=self._name(folders.pop()), Delimiter="/"):
-                found |= {self._key(one["Key"]): (one["Size"], one["ETag"]) for one in page.get("Contents", ())}
-                others = [self._key(one["Prefix"]) for one in page.get("CommonPrefixes", ())]
-                folders += filter(is_folder_of_dumps, others)
-                found |= {key: (0, "") for key in others if not is_folder_of_dumps(key)}
-        return {key: about for key, about in found.items() if key not in ("", STAGED)}
+        for page in self._bucket.pages("list_objects_v2", Prefix=self._name("")):
+            found |= {self._key(one["Key"]): (one["Size"], one["ETag"]) for one in page.get("Contents", ())}
+        return {key: about for key, about in found.items() if key}  # a console's folder is an object, too
 
 
 def _copy(upload: Upload, sources: Sequence[Source], number: int, taken: Sequence[Slice]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from django.core.files.storage import FileSystemStorage, InvalidStorageError, Storage, storages
 
 from upstream.dumps.targets import leases
-from upstream.dumps.targets.objects import BUSY, LOCK, MARK, STAGED, Objects, is_folder_of_dumps, relative
+from upstream.dumps.targets.objects import BUSY, LOCK, MARK, STAGED, Objects, relative
 from upstream.dumps.targets.protocol import READ_BYTES, TargetError
 from upstream.streaming import to_storage
 from upstream.streaming.targets.buffers import closing_chunks
-from upstream.streaming.targets.files import sync_directory
+from upstream.streaming.targets.files import make_directory, sync_directory
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,13 @@ class StorageTarget(Objects):
         return self._storage.exists(self._name(key))
 
     def keys(self) -> Sequence[str]:
-        found: list[str] = []
-        waiting = [""]
-        while waiting:
-            place = waiting.pop()
-            folders, files = self._listed(place)
-            found += [place + name for name in files]
-            others = [f"{place}{name}/" for name in folders]
-            waiting += filter(is_folder_of_dumps, others)
-            found += [key for key in others if not is_folder_of_dumps(key)]
-        return found
+        return list(self._below(""))
+
+    def _below(self, key: str) -> Iterator[str]:
+        folders, files = self._listed(key)
+        yield from (key + name for name in files)
+        for folder in folders:
+            yield from self._below(f"{key}{folder}/")
 
     def _listed(self, key: str) -> tuple[list[str], list[str]]:
         try:
@@ -142,10 +139,12 @@ class StorageTarget(Objects):
         """Delete the folders that are empty, where a storage has such."""
         storage = self._storage
         if isinstance(storage, FileSystemStorage):
-            with suppress(OSError):
-                _remove_empty(Path(storage.path(self._name(STAGED))))
-                if self.prefix:
-                    _remove_empty(Path(storage.path(self.prefix)))
+            place = Path(storage.path(self.prefix or self._name(STAGED)))
+            with suppress(OSError):  # one that is not empty, or just gone
+                for folder in sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True):
+                    with suppress(OSError):
+                        folder.rmdir()
+                place.rmdir()
 
 
 class _Counted:
@@ -177,17 +176,9 @@ def _replace_file(storage: FileSystemStorage, name: str, folder: str, chunks: It
     )
     temporary = f"{MARK.removeprefix(STAGED)}{secrets.token_hex(8)}"
     saved, path = folder_storage.path(to_storage(chunks, temporary, folder_storage)), Path(storage.path(name))
-    path.parent.mkdir(exist_ok=True)
+    make_directory(path.parent, storage.directory_permissions_mode)
     Path(saved).replace(path)
     sync_directory(path.parent)
-
-
-def _remove_empty(place: Path) -> None:
-    """Remove the folders of models that are empty, and a place if it is."""
-    for folder in [one for one in place.iterdir() if one.is_dir()]:
-        with suppress(OSError):
-            folder.rmdir()
-    place.rmdir()
 
 
 def _age(lock: str) -> float:
