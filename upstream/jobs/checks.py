@@ -76,7 +76,7 @@ def _static_directories() -> Iterator[Any]:
         yield entry[1] if isinstance(entry, list | tuple) else entry
 
 
-@register(TAG)
+@register(Tags.urls)
 def check_pages(**_: Any) -> Iterable[CheckMessage]:
     """Check that the site has the pages to which browsers are led."""
     if not has_pages():
