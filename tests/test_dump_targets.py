@@ -758,7 +758,11 @@ class TestTheCommands:
         yield
         object_store.close_clients(None)
 
-    @pytest.mark.parametrize("place", [f"s3://{BUCKET}/a/dump", "storage:files/a/dump", "storage:s3 storage/a"])
+    @pytest.mark.parametrize(
+        "place",
+        [f"s3://{BUCKET}/a/dump", "storage:files/a/dump", "storage:s3 storage/a"],
+        ids=["s3", "files", "s3 storage"],
+    )
     def test_dump_to_a_place_and_verify_it(self, place, rows, made, endpoint, capsys):
         options = ["--format", "csv.gz", "--parts", "3", "--verify"]
         call_command("dump_data", "orders.Listing", "--to", place, "--columns", ",".join(COLUMNS), *options)

@@ -120,6 +120,8 @@ class Objects(ABC):
         files = {joined, self._file()} - {""}
         if files:
             self.put(FILES, [json.dumps(sorted(files)).encode()])
+        for folder in set(map(_folder, self._told())) - {""}:  # the new manifest may not tell of it
+            self.put(FOLDER + folder, [b"\n"])
         if joined:
             self.join(keys, joined)
         self.put(MANIFEST, [manifest])
