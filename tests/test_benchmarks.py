@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import gzip
+import hashlib
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import python_calamine
 from pyarrow import parquet
 
+from benchmarks import simulation
 from benchmarks.__main__ import main
 from benchmarks.cases import CASES
 from benchmarks.databases import NAMES, ROOT, Entry, opened, run_django
@@ -374,3 +376,35 @@ def test_targets_name_cases_that_their_databases_have() -> None:
     for target in TARGETS:
         for case in filter(None, (target.case, target.against)):
             assert all(map(CASES[case].is_for, target.databases)), target
+
+
+def test_simulated_dumps_on_workers_that_fail_have_exact_manifests():
+    options = ["--rows", "200000000", "--parts", "60", "--workers", "6", "--seeds", "2"]
+    command = [sys.executable, "-W", "error", "-m", "benchmarks.simulation", *options]
+    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(told) == 4
+    assert all(line.endswith("; exact") for line in told[1:])
+    assert ", 0 killed, " in told[1]
+
+
+def test_what_differs_from_an_exact_manifest_is_seen():
+    def part(start, end, name):
+        content = json.dumps([start, end]).encode()
+        told = {"name": name, "rows": end - start, "sha256": hashlib.sha256(content).hexdigest()}
+        return told, {name: content}
+
+    def found(parts, rows=simulation.ROWS, **left):
+        told, stored = zip(*parts, strict=True)
+        manifest = {"rows": rows, "parts": list(told)}
+        objects = {name: content for one in stored for name, content in one.items()}
+        text = json.dumps(manifest).encode()
+        store = simulation.Store(staged=left, objects=objects | {"manifest.json": text})
+        return simulation.differences(manifest, store, simulation.ROWS, 2)
+
+    first, second = part(0, 10, "a"), part(10, simulation.ROWS, "b")
+    assert found([first, second]) == []
+    assert "a is not what comes next" in found([second, first])
+    assert "not as many parts as planned" in found([first, first, second])
+    assert "not all rows" in found([first, second], rows=simulation.ROWS - 1)
+    assert "b is not what comes next" in found([first, part(9, simulation.ROWS, "b")])
+    assert "leftovers" in found([first, second], c=b"")

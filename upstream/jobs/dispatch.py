@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error, connections, transaction
+from django.db.models import Sum
 
 from upstream.dumps import Part, WorkerError
 from upstream.dumps.serving import Report
@@ -29,6 +30,9 @@ POLL_SECONDS = 0.5
 LOST_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+# What is read of all parts that are not written, of which there may be 10,000; results are read once.
+TOLD = ("number", "attempts", "rows", "bytes", "error", "is_leased")
+READ_AT_ONCE = 500
 MOST_ATTEMPTS = 32767  # so that nobody takes the job over
 Send = Callable[[UUID, Sequence[int]], None]
 """Asks the queue to have `parts.write(job, number)` called somewhere, for each number."""
@@ -51,11 +55,11 @@ def run(
     try:
         send(job.pk, numbers)
         while dump.waiting:
-            parts = insist(dump.parts)
-            yield from dump.written(parts)
-            _send_again(send, job.pk, dump.due(parts))
+            unwritten = insist(dump.unwritten)
+            yield from dump.written(unwritten)
+            _send_again(send, job.pk, dump.due(unwritten))
             if report:
-                _tell(report, parts)
+                _tell(report, unwritten)
             time.sleep(POLL_SECONDS if dump.waiting else 0)
     finally:
         with suppress(Error):  # then its lease runs out, and the janitor finds it
@@ -96,9 +100,9 @@ def _send_again(send: Send, job: UUID, numbers: Sequence[int]) -> None:
         logger.warning("%d parts of dump %s cannot be sent now: %s", len(numbers), job, error)
 
 
-def _tell(report: Report, parts: Iterable[ExportPart]) -> None:
-    for part in parts:
-        if part.result is None and part.rows:
+def _tell(report: Report, unwritten: Iterable[Any]) -> None:
+    for part in unwritten:
+        if part.rows:
             report(part.number, part.rows, part.bytes, False)
 
 
@@ -136,28 +140,31 @@ class _Dump:
     waiting: dict[int, _Sent]
     renewed: float = field(default_factory=time.monotonic)
 
-    def parts(self) -> list[Any]:
-        """Return the parts as they are, and keep the lease of the job; raise WorkerError if it has ended."""
-        parts = [*leases.parts_of(self.job.pk)]
+    def unwritten(self) -> list[Any]:
+        """Return the parts that are not recorded, and keep the job's lease; raise WorkerError if it has ended."""
+        parts = leases.parts_of(self.job.pk)
         if time.monotonic() - self.renewed > Options.of_site().lease_seconds / 4:
-            states.renew(self.job, sum(part.rows for part in parts), sum(part.bytes for part in parts))
+            total = parts.aggregate(rows=Sum("rows"), bytes=Sum("bytes"))
+            states.renew(self.job, total["rows"] or 0, total["bytes"] or 0)
             self.renewed = time.monotonic()
         found = states.jobs().filter(pk=self.job.pk).values_list("state", "error").first()
         state, error = found or ("", "")
         if state != State.RUNNING:
             raise WorkerError(error or "the dump was cancelled; resume it to go on")
-        return parts
+        return [*parts.filter(result__isnull=True).values_list(*TOLD, named=True)]
 
-    def written(self, parts: Iterable[ExportPart]) -> Iterator[Part]:
+    def written(self, unwritten: Iterable[Any]) -> Iterator[Part]:
         """Yield the parts that were recorded since the last time."""
-        for part in parts:
-            if part.result is not None and part.number in self.waiting:
-                del self.waiting[part.number]
-                yield Part.from_data(part.result)
+        recorded = sorted(self.waiting.keys() - {part.number for part in unwritten})
+        for start in range(0, len(recorded), READ_AT_ONCE):
+            parts = leases.parts_of(self.job.pk).filter(number__in=recorded[start : start + READ_AT_ONCE])
+            for number, result in insist(lambda parts=parts: [*parts.values_list("number", "result")]):  # type: ignore[misc]
+                del self.waiting[number]
+                yield Part.from_data(result)
 
-    def due(self, parts: Iterable[ExportPart]) -> list[int]:
+    def due(self, unwritten: Iterable[Any]) -> list[int]:
         """Return the parts that are to be sent again; raise WorkerError for one that has died too often."""
-        due = [one for one in parts if one.result is None and self.waiting[one.number].is_due(one)]
+        due = [one for one in unwritten if self.waiting[one.number].is_due(one)]
         for part in due:
             if part.attempts >= self.attempts:
                 told = part.error or "its worker died, or lost the database, without a word"
