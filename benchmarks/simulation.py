@@ -280,13 +280,15 @@ class Attempt:
 def differences(manifest: Mapping[str, Any], store: Store, rows: int, parts: int) -> list[str]:
     """Return in what a manifest and its objects differ from every row once, in order; empty if in nothing."""
     told, objects = manifest["parts"], dict(store.objects)
-    wrong = (
-        ["other manifest than the one published"] if json.loads(objects.pop("manifest.json")) != manifest else []
-    )
-    wrong += ["leftovers"] if store.staged else []
-    wrong += ["not as many parts as planned"] if len(told) != parts else []
-    wrong += ["not all rows"] if {manifest["rows"], sum(part["rows"] for part in told)} != {rows} else []
-    wrong += ["objects and parts differ"] if [part["name"] for part in told] != list(objects) else []
+    published = json.loads(objects.pop("manifest.json"))
+    checks = {
+        "other manifest than the one published": published != manifest,
+        "leftovers": store.staged,
+        "not as many parts as planned": len(told) != parts,
+        "not all rows": {manifest["rows"], sum(part["rows"] for part in told)} != {rows},
+        "objects and parts differ": [part["name"] for part in told] != list(objects),
+    }
+    wrong = [words for words, is_so in checks.items() if is_so]
     next_row = 0
     for part in told:
         content = objects.get(part["name"], b"[0, 0]")
@@ -305,19 +307,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args(arguments)
     call_command("migrate", verbosity=0)
-    print(
-        f"{options.rows:,} rows in {options.parts:,} parts, {options.workers} workers of {ROWS_PER_SECOND:,} rows/s"
-    )
+    speed = f"{options.workers} workers of {ROWS_PER_SECOND:,} rows/s"
+    print(f"{options.rows:,} rows in {options.parts:,} parts, {speed}")
     failed = 0
     for seed in range(options.seeds + 1):  # 0: nothing goes wrong
         size = (options.rows, options.parts)
         dump = Dump(*size, options.workers, Faults() if seed else NO_FAULTS, seed)
         wrong = differences(dump.run(), dump.store, *size)
         failed += bool(wrong)
-        print(
-            f"{f'seed {seed}' if seed else 'no faults'}: {dump.told()}; " + ("; ".join(wrong[:5]) or "exact"),
-            flush=True,
-        )
+        name = f"seed {seed}" if seed else "no faults"
+        print(f"{name}: {dump.told()}; {'; '.join(wrong[:5]) or 'exact'}", flush=True)
     return int(failed > 0)
 
 
