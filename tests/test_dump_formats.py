@@ -145,7 +145,8 @@ class TestParquet:
         metadata = pa.parquet.read_metadata(path)
         assert all(metadata.row_group(at).num_rows <= 20 for at in range(metadata.num_row_groups))
         assert metadata.row_group(0).column(0).compression == "GZIP"
-        assert [part["rows"] for part in manifest["parts"]] == [ROWS]
+        [whole] = manifest["parts"]
+        assert (whole["rows"], whole["key"]) == (ROWS, {"name": "id", "from": None, "before": None})
         assert verify(place) == manifest
 
     @pytest.mark.parametrize("joined", [False, True], ids=["parts", "one file"])

@@ -47,7 +47,7 @@ from upstream.dumps import (
 )
 from upstream.dumps.management.commands import dump_data
 from upstream.dumps.progress import Meters
-from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, stream
+from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, SourceError, stream
 
 FORMATS = {
     "csv": Csv(),
@@ -409,6 +409,36 @@ class TestOneState:
         with pytest.raises(ExportError, match="was truncated or written anew"):
             run(plan, workers=workers, report=truncate)
         assert not place.exists()
+
+    def test_is_that_of_the_tables_on_the_path_of_the_caller(self, postgresql, place):
+        def execute(sql):
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute(sql)
+
+        few = "SELECT * FROM orders_listing WHERE id < 50"
+        execute(f"CREATE SCHEMA tenant; CREATE TABLE tenant.orders_listing AS {few}")
+        try:
+            execute("SET search_path TO tenant")
+            manifest = run(plan_dump(postgresql, COLUMNS, Csv(), place, parts=3))
+        finally:
+            execute("RESET search_path; DROP SCHEMA tenant CASCADE")
+        assert (manifest["rows"], manifest["consistency"]) == (49, "snapshot")
+
+    def test_of_rows_without_a_key_is_not_cut(self, postgresql, place):
+        def execute(sql):
+            with connections["postgresql"].cursor() as cursor:
+                cursor.execute(sql)
+
+        execute("ALTER TABLE orders_listing ALTER shelf DROP NOT NULL")
+        execute("UPDATE orders_listing SET shelf = NULL WHERE id < 9")
+        try:
+            ordered = postgresql.order_by("shelf")
+            with pytest.raises(SourceError, match="'shelf', which it is ordered by first, is NULL in some rows"):
+                plan_dump(ordered, COLUMNS, Csv(), place, parts=4)
+            assert run(plan_dump(ordered, COLUMNS, Csv(), place, parts=1))["rows"] == ROWS
+        finally:
+            postgresql.filter(id__lt=9).delete()
+            execute("ALTER TABLE orders_listing ALTER shelf SET NOT NULL")
 
     def test_is_kept_by_what_writes_rows_into_its_own_file(self, postgresql, place):
         before = exported(postgresql)

@@ -137,7 +137,8 @@ def _joined(plan: DumpPlan, parts: Sequence[Part], join_files: JoinFiles) -> Par
         rows=sum(part.rows for part in parts),
         bytes=digest.size,
         sha256=digest.sha256.hexdigest(),
-        end=parts[-1].end,
+        start=None,
+        end=None,
         snapshot=snapshots.pop() if len(snapshots) == 1 else "",
     )
 

@@ -231,8 +231,11 @@ def _ranges(rows: QuerySet[Any], first: str, parts: int) -> list[cuts.Range]:
 
 
 def why_uncut(rows: QuerySet[Any], key: str) -> str:
-    """Return why rows cannot be cut into ranges of a key, or ""."""
-    return why_not(rows) or _why_no_key(rows.model, key)
+    """Return why rows cannot be cut into ranges of a key, or ""; a row without one would be in no range."""
+    if reason := why_not(rows) or _why_no_key(rows.model, key):
+        return reason
+    is_missing = rows.order_by().filter(**{f"{key}__isnull": True}).exists()
+    return f"{key!r}, which it is ordered by first, is NULL in some rows" if is_missing else ""
 
 
 def _why_no_key(model: Any, name: str) -> str:

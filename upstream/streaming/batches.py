@@ -40,6 +40,7 @@ CELL_BYTES = 64
 WEIGHTY = (*SIZED, dict, list, tuple)
 # Longer rows, and rows that are fetched one by one, are weighed without a copy of their text.
 SHORT_ROW_BYTES = 4 * 1024
+MOST_ROWS_COPIED = 64
 # Writes a copy that is only measured.
 COPY = msgspec.msgpack.Encoder()
 
@@ -130,7 +131,7 @@ def weigh(rows: Sequence[Sequence[Any]]) -> int:
 def _weigh_short(rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
     """Return the weight of the first rows as MessagePack, and their number; the others are long, or cannot be it.
 
-    It weighs one row, then eight, then 64: so few long ones are copied at a time.
+    It weighs one row, then eight, then 64 at a time: so few long ones are copied at once.
     """
     weight, weighed, size = 0, 0, 1
     with suppress(Exception):  # objects, an integer that is too large, a lone surrogate
@@ -140,7 +141,7 @@ def _weigh_short(rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
                 break
             weight += copied
             weighed += len(part)
-            size *= 8
+            size = min(8 * size, MOST_ROWS_COPIED)
     return weight, weighed
 
 

@@ -37,8 +37,10 @@ def share(alias: str, groups: Sequence[Sequence[str]]) -> Iterator[Sequence[str]
     see an older state: `join` notices that.
     """
     _refuse_transaction(alias)
+    connections[alias].ensure_connection()
+    # On the caller's connection, whose search_path may lead to other tables of the same name.
+    files = [_files(connections[alias].connection, tables) for tables in groups]
     with closing(sharing.separate(alias)) as own, own.cursor() as cursor:
-        files = [_files(own.connection, tables) for tables in groups]
         cursor.execute("; ".join([BEGIN, *_without_limits(own)]))
         cursor.execute("SELECT pg_export_snapshot()")
         [name] = cursor.fetchone()
