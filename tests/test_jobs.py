@@ -22,6 +22,7 @@ from django.core.files.base import ContentFile
 from django.db import OperationalError, connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
+from django.urls import get_urlconf, set_urlconf
 from django.utils import timezone, translation
 
 from tests import processes
@@ -706,6 +707,17 @@ class TestRequests:
         request.user = user_named("ada")
         with pytest.raises(NotRepeatableError, match="cannot be run again"):
             ask_by_request(exported(request, is_repeatable=False))
+
+    def test_running_one_leaves_the_urls_of_the_request_at_hand(self, offered):
+        user = user_named("ada", "export_customer")
+        job = offered(user, "/customers/?format=csv")
+        set_urlconf("tests.urls_of_exports")
+        try:
+            with requests.repeated(job.request, user):
+                assert get_urlconf() is None
+            assert get_urlconf() == "tests.urls_of_exports"
+        finally:
+            set_urlconf(None)
 
     def test_the_site_prepares_the_request(self, offered, options):
         options(prepare="tests.test_jobs.prepared")
