@@ -30,7 +30,7 @@ from tests.background.urls import CANARY
 from upstream.integrations import background
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import MissingPermissionError
-from upstream.jobs import files, requests, running, states, threads, workers
+from upstream.jobs import files, offers, requests, running, states, threads, workers
 from upstream.jobs.asking import TooManyJobsError, ask, ask_by_request, cancel, is_allowed, retry
 from upstream.jobs.beats import Beat, LeaseLostError
 from upstream.jobs.checks import check_jobs
@@ -734,6 +734,20 @@ class TestRequests:
         assert (again(job).state, job.attempts) == (State.FAILED, 1)
         assert job.error == "the export has more than 5 rows: narrow it down"
         assert stored() == []
+
+
+@pytest.mark.parametrize("transactional_database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("query", ["", "&export_background=1"], ids=["long", "asked"])
+def test_a_count_that_is_cancelled_leaves_the_transaction_of_its_request_alone(site, options, monkeypatch, query):
+    options(seconds=0.05)
+    monkeypatch.setattr(offers, "COUNT_SECONDS", 0.05)
+    monkeypatch.setitem(connections.settings[site], "ATOMIC_REQUESTS", True)
+    customers(2)
+    client = Client()
+    client.force_login(user_named("ada", "export_customer"))
+    answer = client.get(f"/uncountable/?format=csv{query}")
+    assert (answer.status_code, answer.json()["total"]) == (202, None)
+    assert ExportJob.objects.get().state == State.QUEUED
 
 
 def exported(request, **options):

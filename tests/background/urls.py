@@ -13,6 +13,7 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 from upstream.integrations.downloads import download
+from upstream.integrations.limits import Limits
 from upstream.integrations.views import ExportView
 from upstream.models import Customer
 from upstream.streaming import Column, Csv
@@ -65,6 +66,13 @@ class Waiting(Customers):
     columns = ("id", Column(_through_gate, header="name"))
 
 
+class Uncountable(Customers):
+    """Of PostgreSQL: counting its rows takes minutes."""
+
+    queryset = Customer.objects.extra(where=["pg_sleep(60) IS NOT NULL"]).order_by("pk")
+    limits = Limits(rows=100)
+
+
 class Broken(Customers):
     columns = ("id", Column(lambda row: int(f"{CANARY} {row.name}"), header="number"))
 
@@ -99,6 +107,7 @@ urlpatterns = [
     path("customers/", Customers.as_view()),
     path("own/", Own.as_view()),
     path("slow/", Slow.as_view()),
+    path("uncountable/", Uncountable.as_view()),
     path("waiting/", Waiting.as_view()),
     path("broken/", Broken.as_view()),
     path("hinted/", Hinted.as_view()),

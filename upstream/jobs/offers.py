@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -69,11 +69,12 @@ def offer(export: Export) -> HttpResponseBase | None:
     try:
         if not (_can_be_offered(export) and _is_wanted(export)):
             return None
-        export.limits.check_rows(export.source, Options.of_site().seconds)
+        with suppress(DeadlineError):  # whoever makes it counts as it goes
+            export.limits.check_rows(export.source, Options.of_site().seconds)
         return _accepted(request, ask_by_request(export, total=_total(export.source)))
     except TooManyJobsError as error:
         return refusal(429, str(error), {"Retry-After": str(MOST_RETRY_SECONDS)})
-    except (LimitError, DeadlineError, requests.NotRepeatableError):
+    except (LimitError, requests.NotRepeatableError):
         return None  # the download refuses it, or makes it
 
 
