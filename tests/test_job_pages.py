@@ -6,9 +6,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from django import urls
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.signing import TimestampSigner
+from django.db.models import Prefetch
 from django.http import QueryDict
 from django.test import RequestFactory
 from django.urls import reverse
@@ -259,6 +261,101 @@ class Names(ExportView):
     permission = None
 
 
+class OfTenant(Names):
+    """The customers whose names have a word that the session has."""
+
+    def get_queryset(self):
+        return super().get_queryset().filter(name__contains=self.request.session.get("tenant", ""))
+
+
+class OfPrefetched(Names):
+    columns = None
+
+    def get_queryset(self):
+        mine = User.objects.filter(username=self.request.session.get("tenant", ""))
+        return Customer.objects.prefetch_related(Prefetch("users", mine)).order_by("pk")
+
+
+class OfMiddleware(Names):
+    """The customers of a tenant that middleware found."""
+
+    def get_queryset(self):
+        return super().get_queryset().filter(name__contains=self.request.tenant)
+
+
+class OfNobody(Names):
+    def get_queryset(self):
+        return Customer.objects.filter(pk__in=[]).order_by("pk")
+
+
+class OfLast(Names):
+    def get_queryset(self):
+        return Customer.objects.filter(users__date_joined__lte=timezone.now()).order_by("pk")
+
+
+class InColumns(Names):
+    def get_export_columns(self):
+        return ("id", "name") if "tenant" in self.request.session else ("id",)
+
+
+class OfList(Names):
+    columns = None
+
+    def get_queryset(self):
+        return [{"id": self.request.session.get("tenant", "none")}]
+
+
+class OfIterator(Names):
+    columns = None
+
+    def get_queryset(self):
+        return ({"id": number} for number in range(COUNT))
+
+
+def tenant_found(view):
+    def found(request):
+        request.tenant = "Customer 1"
+        return view(request)
+
+    return found
+
+
+@pytest.mark.usefixtures("options", "root")
+class TestRepeating:
+    """A worker has no session and no middleware, so what depends on them is downloaded."""
+
+    @pytest.fixture
+    def asked(self, client, settings):
+        def ask(view, **session):
+            settings.ROOT_URLCONF = (urls.path("x", view.as_view()),)
+            kept = client.session
+            kept.update({"tenant": "Customer 1", **session})
+            kept.save()
+            return client.get("/x?export_background=1")
+
+        return ask
+
+    @pytest.mark.parametrize("view", [OfTenant, OfPrefetched, InColumns, OfList, OfIterator])
+    def test_what_depends_on_the_session_or_cannot_be_compared_is_downloaded(self, asked, view):
+        response = asked(view)
+        assert response.status_code == 200
+        assert body(response)
+        assert not ExportJob.objects.exists()
+
+    def test_a_session_that_changes_nothing_is_no_hindrance(self, asked):
+        assert asked(OfTenant, tenant="").status_code == 202
+
+    @pytest.mark.parametrize("view", [Names, OfNobody, OfLast])
+    def test_rows_that_are_the_same_are_a_job(self, asked, view):
+        assert asked(view).status_code == 202
+
+    def test_what_middleware_found_is_not_there_when_it_runs(self, asked, settings):
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_job_pages.tenant_found"]
+        response = asked(OfMiddleware)
+        assert (response.status_code, len(body(response).splitlines())) == (200, 4)  # 1, 10, 11, and the header
+        assert not ExportJob.objects.exists()
+
+
 @pytest.mark.usefixtures("options", "answers")
 class TestOfferOfAnyView:
     def test_visitors_who_are_not_logged_in_download_at_once(self, rows):
@@ -273,23 +370,25 @@ class TestOfferOfAnyView:
             assert "more than 5 rows" in asking.refused(asking.ask(Few, query, user=root), 429)
         assert not ExportJob.objects.exists()
 
-    def test_a_spooled_download_that_would_take_too_long_is_a_job(self, rows, root, options, monkeypatch):
+    def test_a_spooled_download_that_would_take_too_long_is_a_job(self, root, options, monkeypatch, settings):
         class Spooled(Names):
             spool = True
 
+        settings.ROOT_URLCONF = (urls.path("x", Spooled.as_view()),)
         options(rows=1000)
         assert len(asking.rows(asking.ask(Spooled, user=root))) == COUNT + 1
         monkeypatch.setitem(SURE_ROWS, ".csv", 0.1)  # so they would take two minutes
         assert asking.ask(Spooled, user=root).status_code == 202
         assert len(asking.rows(asking.ask(Names, user=root))) == COUNT + 1  # its first row comes at once
 
-    def test_rows_that_are_no_queryset_are_a_job_only_if_asked_for(self, rows, root):
+    def test_rows_that_are_no_queryset_are_a_job_only_if_asked_for(self, root, settings):
         class Listed(Names):
             columns = None
 
             def get_queryset(self):
                 return [{"id": number} for number in range(COUNT)]
 
+        settings.ROOT_URLCONF = (urls.path("x", Listed.as_view()),)
         assert len(asking.rows(asking.ask(Listed, user=root))) == COUNT + 1
         assert asking.ask(Listed, "?export_background=1", user=root).status_code == 202
 

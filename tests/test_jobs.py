@@ -831,8 +831,9 @@ class TestPermissions:
             ("418", "its page answered with status 418"),
         ],
     )
-    def test_a_view_that_refuses_is_told_without_its_words(self, offered, how, words, caplog):
-        job = offered(user_named("ada"), f"/refusing/{how}/", headers={"X-First": "1"})
+    def test_a_view_that_refuses_is_told_without_its_words(self, offered, how, words, caplog, monkeypatch):
+        job = offered(user_named("ada"), f"/refusing/{how}/")
+        monkeypatch.setattr("tests.background.urls.refusals", ["from now on"])
         assert work() == 1
         assert (again(job).state, job.attempts) == (State.FAILED, 1)
         assert words in job.error

@@ -86,16 +86,19 @@ class Hinted(Customers):
 def strings(request):
     """A view of one's own, which needs no permission and no model."""
     rows = ({"number": number, "text": "ß"} for number in range(3))
-    return download(request, rows, None, Csv(), "strings.csv", sender=ExportView)
+    return download(request, rows, None, Csv(), "strings.csv", sender=ExportView, is_repeatable=True)
 
 
 async def asynchronous(request):
     return await sync_to_async(strings)(request)
 
 
+refusals = []
+
+
 def refusing(request, how):
-    """Refuse a request that is run again; a download needs none of these."""
-    if request.headers.get("X-First"):
+    """Refuse a request once `refusals` is not empty."""
+    if not refusals:
         return strings(request)
     errors = {"gone": Http404, "invalid": BadRequest}
     if how in errors:
