@@ -8,9 +8,10 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import django
 import pytest
@@ -654,6 +655,22 @@ class TestRequests:
             work()
             assert translation.get_language() == "fr"
         assert content(again(job)).split(b"\r\n")[1].split(b"\t")[1] == b"de Asia/Tokyo"
+
+    @pytest.mark.parametrize(
+        ("zone", "shown"),
+        [(timezone.get_fixed_timezone(-210), "-0330"), (UTC, "+0000"), (ZoneInfo("UTC"), "UTC")],
+        ids=["offset", "utc", "key_of_utc"],
+    )
+    @pytest.mark.parametrize("kind", ["dump", "request"])
+    def test_a_time_zone_may_be_an_offset(self, offered, zone, shown, kind):
+        user = user_named("ada", "export_customer")
+        customers(1)
+        with timezone.override(zone):
+            job = asked(user) if kind == "dump" else offered(user, "/hinted/?format=csv")
+        work()
+        assert again(job).state == State.DONE
+        if kind == "request":
+            assert content(job).decode().split("\r\n")[1].endswith(f" {shown}")
 
     def test_the_admin_s_form_is_submitted_again_and_recorded(self, offered, monkeypatch):
         user = user_named("ada", is_staff=True, is_superuser=True)

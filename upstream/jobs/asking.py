@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone, translation
+from django.utils import translation
 
 from upstream.dumps import Directory, plan_dump
 from upstream.integrations.background import Export
@@ -19,6 +19,7 @@ from upstream.jobs.models import ACTIVE, ExportJob
 from upstream.jobs.options import Options
 from upstream.jobs.repeats import check_repeatable
 from upstream.jobs.workers import enqueue, names
+from upstream.jobs.zones import current_zone
 from upstream.streaming import Csv, ExportError, plan
 from upstream.streaming.columns import Names
 from upstream.streaming.compression import Compression
@@ -61,7 +62,7 @@ def ask(
         "kind": exports.DUMP,
         "plan": planned.as_data(),
         "language": translation.get_language(),
-        "time_zone": timezone.get_current_timezone_name(),
+        "time_zone": current_zone(),
     }
     return _queue(
         user,

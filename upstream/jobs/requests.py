@@ -23,6 +23,7 @@ from django.utils import timezone, translation
 
 from upstream.integrations.background import PARAMETERS, Export, receiving
 from upstream.jobs.options import Options
+from upstream.jobs.zones import current_zone, zone_of
 from upstream.streaming import ExportError
 
 KIND = "request"
@@ -72,7 +73,7 @@ def to_data(request: HttpRequest) -> dict[str, Any]:
         "script": get_script_prefix(),
         "urlconf": urlconf if isinstance(urlconf, str) else None,
         "language": translation.get_language(),
-        "time_zone": timezone.get_current_timezone_name(),
+        "time_zone": current_zone(),
     }
 
 
@@ -104,7 +105,7 @@ def repeated(data: Mapping[str, Any], user: Any) -> Iterator[Export]:
     """
     with ExitStack() as stack:
         stack.enter_context(translation.override(data["language"]))
-        stack.enter_context(timezone.override(data["time_zone"]))
+        stack.enter_context(timezone.override(zone_of(data["time_zone"])))
         stack.enter_context(_urls(data))
         request = _request(data, user)
         if prepare := Options.of_site().function("prepare"):
