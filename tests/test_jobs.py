@@ -352,7 +352,7 @@ class TestRunning:
         with pytest.raises(SourceError, match="slice"):
             ask(user, customers(2)[:1])
         with pytest.raises(SourceError, match="cannot write Xlsx"):
-            ask(user, Customer.objects.all(), encoder=Xlsx())
+            ask(user, Customer.objects.all(), ["id"], encoder=Xlsx(totals=("id",)))
         assert not ExportJob.objects.exists()
 
     def test_an_error_is_tried_again_and_then_told(self, one_site, options, monkeypatch):
