@@ -197,7 +197,12 @@ class TestRows:
         with CaptureQueriesContext(connection) as queries:
             answer = root.post(
                 url(ReportRun, "export", "?status__exact=running"),
-                {"format": "csv", "profile": "data", "background": "0", "columns": form.fields["columns"].initial},
+                {
+                    "format": "csv",
+                    "profile": "data",
+                    "export_background": "0",
+                    "columns": form.fields["columns"].initial,
+                },
             )
             assert len(rows(answer)) > 2
         selects = [query["sql"] for query in queries if 'FROM "upstream_reportrun"' in query["sql"]]

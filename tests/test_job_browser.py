@@ -165,7 +165,7 @@ def test_an_export_is_watched_until_it_is_done_and_its_file_is_that_of_a_downloa
         page.get_by_role("link", name="Download gated.csv").click()
     content = started.value.path().read_bytes()
     assert started.value.suggested_filename == "gated.csv"
-    assert content == fetched(page, f"{site}{gate.url('csv')}&background=0")[2]
+    assert content == fetched(page, f"{site}{gate.url('csv')}&export_background=0")[2]
     assert content.count(b"\n") == ROWS + 1
 
     status, headers, rest = fetched(page, started.value.url, Range="bytes=1000-")

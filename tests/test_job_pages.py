@@ -6,9 +6,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from django import urls
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.signing import TimestampSigner
+from django.db.models import Prefetch
+from django.http import QueryDict
 from django.test import RequestFactory
 from django.urls import reverse
 from django.utils import timezone
@@ -69,7 +72,7 @@ def work():
 
 def made(client):
     """Return a job that a browser asked for, and that is done."""
-    job = job_at(client.get(EXPORT, {"format": "csv", "background": "1"}, headers=HTML))
+    job = job_at(client.get(EXPORT, {"format": "csv", "export_background": "1"}, headers=HTML))
     assert work() == 1
     job.refresh_from_db()
     assert job.state == State.DONE
@@ -82,7 +85,7 @@ def body(response):
 
 def downloaded(client, **parameters):
     """Return the bytes of the same export as a download."""
-    response = client.get(EXPORT, {"format": "csv", "background": "0", **parameters})
+    response = client.get(EXPORT, {"format": "csv", "export_background": "0", **parameters})
     assert response.status_code == 200
     return body(response)
 
@@ -145,7 +148,7 @@ class TestOffer:
 
     def test_a_second_click_finds_the_job_that_waits(self, client, root):
         first = job_at(client.get(EXPORT, {"format": "csv"}, headers=HTML))
-        second = job_at(client.get(EXPORT, {"format": "csv", "background": "1"}, headers=HTML))
+        second = job_at(client.get(EXPORT, {"format": "csv", "export_background": "1"}, headers=HTML))
         third = job_at(client.get(EXPORT, {"format": "csv", "name": "c"}, headers=HTML))
         assert first == second != third
 
@@ -170,6 +173,42 @@ class TestOffer:
         where = client.get(EXPORT, {"format": "csv"})["Location"]
         assert client.get(where.replace("format=csv", changed)).status_code == 404
 
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "columns=id,name&format=csv",
+            "name=a%20b",
+            "name=a+b&",
+            "name=12:30",
+            "name=1&columns=name&name=C",
+            "format=csv&name",
+            "name=%C3%BC",
+            "name=ü",
+            "",
+        ],
+        ids=["comma", "space", "plus", "colon", "repeated", "no_value", "encoded", "not_encoded", "none"],
+    )
+    def test_parameters_may_be_written_in_any_way(self, client, root, options, query):
+        options(rows=1)
+        first = client.get(f"{EXPORT}?{query}", headers={"Prefer": "respond-async"})
+        assert first.status_code == 202
+        assert client.get(first["Location"]).status_code == 202
+        rewritten = QueryDict(first["Location"].partition("?")[2])
+        assert client.get(f"{EXPORT}?{rewritten.urlencode()}").status_code == 202
+        assert work() == 1
+        assert body(client.get(first["Location"])) == body(client.get(f"{EXPORT}?{query}&export_background=0"))
+
+    def test_a_job_is_found_at_its_own_host_alone(self, client, root, settings):
+        settings.ALLOWED_HOSTS = ["*"]
+        where = client.get(EXPORT, {"format": "csv"})["Location"]
+        assert work() == 1
+        assert client.get(where, headers={"Host": "other.example.com"}).status_code == 404
+        assert body(client.get(where))
+
+    def test_a_value_that_says_nothing_of_offers_is_the_view_s_own(self, client, root):
+        job_at(client.get(EXPORT, {"format": "csv", "export_background": "later"}, headers=HTML))
+        assert ExportJob.objects.get().request["query"] == "format=csv&export_background=later"
+
     @pytest.mark.parametrize("identity", ["1", "x", "", "539d5afa-bac9-4b0a-b493-963abc11b008"])
     def test_there_is_no_job_of_that_name(self, client, root, identity):
         assert client.get(EXPORT, {"format": "csv", "export_job": identity}).status_code == 404
@@ -190,7 +229,7 @@ class TestOffer:
 
     def test_who_may_not_export_is_refused_and_no_job_is_made(self, client, rows):
         client.force_login(asking.create_user("bob", "view_customer"))
-        assert client.get(EXPORT, {"format": "csv", "background": "1"}).status_code == 403
+        assert client.get(EXPORT, {"format": "csv", "export_background": "1"}).status_code == 403
         assert not ExportJob.objects.exists()
 
     @pytest.mark.parametrize("headers", [{"Purpose": "prefetch"}, {"Range": "bytes=5-"}])
@@ -222,39 +261,136 @@ class Names(ExportView):
     permission = None
 
 
+class OfTenant(Names):
+    """The customers whose names have a word that the session has."""
+
+    def get_queryset(self):
+        return super().get_queryset().filter(name__contains=self.request.session.get("tenant", ""))
+
+
+class OfPrefetched(Names):
+    columns = None
+
+    def get_queryset(self):
+        mine = User.objects.filter(username=self.request.session.get("tenant", ""))
+        return Customer.objects.prefetch_related(Prefetch("users", mine)).order_by("pk")
+
+
+class OfMiddleware(Names):
+    """The customers of a tenant that middleware found."""
+
+    def get_queryset(self):
+        return super().get_queryset().filter(name__contains=self.request.tenant)
+
+
+class OfNobody(Names):
+    def get_queryset(self):
+        return Customer.objects.filter(pk__in=[]).order_by("pk")
+
+
+class OfLast(Names):
+    def get_queryset(self):
+        return Customer.objects.filter(users__date_joined__lte=timezone.now()).order_by("pk")
+
+
+class InColumns(Names):
+    def get_export_columns(self):
+        return ("id", "name") if "tenant" in self.request.session else ("id",)
+
+
+class OfList(Names):
+    columns = None
+
+    def get_queryset(self):
+        return [{"id": self.request.session.get("tenant", "none")}]
+
+
+class OfIterator(Names):
+    columns = None
+
+    def get_queryset(self):
+        return ({"id": number} for number in range(COUNT))
+
+
+def tenant_found(view):
+    def found(request):
+        request.tenant = "Customer 1"
+        return view(request)
+
+    return found
+
+
+@pytest.mark.usefixtures("options", "root")
+class TestRepeating:
+    """A worker has no session and no middleware, so what depends on them is downloaded."""
+
+    @pytest.fixture
+    def asked(self, client, settings):
+        def ask(view, **session):
+            settings.ROOT_URLCONF = (urls.path("x", view.as_view()),)
+            kept = client.session
+            kept.update({"tenant": "Customer 1", **session})
+            kept.save()
+            return client.get("/x?export_background=1")
+
+        return ask
+
+    @pytest.mark.parametrize("view", [OfTenant, OfPrefetched, InColumns, OfList, OfIterator])
+    def test_what_depends_on_the_session_or_cannot_be_compared_is_downloaded(self, asked, view):
+        response = asked(view)
+        assert response.status_code == 200
+        assert body(response)
+        assert not ExportJob.objects.exists()
+
+    def test_a_session_that_changes_nothing_is_no_hindrance(self, asked):
+        assert asked(OfTenant, tenant="").status_code == 202
+
+    @pytest.mark.parametrize("view", [Names, OfNobody, OfLast])
+    def test_rows_that_are_the_same_are_a_job(self, asked, view):
+        assert asked(view).status_code == 202
+
+    def test_what_middleware_found_is_not_there_when_it_runs(self, asked, settings):
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_job_pages.tenant_found"]
+        response = asked(OfMiddleware)
+        assert (response.status_code, len(body(response).splitlines())) == (200, 4)  # 1, 10, 11, and the header
+        assert not ExportJob.objects.exists()
+
+
 @pytest.mark.usefixtures("options", "answers")
 class TestOfferOfAnyView:
     def test_visitors_who_are_not_logged_in_download_at_once(self, rows):
         assert len(asking.rows(asking.ask(Names))) == COUNT + 1
-        assert len(asking.rows(asking.ask(Names, "?background=1"))) == COUNT + 1
+        assert len(asking.rows(asking.ask(Names, "?export_background=1"))) == COUNT + 1
 
     def test_more_rows_than_the_view_allows_are_refused_as_ever(self, rows, root):
         class Few(Names):
             limits = Limits(rows=5)
 
-        for query in ("", "?background=1"):
+        for query in ("", "?export_background=1"):
             assert "more than 5 rows" in asking.refused(asking.ask(Few, query, user=root), 429)
         assert not ExportJob.objects.exists()
 
-    def test_a_spooled_download_that_would_take_too_long_is_a_job(self, rows, root, options, monkeypatch):
+    def test_a_spooled_download_that_would_take_too_long_is_a_job(self, root, options, monkeypatch, settings):
         class Spooled(Names):
             spool = True
 
+        settings.ROOT_URLCONF = (urls.path("x", Spooled.as_view()),)
         options(rows=1000)
         assert len(asking.rows(asking.ask(Spooled, user=root))) == COUNT + 1
         monkeypatch.setitem(SURE_ROWS, ".csv", 0.1)  # so they would take two minutes
         assert asking.ask(Spooled, user=root).status_code == 202
         assert len(asking.rows(asking.ask(Names, user=root))) == COUNT + 1  # its first row comes at once
 
-    def test_rows_that_are_no_queryset_are_a_job_only_if_asked_for(self, rows, root):
+    def test_rows_that_are_no_queryset_are_a_job_only_if_asked_for(self, root, settings):
         class Listed(Names):
             columns = None
 
             def get_queryset(self):
                 return [{"id": number} for number in range(COUNT)]
 
+        settings.ROOT_URLCONF = (urls.path("x", Listed.as_view()),)
         assert len(asking.rows(asking.ask(Listed, user=root))) == COUNT + 1
-        assert asking.ask(Listed, "?background=1", user=root).status_code == 202
+        assert asking.ask(Listed, "?export_background=1", user=root).status_code == 202
 
 
 @pytest.mark.usefixtures("options")
@@ -267,7 +403,7 @@ class TestAdmin:
     def test_the_form_offers_it(self, client, root):
         page = client.get(self.PAGE).content.decode()
         assert "In the background" in page
-        response = client.post(self.PAGE, self.choices(background="1"), headers=HTML)
+        response = client.post(self.PAGE, self.choices(export_background="1"), headers=HTML)
         job = job_at(response)
         assert work() == 1
         job.refresh_from_db()
@@ -275,7 +411,12 @@ class TestAdmin:
 
     def test_many_rows_are_a_job_and_a_second_click_finds_it(self, client, root):
         first = job_at(client.post(self.PAGE, self.choices(), headers=HTML))
-        assert job_at(client.post(self.PAGE, self.choices(background="1"), headers=HTML)) == first
+        assert job_at(client.post(self.PAGE, self.choices(export_background="1"), headers=HTML)) == first
+
+    def test_a_program_that_sends_the_form_downloads_at_once(self, client, root):
+        response = client.post(self.PAGE, self.choices(export_background="1"))
+        assert (response.status_code, len(body(response).splitlines())) == (200, COUNT + 1)
+        assert not ExportJob.objects.exists()
 
     def test_selected_rows_are_downloaded_at_once(self, client, root, options):
         options(rows=1)
@@ -285,7 +426,7 @@ class TestAdmin:
         ).content.decode()
         assert "Selected for export: 3" in page
         assert "In the background" not in page
-        chosen = self.choices(background="1", _selected_action=keys)
+        chosen = self.choices(export_background="1", _selected_action=keys)
         response = client.post(self.PAGE, chosen, headers=HTML)
         assert response.status_code == 200
         assert len(body(response).splitlines()) == 4
@@ -306,7 +447,7 @@ class TestRestFramework:
         assert client.get(response["Location"]).status_code == 202
         assert work() == 1
         whole = client.get(response["Location"])
-        direct = client.get(self.URL, {"format": "ndjson", "background": "0"})
+        direct = client.get(self.URL, {"format": "ndjson", "export_background": "0"})
         assert body(whole) == body(direct)
         assert ExportJob.objects.get().rows == COUNT
 

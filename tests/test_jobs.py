@@ -8,9 +8,10 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import django
 import pytest
@@ -22,6 +23,7 @@ from django.core.files.base import ContentFile
 from django.db import OperationalError, connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
+from django.urls import get_urlconf, set_urlconf
 from django.utils import timezone, translation
 
 from tests import processes
@@ -29,7 +31,7 @@ from tests.background.urls import CANARY
 from upstream.integrations import background
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import MissingPermissionError
-from upstream.jobs import files, requests, running, states, threads, workers
+from upstream.jobs import files, offers, requests, running, states, threads, workers
 from upstream.jobs.asking import TooManyJobsError, ask, ask_by_request, cancel, is_allowed, retry
 from upstream.jobs.beats import Beat, LeaseLostError
 from upstream.jobs.checks import check_jobs
@@ -350,7 +352,7 @@ class TestRunning:
         with pytest.raises(SourceError, match="slice"):
             ask(user, customers(2)[:1])
         with pytest.raises(SourceError, match="cannot write Xlsx"):
-            ask(user, Customer.objects.all(), encoder=Xlsx())
+            ask(user, Customer.objects.all(), ["id"], encoder=Xlsx(totals=("id",)))
         assert not ExportJob.objects.exists()
 
     def test_an_error_is_tried_again_and_then_told(self, one_site, options, monkeypatch):
@@ -654,6 +656,22 @@ class TestRequests:
             assert translation.get_language() == "fr"
         assert content(again(job)).split(b"\r\n")[1].split(b"\t")[1] == b"de Asia/Tokyo"
 
+    @pytest.mark.parametrize(
+        ("zone", "shown"),
+        [(timezone.get_fixed_timezone(-210), "-0330"), (UTC, "+0000"), (ZoneInfo("UTC"), "UTC")],
+        ids=["offset", "utc", "key_of_utc"],
+    )
+    @pytest.mark.parametrize("kind", ["dump", "request"])
+    def test_a_time_zone_may_be_an_offset(self, offered, zone, shown, kind):
+        user = user_named("ada", "export_customer")
+        customers(1)
+        with timezone.override(zone):
+            job = asked(user) if kind == "dump" else offered(user, "/hinted/?format=csv")
+        work()
+        assert again(job).state == State.DONE
+        if kind == "request":
+            assert content(job).decode().split("\r\n")[1].endswith(f" {shown}")
+
     def test_the_admin_s_form_is_submitted_again_and_recorded(self, offered, monkeypatch):
         user = user_named("ada", is_staff=True, is_superuser=True)
         customers(12)
@@ -707,6 +725,17 @@ class TestRequests:
         with pytest.raises(NotRepeatableError, match="cannot be run again"):
             ask_by_request(exported(request, is_repeatable=False))
 
+    def test_running_one_leaves_the_urls_of_the_request_at_hand(self, offered):
+        user = user_named("ada", "export_customer")
+        job = offered(user, "/customers/?format=csv")
+        set_urlconf("tests.urls_of_exports")
+        try:
+            with requests.repeated(job.request, user):
+                assert get_urlconf() is None
+            assert get_urlconf() == "tests.urls_of_exports"
+        finally:
+            set_urlconf(None)
+
     def test_the_site_prepares_the_request(self, offered, options):
         options(prepare="tests.test_jobs.prepared")
         job = offered(user_named("ada", "export_customer"), "/customers/?format=csv")
@@ -722,6 +751,20 @@ class TestRequests:
         assert (again(job).state, job.attempts) == (State.FAILED, 1)
         assert job.error == "the export has more than 5 rows: narrow it down"
         assert stored() == []
+
+
+@pytest.mark.parametrize("transactional_database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("query", ["", "&export_background=1"], ids=["long", "asked"])
+def test_a_count_that_is_cancelled_leaves_the_transaction_of_its_request_alone(site, options, monkeypatch, query):
+    options(seconds=0.05)
+    monkeypatch.setattr(offers, "COUNT_SECONDS", 0.05)
+    monkeypatch.setitem(connections.settings[site], "ATOMIC_REQUESTS", True)
+    customers(2)
+    client = Client()
+    client.force_login(user_named("ada", "export_customer"))
+    answer = client.get(f"/uncountable/?format=csv{query}")
+    assert (answer.status_code, answer.json()["total"]) == (202, None)
+    assert ExportJob.objects.get().state == State.QUEUED
 
 
 def exported(request, **options):
@@ -805,8 +848,9 @@ class TestPermissions:
             ("418", "its page answered with status 418"),
         ],
     )
-    def test_a_view_that_refuses_is_told_without_its_words(self, offered, how, words, caplog):
-        job = offered(user_named("ada"), f"/refusing/{how}/", headers={"X-First": "1"})
+    def test_a_view_that_refuses_is_told_without_its_words(self, offered, how, words, caplog, monkeypatch):
+        job = offered(user_named("ada"), f"/refusing/{how}/")
+        monkeypatch.setattr("tests.background.urls.refusals", ["from now on"])
         assert work() == 1
         assert (again(job).state, job.attempts) == (State.FAILED, 1)
         assert words in job.error

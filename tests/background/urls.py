@@ -13,6 +13,7 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 from upstream.integrations.downloads import download
+from upstream.integrations.limits import Limits
 from upstream.integrations.views import ExportView
 from upstream.models import Customer
 from upstream.streaming import Column, Csv
@@ -65,6 +66,13 @@ class Waiting(Customers):
     columns = ("id", Column(_through_gate, header="name"))
 
 
+class Uncountable(Customers):
+    """Of PostgreSQL: counting its rows takes minutes."""
+
+    queryset = Customer.objects.extra(where=["pg_sleep(60) IS NOT NULL"]).order_by("pk")
+    limits = Limits(rows=100)
+
+
 class Broken(Customers):
     columns = ("id", Column(lambda row: int(f"{CANARY} {row.name}"), header="number"))
 
@@ -78,16 +86,19 @@ class Hinted(Customers):
 def strings(request):
     """A view of one's own, which needs no permission and no model."""
     rows = ({"number": number, "text": "ß"} for number in range(3))
-    return download(request, rows, None, Csv(), "strings.csv", sender=ExportView)
+    return download(request, rows, None, Csv(), "strings.csv", sender=ExportView, is_repeatable=True)
 
 
 async def asynchronous(request):
     return await sync_to_async(strings)(request)
 
 
+refusals = []
+
+
 def refusing(request, how):
-    """Refuse a request that is run again; a download needs none of these."""
-    if request.headers.get("X-First"):
+    """Refuse a request once `refusals` is not empty."""
+    if not refusals:
         return strings(request)
     errors = {"gone": Http404, "invalid": BadRequest}
     if how in errors:
@@ -99,6 +110,7 @@ urlpatterns = [
     path("customers/", Customers.as_view()),
     path("own/", Own.as_view()),
     path("slow/", Slow.as_view()),
+    path("uncountable/", Uncountable.as_view()),
     path("waiting/", Waiting.as_view()),
     path("broken/", Broken.as_view()),
     path("hinted/", Hinted.as_view()),

@@ -31,7 +31,7 @@ class Export:
     """Whether the same request, sent again, makes the same export."""
 
 
-PARAMETERS = ("background", "export_job")
+PARAMETERS = ("export_background", "export_job")
 """Parameters of requests that an offer reads. Views that take only declared parameters take these too."""
 
 Offer = Callable[[Export], HttpResponseBase | None]

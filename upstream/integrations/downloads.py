@@ -55,7 +55,7 @@ def download(
     disconnects, or the response is never sent.
 
     With `upstream.jobs` a large export is made in the background, and the response leads to its job. This needs a
-    request that can be run again: `is_repeatable` says so, by default of every GET.
+    request that can be run again: `is_repeatable` says so, by default of every GET for a queryset or a list.
     """
     limits = limits or Limits.of_site()
     export = Export(
@@ -68,7 +68,7 @@ def download(
         limits=limits,
         spool=spool,
         record=record,
-        is_repeatable=request.method == "GET" if is_repeatable is None else is_repeatable,
+        is_repeatable=_is_repeatable(request, source) if is_repeatable is None else is_repeatable,
     )
     if receive := receiving.get():
         receive(export)
@@ -101,6 +101,11 @@ def download(
     response.streaming_content = _Body(iter(response), watch)
     response.ends_at = watch.ends_at and watch.ends_at + GRACE_SECONDS
     return response
+
+
+def _is_repeatable(request: HttpRequest, source: Any) -> bool:
+    """Whether the rows of a request can be compared with those of the same request, without being read."""
+    return request.method == "GET" and isinstance(source, QuerySet | list | tuple)
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> HttpResponse:

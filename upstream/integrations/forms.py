@@ -36,7 +36,7 @@ class ExportForm(forms.Form):
         error_messages={"required": _("Choose at least one column.")},
     )
 
-    background = forms.ChoiceField(
+    export_background = forms.ChoiceField(
         label=_("Delivery"),
         choices=BACKGROUND_CHOICES,
         widget=forms.RadioSelect,
@@ -53,7 +53,7 @@ class ExportForm(forms.Form):
     ):
         super().__init__(*args, **kwargs)
         if not has_background:
-            del self.fields["background"]
+            del self.fields["export_background"]
         offered, listed = list(formats), list(columns)
         self._choose("format", [(one.name, one.label) for one in offered], offered[0].name)
         self._choose("columns", listed, [name for name, _label in listed])

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone, translation
+from django.utils import translation
 
 from upstream.dumps import Directory, plan_dump
 from upstream.integrations.background import Export
@@ -17,7 +17,9 @@ from upstream.integrations.permissions import MissingPermissionError, export_per
 from upstream.jobs import exports, requests, states
 from upstream.jobs.models import ACTIVE, ExportJob
 from upstream.jobs.options import Options
+from upstream.jobs.repeats import check_repeatable
 from upstream.jobs.workers import enqueue, names
+from upstream.jobs.zones import current_zone
 from upstream.streaming import Csv, ExportError, plan
 from upstream.streaming.columns import Names
 from upstream.streaming.compression import Compression
@@ -60,7 +62,7 @@ def ask(
         "kind": exports.DUMP,
         "plan": planned.as_data(),
         "language": translation.get_language(),
-        "time_zone": timezone.get_current_timezone_name(),
+        "time_zone": current_zone(),
     }
     return _queue(
         user,
@@ -77,19 +79,22 @@ def ask_by_request(export: Export, *, total: int | None = None) -> ExportJob:
     """Ask for what a view answers its request with, and return its job, or the one that runs already.
 
     A worker runs the request again as its user, so that the view decides about permissions, rows and columns as it
-    does now. Raises NotRepeatableError for a request that cannot be run again, such as one with selected rows or
-    of a user who is not logged in, and TooManyJobsError.
+    does now. This is tried at once: a request that then makes another export, since its view reads the session or
+    what middleware left, raises NotRepeatableError. So do one with selected rows, and one of a user who is not
+    logged in. Raises TooManyJobsError as `ask` does.
     """
     user: Any = getattr(export.request, "user", None)
     if user is None or not user.is_authenticated:
         raise requests.NotRepeatableError("only users who are logged in can have exports made in the background")
     if not export.is_repeatable:
         raise requests.NotRepeatableError("this request cannot be run again to make the same export")
+    data = requests.to_data(export.request)
+    check_repeatable(export, data, user)
     headers = plan(export.source, export.columns, export.encoder).headers
     model = export.source.model._meta.label if isinstance(export.source, QuerySet) else ""
     return _queue(
         user,
-        requests.to_data(export.request),
+        data,
         model=model,
         columns=[*map(str, headers or ())],
         format=export.encoder.suffix.lstrip("."),

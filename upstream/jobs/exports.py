@@ -14,6 +14,7 @@ from upstream.integrations.permissions import export_permission, has_permission,
 from upstream.integrations.signals import Ending, Outcome
 from upstream.jobs import requests
 from upstream.jobs.models import ExportJob
+from upstream.jobs.zones import zone_of
 from upstream.streaming import ByteStream, stream
 
 RefusedError = requests.RefusedError
@@ -63,7 +64,7 @@ def requester_of(job: ExportJob) -> Any:
 def _dumped(job: ExportJob, user: Any) -> Iterator[ByteStream]:
     plan = DumpPlan.from_data(job.request["plan"])
     _check_model(plan, user)
-    with translation.override(job.request["language"]), timezone.override(job.request["time_zone"]):
+    with translation.override(job.request["language"]), timezone.override(zone_of(job.request["time_zone"])):
         chunks = stream(
             plan.rows(),
             plan.made_columns(),

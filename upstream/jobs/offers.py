@@ -1,8 +1,10 @@
 """Offer to make an export in the background: when a view asks, before it downloads anything."""
 
 import re
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,7 +15,7 @@ from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
-from upstream.integrations.background import PARAMETERS, Export
+from upstream.integrations.background import Export
 from upstream.integrations.downloads import refusal
 from upstream.integrations.servers import breaks_show
 from upstream.integrations.statements import statement_limit
@@ -22,12 +24,12 @@ from upstream.jobs.asking import TooManyJobsError, ask_by_request
 from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob, State
 from upstream.jobs.options import Options
+from upstream.jobs.requests import BACKGROUND, JOB
 from upstream.jobs.sending import GoneError, send
 from upstream.jobs.shown import status_of
 from upstream.streaming import DeadlineError, LimitError, stream
 from upstream.streaming.targets.requests import Asked
 
-BACKGROUND, JOB = PARAMETERS
 # RFC 7240, 4.1
 PREFERRED = re.compile(r"(^|[,\s])respond-async\s*($|[,;])", re.IGNORECASE)
 HEADERS = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex"}
@@ -56,8 +58,8 @@ def offer(export: Export) -> HttpResponseBase | None:
     made, then with the file, and with 410 if there will be none.
 
     Exports are offered to users who are logged in, of requests that can be run again: those that ask for it, by
-    `?background=1` or `Prefer: respond-async`, and those that are large or would take long, unless `?background=0`
-    declines. What exceeds the limits of its view in rows is refused as ever.
+    `?export_background=1` or `Prefer: respond-async`, and those that are large or would take long, unless
+    `?export_background=0` declines. What exceeds the limits of its view in rows is refused as ever.
     """
     request = export.request
     if not isinstance(getattr(request, "user", None), get_user_model()):
@@ -67,11 +69,12 @@ def offer(export: Export) -> HttpResponseBase | None:
     try:
         if not (_can_be_offered(export) and _is_wanted(export)):
             return None
-        export.limits.check_rows(export.source, Options.of_site().seconds)
+        with suppress(DeadlineError):  # whoever makes it counts as it goes
+            export.limits.check_rows(export.source, Options.of_site().seconds)
         return _accepted(request, ask_by_request(export, total=_total(export.source)))
     except TooManyJobsError as error:
         return refusal(429, str(error), {"Retry-After": str(MOST_RETRY_SECONDS)})
-    except (LimitError, DeadlineError, requests.NotRepeatableError):
+    except (LimitError, requests.NotRepeatableError):
         return None  # the download refuses it, or makes it
 
 
@@ -91,7 +94,9 @@ def _is_browser(request: HttpRequest) -> bool:
 def _can_be_offered(export: Export) -> bool:
     request = export.request
     is_download = request.method != "HEAD" and not Asked(request.method or "", request.headers).refusal
-    return is_download and export.is_repeatable and (has_pages() or not _is_browser(request))
+    # A program asks again at the same URL, where it gets what it wants only of a GET.
+    has_place = has_pages() if _is_browser(request) else request.method == "GET"
+    return is_download and export.is_repeatable and has_place
 
 
 def _is_wanted(export: Export) -> bool:
@@ -160,11 +165,8 @@ def _waiting(request: HttpRequest, job: ExportJob) -> HttpResponseBase:
 
 def _address(request: HttpRequest, job: ExportJob) -> str:
     """Return the URL at which the same view tells of the job, and then gives its file."""
-    query = QueryDict(request.META.get("QUERY_STRING", ""), mutable=True)
-    for name in PARAMETERS:
-        query.pop(name, None)
-    query[JOB] = str(job.pk)
-    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+    parts = [requests.query_of(request), urlencode({JOB: str(job.pk)})]
+    return request.build_absolute_uri(f"{request.path}?{'&'.join(filter(None, parts))}")
 
 
 def _followed(request: HttpRequest, identity: str) -> HttpResponseBase:
@@ -189,5 +191,11 @@ def _job_of(request: Any, identity: str) -> ExportJob | None:
         return None
     if job is None or not job.request:
         return job
+    return job if _is_of(job.request, request) else None
+
+
+def _is_of(asked: Mapping[str, Any], request: HttpRequest) -> bool:
+    """Whether a job was asked for at this URL: clients may write the same parameters in other ways."""
     now = requests.to_data(request)
-    return job if all(job.request.get(name) == now[name] for name in ("path", "query")) else None
+    is_here = all(asked.get(name) == now[name] for name in ("host", "script", "urlconf", "path"))
+    return is_here and asked["method"] == "GET" and QueryDict(asked["query"]) == QueryDict(now["query"])

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from inspect import iscoroutinefunction
 from io import BytesIO
+from string import punctuation
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote_plus, urlencode
 
 from asgiref.sync import async_to_sync
 from django.contrib.messages.storage.cookie import CookieStorage
@@ -17,14 +18,16 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import Http404, HttpRequest
-from django.urls import get_resolver, get_script_prefix, set_script_prefix, set_urlconf
+from django.urls import get_resolver, get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
 from upstream.integrations.background import PARAMETERS, Export, receiving
 from upstream.jobs.options import Options
+from upstream.jobs.zones import current_zone, zone_of
 from upstream.streaming import ExportError
 
 KIND = "request"
+BACKGROUND, JOB = PARAMETERS
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "")
 # What the admin calls the boxes of selected rows, whether it is installed or not.
 SELECTED = "_selected_action"
@@ -48,7 +51,11 @@ class RefusedError(ExportError, PermissionError):
 
 def to_data(request: HttpRequest) -> dict[str, Any]:
     """Return a request as JSON data; raise NotRepeatableError if it has selected rows, files or no form."""
-    form = {name: values for name, values in request.POST.lists() if name not in (CSRF, *PARAMETERS)}
+    form = {
+        name: values
+        for name, values in request.POST.lists()
+        if name != CSRF and not all(_is_of_offers(name, value) for value in values)
+    }
     if SELECTED in form:
         raise NotRepeatableError("an export of selected rows is made at once: their keys are not stored")
     if request.FILES or (request.method not in ("GET", "HEAD") and request.content_type not in FORMS):
@@ -58,7 +65,7 @@ def to_data(request: HttpRequest) -> dict[str, Any]:
         "kind": KIND,
         "method": request.method,
         "path": request.path_info,
-        "query": _query(request),
+        "query": query_of(request),
         "form": form,
         "accept": request.headers.get("Accept"),
         "host": request.get_host(),
@@ -66,14 +73,27 @@ def to_data(request: HttpRequest) -> dict[str, Any]:
         "script": get_script_prefix(),
         "urlconf": urlconf if isinstance(urlconf, str) else None,
         "language": translation.get_language(),
-        "time_zone": timezone.get_current_timezone_name(),
+        "time_zone": current_zone(),
     }
 
 
-def _query(request: HttpRequest) -> str:
-    """Return the parameters of the view: without those that say how its answer is sent."""
-    parts = str(request.META.get("QUERY_STRING", "")).split("&")
-    return "&".join(part for part in parts if part.partition("=")[0] not in PARAMETERS)
+def query_of(request: HttpRequest) -> str:
+    """Return the parameters of the view as the client wrote them: without those of offers."""
+    written = str(request.META.get("QUERY_STRING", ""))
+    if not written.isascii():  # not every client encodes what it should
+        raw = written.encode("latin-1" if isinstance(request, WSGIRequest) else "utf-8")
+        written = quote(raw, safe=punctuation)
+    return "&".join(part for part in written.split("&") if not _is_of_offers(*_parsed(part)))
+
+
+def _parsed(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return unquote_plus(name), unquote_plus(value)
+
+
+def _is_of_offers(name: str, value: str) -> bool:
+    """Whether a parameter is for the offer; with another value it may be one of the view's own."""
+    return name == JOB or (name == BACKGROUND and value in ("", "0", "1"))
 
 
 @contextmanager
@@ -85,7 +105,7 @@ def repeated(data: Mapping[str, Any], user: Any) -> Iterator[Export]:
     """
     with ExitStack() as stack:
         stack.enter_context(translation.override(data["language"]))
-        stack.enter_context(timezone.override(data["time_zone"]))
+        stack.enter_context(timezone.override(zone_of(data["time_zone"])))
         stack.enter_context(_urls(data))
         request = _request(data, user)
         if prepare := Options.of_site().function("prepare"):
@@ -139,13 +159,13 @@ def _in_latin(path: str) -> str:
 @contextmanager
 def _urls(data: Mapping[str, Any]) -> Iterator[None]:
     """Let `reverse()` make the URLs of the request's site in the block."""
-    before = get_script_prefix()
+    before, urlconf = get_script_prefix(), get_urlconf()
     set_script_prefix(data["script"])
     set_urlconf(data["urlconf"])
     try:
         yield
     finally:
-        set_urlconf(None)
+        set_urlconf(urlconf)
         set_script_prefix(before)
 
 
