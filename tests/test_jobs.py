@@ -19,6 +19,7 @@ from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
+from django.core.files.storage import InMemoryStorage
 from django.db import OperationalError, connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
@@ -33,7 +34,7 @@ from upstream.jobs import files, requests, running, states, threads, workers
 from upstream.jobs.asking import TooManyJobsError, ask, ask_by_request, cancel, is_allowed, retry
 from upstream.jobs.beats import Beat, LeaseLostError
 from upstream.jobs.checks import check_jobs
-from upstream.jobs.files import FOLDER, PrivateStorage, name_of
+from upstream.jobs.files import PrivateStorage, name_of
 from upstream.jobs.janitor import SILENT, clean
 from upstream.jobs.links import LinkError, job_of, token_for
 from upstream.jobs.loop import Loop
@@ -874,6 +875,11 @@ def is_over(token, user):
     return False
 
 
+class Timeless(InMemoryStorage):
+    def get_modified_time(self, name):
+        raise NotImplementedError
+
+
 class TestTheJanitor:
     def test_leaves_alone_what_is_in_order(self, site):
         done, held = asked(), None
@@ -948,11 +954,11 @@ class TestTheJanitor:
         held = states.claim()
         place = files.storage()
         orphans = [
-            name_of(uuid4(), held.lease, ".csv"),
+            name_of(job.pk, "d" * 16, ".csv"),
             name_of(job.pk, "f" * 16, ".csv.gz"),
-            name_of(uuid4(), "e" * 16, ".csv_a1B2c3D"),  # a storage may change a name that is taken
+            name_of(job.pk, "e" * 16, ".csv_a1B2c3D"),  # a storage may change a name that is taken
         ]
-        others = [f"{FOLDER}/notes.txt", "other.csv"]
+        others = [f"{files.folder()}/notes.txt", "other.csv"]
         for name in (*orphans, *others):
             place.save(name, ContentFile(b"x"))
         spool = Path(place.location) / ".upstream-0123456789abcdef.part"
@@ -964,6 +970,46 @@ class TestTheJanitor:
         states.release(held)
         assert clean().files == 1
         assert sorted(stored()) == ["notes.txt", "other.csv"]
+
+    def test_leaves_the_files_of_a_job_it_does_not_know_for_as_long_as_any_is_kept(self, one_site, options):
+        options(keep_days=3)
+        place = files.storage()
+        name = place.save(name_of(uuid4(), "e" * 16, ".csv"), ContentFile(b"of another tenant's schema"))
+        for days, count in ((0, 0), (3.5, 0), (4.5, 1)):
+            then = (timezone.now() - timedelta(days=days)).timestamp()
+            os.utime(place.path(name), (then, then))
+            assert clean().files == count
+        assert not place.exists(name)
+
+    def test_leaves_such_files_in_a_storage_that_knows_no_times(self, one_site, options, settings):
+        options(storage="exports")
+        settings.STORAGES = {**settings.STORAGES, "exports": {"BACKEND": "tests.test_jobs.Timeless"}}
+        name = files.storage().save(name_of(uuid4(), "e" * 16, ".csv"), ContentFile(b"x"))
+        assert clean().files == 0
+        assert files.storage().exists(name)
+
+    def test_leaves_everything_of_another_site_in_the_same_directory(self, one_site, monkeypatch):
+        mine = asked()
+        work()
+        with monkeypatch.context() as other:
+            other.setitem(connections["default"].settings_dict, "HOST", "db.staging.example")
+            theirs = name_of(again(mine).pk, "f" * 16, ".csv")  # a copy of the database knows the same jobs
+            files.storage().save(theirs, ContentFile(b"x"))
+        spool = Path(PrivateStorage().location) / ".upstream-0123456789abcdef.part"
+        spool.touch()
+        assert clean().files == 0
+        os.utime(spool, (0, 0))
+        os.utime(files.storage().path(theirs), (0, 0))
+        assert clean().files == 1
+        assert len(stored()) == 2
+
+    def test_deletes_expired_files_after_the_database_was_moved(self, one_site, monkeypatch):
+        asked()
+        work()
+        ExportJob.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        monkeypatch.setitem(connections["default"].settings_dict, "HOST", "db.new.example")
+        assert clean().files == 1
+        assert stored() == []
 
     def test_leaves_the_spools_of_others_in_a_storage_of_others(self, one_site, options, settings):
         settings.STORAGES = {
