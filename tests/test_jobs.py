@@ -21,6 +21,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 from django.db import OperationalError, connections, transaction
+from django.db.models import Value
+from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from django.utils import timezone, translation
@@ -252,6 +254,23 @@ class TestStates:
         assert again(job).error == "failed"
         assert job.fingerprint is None
 
+    def test_the_pause_is_told_in_seconds_whatever_time_zone_the_database_thinks_in(self, site, options):
+        options(retry_seconds=1000)
+        zone = {"postgresql": "SET TIME ZONE 'Asia/Tokyo'", "mysql": "SET time_zone = '+09:00'"}
+        if change := zone.get(connections[site].vendor):
+            with connections[site].cursor() as cursor:
+                cursor.execute(change)
+        try:
+            job = asked()
+            assert states.pause_before(job) == 0
+            states.fail(states.claim(), "failed", is_final=False)
+            assert states.pause_before(again(job)) == 1000
+            ExportJob.objects.update(leased_until=Now() - Value(timedelta(seconds=1)))
+            assert states.pause_before(again(job)) == 0
+            assert states.claim() == job
+        finally:
+            connections[site].close()
+
     def test_a_job_given_back_is_taken_at_once_and_counts_no_attempt(self, site):
         asked()
         states.release(states.claim())
@@ -292,6 +311,17 @@ class TestStates:
         assert asked()  # somebody else's
         cancel(ExportJob.objects.filter(requester=user)[0])
         many(user, 2)
+
+    def test_nobody_has_more_jobs_than_allowed_by_asking_again(self, one_site, options):
+        customers(1)
+        first, *_ = many(user_named("ada", "export_customer"), 3)
+        cancel(first)
+        options(per_user=2)
+        with pytest.raises(TooManyJobsError, match="2 exports are waiting"):
+            retry(again(first))
+        assert again(first).state == State.CANCELLED
+        options(per_user=3)
+        assert retry(first)
 
 
 class TestRunning:
@@ -444,6 +474,13 @@ class TestRunning:
         assert again(job).state == State.QUEUED
         assert stored() == []
 
+    def test_a_storage_that_is_set_up_wrongly_is_told(self, one_site, options, caplog):
+        job = asked()
+        options(storage="tests.test_jobs.Nowhere")
+        assert run(states.claim()) == State.FAILED
+        assert again(job).error == "the storage of exports is set up wrongly (ImportError)"
+        assert "Nowhere" in caplog.text
+
     def test_any_storage_will_do(self, one_site, settings, options):
         options(storage="exports")
         entry = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
@@ -553,6 +590,28 @@ class TestTheLoop:
             thread.join(PATIENCE)
         assert "RuntimeError" in caplog.text
         assert CANARY not in caplog.text
+
+    def test_cleans_up_though_a_job_always_waits(self, site):
+        job = asked()
+        work()
+        name = files.storage().save(name_of(job.pk, "f" * 16, ".csv"), ContentFile(b"left"))
+        cleaned = []
+
+        class Busy(Loop):
+            def next(self):
+                if cleaned or not files.storage().exists(name):
+                    cleaned.append(1)
+                    self.stop()
+                return True
+
+        thread = threading.Thread(target=(loop := Busy(0.01)).work)
+        thread.start()
+        try:
+            thread.join(PATIENCE)
+        finally:
+            loop.stop()
+            thread.join(PATIENCE)
+        assert cleaned
 
     def test_of_a_process_takes_what_others_left(self, site, options):
         job = asked()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, Storage
@@ -25,6 +26,7 @@ TOLD_AGAIN = timedelta(minutes=10)
 # How far the clocks of machines that share a directory may differ.
 CLOCKS = timedelta(minutes=5)
 ABANDONED = timedelta(days=1)
+CLEAN_SECONDS = 300
 DELETE_AT_ONCE = 1000
 
 
@@ -64,6 +66,19 @@ def clean() -> Cleaned:
     files = _delete_files(place, states.jobs().filter(over))
     expired = states.forget(states.jobs().filter(over | Q(requester=None, expires_at__isnull=False)))
     return Cleaned(len(waiting), len(failed), cancelled, expired, abandoned + _forget(), files + _sweep(place))
+
+
+class Regularly:
+    """Cleans up from time to time, for a worker that asks after each of its jobs."""
+
+    def __init__(self) -> None:
+        self._cleaned = float("-inf")
+
+    def clean(self) -> None:
+        """Clean up, unless it was done within the last five minutes."""
+        if monotonic() - self._cleaned > CLEAN_SECONDS:
+            self._cleaned = monotonic()
+            clean()
 
 
 def _tell_again() -> None:
