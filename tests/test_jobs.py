@@ -32,6 +32,7 @@ from tests.background.urls import CANARY
 from upstream.integrations import background
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import MissingPermissionError
+from upstream.integrations.signals import export_failed, export_finished, export_started
 from upstream.jobs import files, requests, running, states, threads, workers
 from upstream.jobs.asking import TooManyJobsError, ask, ask_by_request, cancel, is_allowed, retry
 from upstream.jobs.beats import Beat, LeaseLostError
@@ -45,9 +46,13 @@ from upstream.jobs.requests import NotRepeatableError
 from upstream.jobs.running import run, run_job
 from upstream.jobs.signals import job_failed, job_finished
 from upstream.models import Customer
-from upstream.streaming import Csv, ExportError, JsonLines, SourceError, Xlsx, stream
+from upstream.streaming import Csv, ExportError, JsonLines, SourceError, stream
 
 PATIENCE = 120  # seconds; no test takes as long, but the machine may be busy
+
+
+class Unknown(Csv):
+    """An encoder of the site's own."""
 
 
 class To:
@@ -380,8 +385,8 @@ class TestRunning:
         user = user_named("ada", "export_customer")
         with pytest.raises(SourceError, match="slice"):
             ask(user, customers(2)[:1])
-        with pytest.raises(SourceError, match="cannot write Xlsx"):
-            ask(user, Customer.objects.all(), encoder=Xlsx())
+        with pytest.raises(SourceError, match="cannot write Unknown"):
+            ask(user, Customer.objects.all(), encoder=Unknown())
         assert not ExportJob.objects.exists()
 
     def test_an_error_is_tried_again_and_then_told(self, one_site, options, monkeypatch):
@@ -727,6 +732,29 @@ class TestRequests:
         told = json.loads(entry.change_message)
         assert (told["outcome"], told["rows"], told["filter"]) == ("complete", 3, "q=1")
         assert entry.user == user
+
+    def test_the_signals_of_downloads_are_sent(self, offered, monkeypatch):
+        heard = []
+
+        def hear(signal, sender, request, filename, columns, outcome="", rows=None, **_):
+            heard.append((signal, sender.__name__, request.user, filename, columns, outcome, rows))
+
+        for one in (export_started, export_finished, export_failed):
+            one.connect(hear)  # only as long as this function is there
+        user = user_named("ada", "export_customer")
+        customers(3)
+        job = offered(user, "/customers/?format=csv")
+        work()
+        named = (user, again(job).filename, tuple(job.columns))
+        assert [(told[0], told[2:5], *told[5:]) for told in heard] == [
+            (export_started, named, "", None),
+            (export_finished, named, "complete", 3),
+        ]
+        heard.clear()
+        offered(user, "/customers/?format=csv")
+        monkeypatch.setattr(Beat, "check", failing(LeaseLostError()))
+        run(states.claim())
+        assert [(told[0], told[5]) for told in heard] == [(export_started, ""), (export_failed, "aborted")]
 
     def test_the_admin_s_selection_is_never_stored(self, offered):
         user = user_named("ada", is_staff=True, is_superuser=True)

@@ -71,7 +71,7 @@ def run(job: ExportJob, stop: threading.Event | None = None) -> State | None:
         state = _fail(job, str(error), is_final=True)
     except Exception as error:  # noqa: BLE001 (told in the job and in the log)
         _discard(job, written)
-        logger.error("export %s failed: %s", job.pk, _without_values(error))
+        logger.error("export %s failed: %s", job.pk, without_values(error))
         state = _fail(job, f"the export failed with {type(error).__name__}", is_final=False)
     except BaseException:
         with suppress(Error):
@@ -157,7 +157,7 @@ def insist(change: Callable[[], Result]) -> Result:
             sleep(PAUSE_SECONDS)
 
 
-def _without_values(error: BaseException) -> str:
+def without_values(error: BaseException) -> str:
     """Return the type of an error and where it was raised; its text may hold values of rows."""
     frames = traceback.extract_tb(error.__traceback__)
     return " ".join([type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in frames)])
