@@ -373,8 +373,11 @@ class TestFailures:
         rows = stored("default")
         worker = site.work("solo", 1, failing=[2], failures=99)
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=4)
-        with pytest.raises(WorkerError, match=r"(?s)part 2 failed, the last of 3 times.*OSError: no space left"):
+        with pytest.raises(
+            WorkerError, match=r"part 2 failed, the last of 3 times with:\nOSError .*[.]py:\d+"
+        ) as raised:
             run(plan, runner="celery", attempts=3)
+        assert "no space left" not in str(raised.value)  # such a text may hold values of rows
         assert [site.marked(f"began-{number}") for number in range(4)] == [1, 1, 3, 1]
         assert not place.exists()
         assert not ExportJob.objects.exists()
@@ -388,7 +391,7 @@ class TestFailures:
     def test_of_this_package_are_not_tried_again(self, site, place):
         rows = stored("default")
         site.work("solo", 1)
-        with pytest.raises(WorkerError, match=r"(?s)part 0 failed, the last of 1 times.*TextError"):
+        with pytest.raises(WorkerError, match=r"part 0 failed, the last of 1 times with:\nTextError: .*ascii"):
             run(plan_dump(rows, COLUMNS, Csv(encoding="ascii"), place, parts=1), runner="celery")
         assert site.marked("began-0") == 1
 

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 import django
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.files.base import ContentFile
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
@@ -20,8 +21,8 @@ from tests import processes
 from tests.test_jobs import To
 from upstream.integrations import background
 from upstream.jobs.asking import ask, ask_by_request, cancel
-from upstream.jobs.files import PrivateStorage
-from upstream.jobs.janitor import clean
+from upstream.jobs.files import PrivateStorage, name_of
+from upstream.jobs.janitor import Regularly, clean
 from upstream.jobs.models import ACTIVE, ExportJob, State
 from upstream.models import Customer
 from upstream.streaming import Csv, stream
@@ -269,3 +270,19 @@ def test_a_task_runs_a_job_once(settings, tmp_path):
     customers(5)
     job = asked(user_named("ada"))  # the default backend runs it at once
     check_files([job])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_cleans_up_after_its_job_but_not_after_each(settings, tmp_path, monkeypatch):
+    if django.VERSION < (6, 0):
+        pytest.skip("Django has tasks from 6.0 on")
+    settings.UPSTREAM_JOBS = {"worker": "tasks", "directory": str(tmp_path / "exports")}
+    customers(5)
+    user = user_named("ada")
+    first = asked(user)
+    monkeypatch.setattr("upstream.jobs.django_tasks.janitor", Regularly())
+    for number, files in ((1, 2), (2, 4)):
+        state_of(first)
+        PrivateStorage().save(name_of(first.pk, f"{number}" * 16, ".csv"), ContentFile(b"left"))
+        state_of(asked(user, number))
+        assert len(stored()) == files

@@ -76,6 +76,17 @@ def test_whole_file_has_its_length_its_checksum_and_its_name(storage):
     assert response["Accept-Ranges"] == "bytes"
 
 
+@pytest.mark.parametrize(("suffix", "content_type"), [(".gz", "application/gzip"), (".zst", "application/zstd")])
+def test_compressed_file_is_sent_as_what_it_is(suffix, content_type):
+    memory = InMemoryStorage()
+    for filename in (f"drift.csv{suffix}", "drift.csv"):
+        job = made(filename=filename)
+        job.file = memory.save(f"{NAME}{suffix}", ContentFile(CONTENT))
+        response = asked(job, memory)
+        assert (response["Content-Type"], response["Content-Encoding"]) == (content_type, "identity")
+        assert body(response) == CONTENT
+
+
 @pytest.mark.parametrize(
     ("asked_for", "start", "stop"),
     [

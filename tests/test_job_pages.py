@@ -19,7 +19,7 @@ from django.utils import timezone
 from tests import asking
 from upstream.integrations.limits import Limits
 from upstream.integrations.views import ExportView
-from upstream.jobs import links, states
+from upstream.jobs import links, states, workers
 from upstream.jobs.checks import check_pages
 from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob, State
@@ -493,6 +493,29 @@ class TestPages:
         assert work() == 1
         job.refresh_from_db()
         assert job.state == State.DONE
+
+    def test_too_many_are_not_made_again(self, client, root, options):
+        options(per_user=1)
+        job = job_at(client.get(EXPORT, {"format": "csv"}, headers=HTML))
+        client.post(f"/exports/{job.pk}/cancel/")
+        job_at(client.get(EXPORT, {"format": "ndjson"}, headers=HTML))
+        client.post(f"/exports/{job.pk}/retry/")
+        assert "1 exports are waiting or running already" in client.get("/exports/").content.decode()
+        job.refresh_from_db()
+        assert job.state == State.CANCELLED
+
+    def test_a_page_that_shows_a_waiting_job_wakes_the_worker(self, client, root, monkeypatch):
+        woken = []
+        monkeypatch.setattr(workers, "wake", lambda: woken.append(1))
+        job = job_at(client.get(EXPORT, {"format": "csv"}, headers=HTML))
+        followed = client.get(EXPORT, {"format": "csv", "export_job": str(job.pk)})
+        assert followed.status_code == 202
+        for path in ("/exports/", "/exports/?live=1", f"/exports/{job.pk}/", f"/exports/{job.pk}/?live=1"):
+            client.get(path)
+        assert len(woken) == 5
+        work()
+        client.get("/exports/")
+        assert len(woken) == 5
 
     def test_a_job_that_has_ended_is_not_cancelled(self, client, root):
         job = made(client)

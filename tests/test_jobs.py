@@ -20,7 +20,10 @@ from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
+from django.core.files.storage import InMemoryStorage
 from django.db import OperationalError, connections, transaction
+from django.db.models import Value
+from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import get_urlconf, set_urlconf
@@ -31,11 +34,12 @@ from tests.background.urls import CANARY
 from upstream.integrations import background
 from upstream.integrations.limits import Limits
 from upstream.integrations.permissions import MissingPermissionError
+from upstream.integrations.signals import export_failed, export_finished, export_started
 from upstream.jobs import files, offers, requests, running, states, threads, workers
 from upstream.jobs.asking import TooManyJobsError, ask, ask_by_request, cancel, is_allowed, retry
 from upstream.jobs.beats import Beat, LeaseLostError
 from upstream.jobs.checks import check_jobs
-from upstream.jobs.files import FOLDER, PrivateStorage, name_of
+from upstream.jobs.files import PrivateStorage, name_of
 from upstream.jobs.janitor import SILENT, clean
 from upstream.jobs.links import LinkError, job_of, token_for
 from upstream.jobs.loop import Loop
@@ -44,9 +48,13 @@ from upstream.jobs.requests import NotRepeatableError
 from upstream.jobs.running import run, run_job
 from upstream.jobs.signals import job_failed, job_finished
 from upstream.models import Customer
-from upstream.streaming import Csv, ExportError, JsonLines, SourceError, Xlsx, stream
+from upstream.streaming import Csv, ExportError, JsonLines, SourceError, stream
 
 PATIENCE = 120  # seconds; no test takes as long, but the machine may be busy
+
+
+class Unknown(Csv):
+    """An encoder of the site's own."""
 
 
 class To:
@@ -253,6 +261,23 @@ class TestStates:
         assert again(job).error == "failed"
         assert job.fingerprint is None
 
+    def test_the_pause_is_told_in_seconds_whatever_time_zone_the_database_thinks_in(self, site, options):
+        options(retry_seconds=1000)
+        zone = {"postgresql": "SET TIME ZONE 'Asia/Tokyo'", "mysql": "SET time_zone = '+09:00'"}
+        if change := zone.get(connections[site].vendor):
+            with connections[site].cursor() as cursor:
+                cursor.execute(change)
+        try:
+            job = asked()
+            assert states.pause_before(job) == 0
+            states.fail(states.claim(), "failed", is_final=False)
+            assert states.pause_before(again(job)) == 1000
+            ExportJob.objects.update(leased_until=Now() - Value(timedelta(seconds=1)))
+            assert states.pause_before(again(job)) == 0
+            assert states.claim() == job
+        finally:
+            connections[site].close()
+
     def test_a_job_given_back_is_taken_at_once_and_counts_no_attempt(self, site):
         asked()
         states.release(states.claim())
@@ -293,6 +318,17 @@ class TestStates:
         assert asked()  # somebody else's
         cancel(ExportJob.objects.filter(requester=user)[0])
         many(user, 2)
+
+    def test_nobody_has_more_jobs_than_allowed_by_asking_again(self, one_site, options):
+        customers(1)
+        first, *_ = many(user_named("ada", "export_customer"), 3)
+        cancel(first)
+        options(per_user=2)
+        with pytest.raises(TooManyJobsError, match="2 exports are waiting"):
+            retry(again(first))
+        assert again(first).state == State.CANCELLED
+        options(per_user=3)
+        assert retry(first)
 
 
 class TestRunning:
@@ -351,8 +387,8 @@ class TestRunning:
         user = user_named("ada", "export_customer")
         with pytest.raises(SourceError, match="slice"):
             ask(user, customers(2)[:1])
-        with pytest.raises(SourceError, match="cannot write Xlsx"):
-            ask(user, Customer.objects.all(), ["id"], encoder=Xlsx(totals=("id",)))
+        with pytest.raises(SourceError, match="cannot write Unknown"):
+            ask(user, Customer.objects.all(), encoder=Unknown())
         assert not ExportJob.objects.exists()
 
     def test_an_error_is_tried_again_and_then_told(self, one_site, options, monkeypatch):
@@ -444,6 +480,13 @@ class TestRunning:
             run(states.claim())
         assert again(job).state == State.QUEUED
         assert stored() == []
+
+    def test_a_storage_that_is_set_up_wrongly_is_told(self, one_site, options, caplog):
+        job = asked()
+        options(storage="tests.test_jobs.Nowhere")
+        assert run(states.claim()) == State.FAILED
+        assert again(job).error == "the storage of exports is set up wrongly (ImportError)"
+        assert "Nowhere" in caplog.text
 
     def test_any_storage_will_do(self, one_site, settings, options):
         options(storage="exports")
@@ -554,6 +597,28 @@ class TestTheLoop:
             thread.join(PATIENCE)
         assert "RuntimeError" in caplog.text
         assert CANARY not in caplog.text
+
+    def test_cleans_up_though_a_job_always_waits(self, site):
+        job = asked()
+        work()
+        name = files.storage().save(name_of(job.pk, "f" * 16, ".csv"), ContentFile(b"left"))
+        cleaned = []
+
+        class Busy(Loop):
+            def next(self):
+                if cleaned or not files.storage().exists(name):
+                    cleaned.append(1)
+                    self.stop()
+                return True
+
+        thread = threading.Thread(target=(loop := Busy(0.01)).work)
+        thread.start()
+        try:
+            thread.join(PATIENCE)
+        finally:
+            loop.stop()
+            thread.join(PATIENCE)
+        assert cleaned
 
     def test_of_a_process_takes_what_others_left(self, site, options):
         job = asked()
@@ -685,6 +750,29 @@ class TestRequests:
         told = json.loads(entry.change_message)
         assert (told["outcome"], told["rows"], told["filter"]) == ("complete", 3, "q=1")
         assert entry.user == user
+
+    def test_the_signals_of_downloads_are_sent(self, offered, monkeypatch):
+        heard = []
+
+        def hear(signal, sender, request, filename, columns, outcome="", rows=None, **_):
+            heard.append((signal, sender.__name__, request.user, filename, columns, outcome, rows))
+
+        for one in (export_started, export_finished, export_failed):
+            one.connect(hear)  # only as long as this function is there
+        user = user_named("ada", "export_customer")
+        customers(3)
+        job = offered(user, "/customers/?format=csv")
+        work()
+        named = (user, again(job).filename, tuple(job.columns))
+        assert [(told[0], told[2:5], *told[5:]) for told in heard] == [
+            (export_started, named, "", None),
+            (export_finished, named, "complete", 3),
+        ]
+        heard.clear()
+        offered(user, "/customers/?format=csv")
+        monkeypatch.setattr(Beat, "check", failing(LeaseLostError()))
+        run(states.claim())
+        assert [(told[0], told[5]) for told in heard] == [(export_started, ""), (export_failed, "aborted")]
 
     def test_the_admin_s_selection_is_never_stored(self, offered):
         user = user_named("ada", is_staff=True, is_superuser=True)
@@ -918,6 +1006,11 @@ def is_over(token, user):
     return False
 
 
+class Timeless(InMemoryStorage):
+    def get_modified_time(self, name):
+        raise NotImplementedError
+
+
 class TestTheJanitor:
     def test_leaves_alone_what_is_in_order(self, site):
         done, held = asked(), None
@@ -992,11 +1085,11 @@ class TestTheJanitor:
         held = states.claim()
         place = files.storage()
         orphans = [
-            name_of(uuid4(), held.lease, ".csv"),
+            name_of(job.pk, "d" * 16, ".csv"),
             name_of(job.pk, "f" * 16, ".csv.gz"),
-            name_of(uuid4(), "e" * 16, ".csv_a1B2c3D"),  # a storage may change a name that is taken
+            name_of(job.pk, "e" * 16, ".csv_a1B2c3D"),  # a storage may change a name that is taken
         ]
-        others = [f"{FOLDER}/notes.txt", "other.csv"]
+        others = [f"{files.folder()}/notes.txt", "other.csv"]
         for name in (*orphans, *others):
             place.save(name, ContentFile(b"x"))
         spool = Path(place.location) / ".upstream-0123456789abcdef.part"
@@ -1008,6 +1101,46 @@ class TestTheJanitor:
         states.release(held)
         assert clean().files == 1
         assert sorted(stored()) == ["notes.txt", "other.csv"]
+
+    def test_leaves_the_files_of_a_job_it_does_not_know_for_as_long_as_any_is_kept(self, one_site, options):
+        options(keep_days=3)
+        place = files.storage()
+        name = place.save(name_of(uuid4(), "e" * 16, ".csv"), ContentFile(b"of another tenant's schema"))
+        for days, count in ((0, 0), (3.5, 0), (4.5, 1)):
+            then = (timezone.now() - timedelta(days=days)).timestamp()
+            os.utime(place.path(name), (then, then))
+            assert clean().files == count
+        assert not place.exists(name)
+
+    def test_leaves_such_files_in_a_storage_that_knows_no_times(self, one_site, options, settings):
+        options(storage="exports")
+        settings.STORAGES = {**settings.STORAGES, "exports": {"BACKEND": "tests.test_jobs.Timeless"}}
+        name = files.storage().save(name_of(uuid4(), "e" * 16, ".csv"), ContentFile(b"x"))
+        assert clean().files == 0
+        assert files.storage().exists(name)
+
+    def test_leaves_everything_of_another_site_in_the_same_directory(self, one_site, monkeypatch):
+        mine = asked()
+        work()
+        with monkeypatch.context() as other:
+            other.setitem(connections["default"].settings_dict, "HOST", "db.staging.example")
+            theirs = name_of(again(mine).pk, "f" * 16, ".csv")  # a copy of the database knows the same jobs
+            files.storage().save(theirs, ContentFile(b"x"))
+        spool = Path(PrivateStorage().location) / ".upstream-0123456789abcdef.part"
+        spool.touch()
+        assert clean().files == 0
+        os.utime(spool, (0, 0))
+        os.utime(files.storage().path(theirs), (0, 0))
+        assert clean().files == 1
+        assert len(stored()) == 2
+
+    def test_deletes_expired_files_after_the_database_was_moved(self, one_site, monkeypatch):
+        asked()
+        work()
+        ExportJob.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        monkeypatch.setitem(connections["default"].settings_dict, "HOST", "db.new.example")
+        assert clean().files == 1
+        assert stored() == []
 
     def test_leaves_the_spools_of_others_in_a_storage_of_others(self, one_site, options, settings):
         settings.STORAGES = {

@@ -90,7 +90,7 @@ class ExportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description=_("Make selected exports again"), permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[ExportJob]) -> None:
-        self._each(request, queryset, asking.retry)
+        self._each(request, queryset, _retry)
 
     @admin.action(description=_("Delete the files of selected exports"), permissions=["operate"])
     def expire(self, request: HttpRequest, queryset: QuerySet[ExportJob]) -> None:
@@ -105,6 +105,13 @@ class ExportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             changed += change(job)
         words = _("%(changed)s of %(count)s exports were changed.") % {"changed": changed, "count": count}
         self.message_user(request, words, messages.SUCCESS if changed else messages.WARNING)
+
+
+def _retry(job: ExportJob) -> bool:
+    try:
+        return asking.retry(job)
+    except asking.TooManyJobsError:
+        return False
 
 
 def _expire(job: ExportJob) -> bool:

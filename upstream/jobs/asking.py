@@ -111,9 +111,12 @@ def cancel(job: ExportJob) -> bool:
 def retry(job: ExportJob) -> bool:
     """Let a job that failed or was cancelled wait again; return whether it does.
 
-    It does not if its request is no longer kept, or if the same export was asked for again meanwhile.
+    It does not if its request is no longer kept, or if the same export was asked for again meanwhile. Raises
+    TooManyJobsError if its requester has too many jobs.
     """
-    if not states.retry(job, fingerprint_of(job.requester_id, job.request)):
+    fingerprint = fingerprint_of(job.requester_id, job.request)
+    _check_count(job.requester_id, fingerprint)
+    if not states.retry(job, fingerprint):
         return False
     transaction.on_commit(partial(enqueue, job), using=states.alias())
     return True
@@ -147,13 +150,19 @@ def _queue(user: Any, request: Mapping[str, Any], **fields: Any) -> ExportJob:
     if options.worker not in names():
         raise ImproperlyConfigured(f"unknown worker {options.worker!r}; choose from: {', '.join(names())}")
     fingerprint = fingerprint_of(user.pk, request)
-    active = states.jobs().filter(requester=user.pk, state__in=ACTIVE)
-    if not active.filter(fingerprint=fingerprint).exists() and active.count() >= options.per_user:
-        raise TooManyJobsError(
-            f"{options.per_user} exports are waiting or running already: ask again when one of them has ended"
-        )
+    _check_count(user.pk, fingerprint)
     fields["filename"] = fields["filename"][-LONGEST_NAME:]  # its end has the suffix
     job, is_new = states.queue(ExportJob(requester=user, request=request, fingerprint=fingerprint, **fields))
     if is_new:
         transaction.on_commit(partial(enqueue, job), using=states.alias())
     return job
+
+
+def _check_count(user: Any, fingerprint: str) -> None:
+    """Raise TooManyJobsError if a user has too many jobs for one more, unless the same one is active."""
+    most = Options.of_site().per_user
+    active = states.jobs().filter(requester=user, state__in=ACTIVE)
+    if not active.filter(fingerprint=fingerprint).exists() and active.count() >= most:
+        raise TooManyJobsError(
+            f"{most} exports are waiting or running already: ask again when one of them has ended"
+        )

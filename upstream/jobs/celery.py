@@ -10,7 +10,7 @@ from uuid import UUID
 from upstream.dumps import Part
 from upstream.dumps.serving import Report
 from upstream.dumps.sites import Plan
-from upstream.jobs import dispatch
+from upstream.jobs import dispatch, states
 from upstream.jobs.models import ExportJob
 from upstream.jobs.workers import WORKERS
 from upstream.streaming import ExportError
@@ -42,7 +42,7 @@ def enqueue(job: ExportJob) -> None:
     """
     try:
         with _sending() as tasks:
-            tasks.run_job.apply_async([str(job.pk)], eta=job.leased_until)
+            tasks.run_job.apply_async([str(job.pk)], countdown=states.pause_before(job) or None)
     except BrokerError as error:
         logger.warning("export %s waits for the janitor: %s", job.pk, error)
 

@@ -11,8 +11,9 @@ from django.utils import timezone, translation
 from upstream.dumps import DumpPlan
 from upstream.integrations.background import Export
 from upstream.integrations.permissions import export_permission, has_permission, missing_words
-from upstream.integrations.signals import Ending, Outcome
+from upstream.integrations.signals import Ending, Outcome, export_failed, export_finished, export_started
 from upstream.jobs import requests
+from upstream.jobs.beats import LeaseLostError
 from upstream.jobs.models import ExportJob
 from upstream.jobs.zones import zone_of
 from upstream.streaming import ByteStream, stream
@@ -84,20 +85,23 @@ def _check_model(plan: DumpPlan, user: Any) -> None:
 
 @contextmanager
 def _recorded(export: Export, chunks: ByteStream) -> Iterator[None]:
-    """Record the export as its view records downloads, such as in the admin's log."""
-    if export.record is None:
-        yield
-        return
-    ended, started = export.record(), monotonic()
+    """Tell of the export as its view tells of downloads: by signals, and a record such as the admin's log."""
+    named = {"request": export.request, "filename": export.filename, "columns": chunks.plan.headers}
+    ended, started = export.record and export.record(), monotonic()
+    export_started.send_robust(export.sender, **named)
 
     def tell(outcome: Outcome, error: BaseException | None = None) -> None:
         seconds = monotonic() - started
-        ended(Ending(outcome=outcome, rows=chunks.rows, bytes=chunks.size, seconds=seconds, error=error))
+        ending = Ending(outcome=outcome, rows=chunks.rows, bytes=chunks.size, seconds=seconds, error=error)
+        if ended:
+            ended(ending)
+        signal = export_finished if outcome == "complete" else export_failed
+        signal.send_robust(export.sender, **named, **vars(ending))
 
     try:
         yield
     except BaseException as error:
         chunks.close()
-        tell("failed", error)
+        tell("aborted" if isinstance(error, LeaseLostError) else "failed", error)
         raise
     tell("complete")

@@ -1,5 +1,6 @@
 """The files of exports: where they are kept, and by which name each attempt writes its own."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, Storage, storages
+from django.db import connections
 from django.utils.module_loading import import_string
 
+from upstream.jobs import states
 from upstream.jobs.options import SETTING, Options
 
 FOLDER = "upstream-exports"
@@ -49,9 +52,16 @@ def storage() -> Storage:
     return made
 
 
+def folder() -> str:
+    """Return the folder of this site's files: sites that share a storage have their jobs in other databases."""
+    connection = connections[states.alias()]
+    known = [connection.vendor, *(str(connection.settings_dict[name]) for name in ("HOST", "PORT", "NAME"))]
+    return f"{FOLDER}/{hashlib.sha256(repr(known).encode()).hexdigest()[:16]}"
+
+
 def name_of(job: UUID, lease: str, suffix: str) -> str:
     """Return the name by which one attempt at a job writes its file; no other attempt has it."""
-    return f"{FOLDER}/{job.hex}-{lease}{suffix}"
+    return f"{folder()}/{job.hex}-{lease}{suffix}"
 
 
 def attempt_of(name: str) -> tuple[UUID, str] | None:

@@ -2,17 +2,14 @@
 
 import logging
 import threading
-from time import monotonic
 
 from django.db import connections
 
 from upstream.jobs import states
-from upstream.jobs.janitor import clean
+from upstream.jobs.janitor import Regularly
 from upstream.jobs.running import run
 
 logger = logging.getLogger(__name__)
-
-CLEAN_SECONDS = 300
 
 
 class Loop:
@@ -23,7 +20,7 @@ class Loop:
         self._poll = poll_seconds
         self._longest = longest_seconds or poll_seconds
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._cleaned = float("-inf")
+        self._janitor = Regularly()
 
     def wake(self) -> None:
         self._wake.set()
@@ -69,17 +66,15 @@ class Loop:
         return True
 
     def _tolerant(self) -> bool:
-        """Run the next job or clean up; after an error, such as of a database that is away, try again later."""
+        """Run the next job, and clean up if it is time; after an error, such as of the database, try again."""
+        is_busy = False
         try:
-            if self.next():
-                return True
-            if monotonic() - self._cleaned > CLEAN_SECONDS:
-                self._cleaned = monotonic()
-                clean()
+            is_busy = self.next()
+            self._janitor.clean()  # however many jobs wait
         except Exception as error:  # noqa: BLE001 (a worker goes on; the text may hold values)
             logger.error("exports cannot be taken or cleaned up: %s", type(error).__name__)
             connections.close_all()
-        return False
+        return is_busy
 
 
 def _leave_broken_connections() -> None:

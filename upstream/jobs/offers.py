@@ -19,7 +19,7 @@ from upstream.integrations.background import Export
 from upstream.integrations.downloads import refusal
 from upstream.integrations.servers import breaks_show
 from upstream.integrations.statements import statement_limit
-from upstream.jobs import requests, states
+from upstream.jobs import requests, states, workers
 from upstream.jobs.asking import TooManyJobsError, ask_by_request
 from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob, State
@@ -175,6 +175,7 @@ def _followed(request: HttpRequest, identity: str) -> HttpResponseBase:
     if job is None:
         return JsonResponse({"error": "you asked for no such export here"}, status=404, headers=HEADERS)
     if job.is_active:
+        workers.wake()  # a restart may have left it
         return _waiting(request, job)
     if job.state == State.DONE:
         try:

@@ -11,7 +11,8 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.core.files.storage import Storage
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import InvalidStorageError, Storage
 from django.db import Error, connections
 
 from upstream.jobs import exports, mail, states
@@ -55,31 +56,38 @@ def run(job: ExportJob, stop: threading.Event | None = None) -> State | None:
     run again, as often as the option `attempts` says. Once `stop` is set, the job is given back, to be taken by
     another worker at once.
     """
-    place = storage()
     written: list[_Written] = []
     try:
         with Beat(job, stop or threading.Event()) as beat, exports.opened(job) as chunks:
-            written.append(_write(job, place, chunks, beat))
+            written.append(_write(job, _place(), chunks, beat))
             _finish(job, written[0])
         state: State | None = State.DONE
     except LeaseLostError:
-        _discard(job, place, written)
+        _discard(job, written)
         state = None
         insist(lambda: states.release(job))
     except ExportError as error:
-        _discard(job, place, written)
+        _discard(job, written)
         state = _fail(job, str(error), is_final=True)
     except Exception as error:  # noqa: BLE001 (told in the job and in the log)
-        _discard(job, place, written)
-        logger.error("export %s failed: %s", job.pk, _without_values(error))
+        _discard(job, written)
+        logger.error("export %s failed: %s", job.pk, without_values(error))
         state = _fail(job, f"the export failed with {type(error).__name__}", is_final=False)
     except BaseException:
         with suppress(Error):
-            _discard(job, place, written)
+            _discard(job, written)
             states.release(job)
         raise
     _tell(job, state)
     return state
+
+
+def _place() -> Storage:
+    try:
+        return storage()
+    except (ImproperlyConfigured, ImportError, InvalidStorageError, TypeError) as error:
+        logger.error("the storage of exports cannot be used: %s", error)  # the text is of settings
+        raise ExportError(f"the storage of exports is set up wrongly ({type(error).__name__})") from error
 
 
 def _write(job: ExportJob, place: Storage, chunks: ByteStream, beat: Beat) -> _Written:
@@ -113,12 +121,12 @@ def _fail(job: ExportJob, words: str, *, is_final: bool) -> State | None:
     return insist(lambda: states.fail(job, words, is_final=is_final))
 
 
-def _discard(job: ExportJob, place: Storage, written: list[_Written]) -> None:
+def _discard(job: ExportJob, written: list[_Written]) -> None:
     """Delete the file of an attempt that does not count."""
     for one in written:
         if not insist(lambda name=one.name: states.jobs().filter(pk=job.pk, file=name).exists()):  # type: ignore[misc]
             try:
-                place.delete(one.name)
+                storage().delete(one.name)
             except Exception as error:  # noqa: BLE001 (the janitor deletes it)
                 logger.warning("a file of export %s is left: %s", job.pk, type(error).__name__)
 
@@ -149,7 +157,7 @@ def insist(change: Callable[[], Result]) -> Result:
             sleep(PAUSE_SECONDS)
 
 
-def _without_values(error: BaseException) -> str:
+def without_values(error: BaseException) -> str:
     """Return the type of an error and where it was raised; its text may hold values of rows."""
     frames = traceback.extract_tb(error.__traceback__)
     return " ".join([type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in frames)])

@@ -15,6 +15,7 @@ from django.utils.http import http_date, parse_http_date_safe
 
 from upstream.integrations.formats import format_of
 from upstream.jobs.models import ExportJob
+from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
 from upstream.streaming.targets.filenames import clean_filename, content_disposition
 from upstream.streaming.targets.responses import BLOCK_BYTES, HEADERS, IDENTITY, ExportResponse
 
@@ -68,10 +69,9 @@ def _sent(job: ExportJob, storage: Storage, part: range, headers: dict[str, str]
 
 def _headers(job: ExportJob) -> dict[str, str]:
     name = clean_filename(job.filename)
-    known = format_of(PurePath(name))
     return {
         **HEADERS,
-        "Content-Type": known.encoder.content_type if known else guess_type(name)[0] or "application/octet-stream",
+        "Content-Type": _content_type(job, name),
         "Content-Disposition": content_disposition(name, as_attachment=True),
         "Content-Encoding": IDENTITY,
         "Accept-Ranges": "bytes",
@@ -79,6 +79,15 @@ def _headers(job: ExportJob) -> dict[str, str]:
         "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(job.sha256)).decode()}:",
         "Last-Modified": http_date(_moment(job)),
     }
+
+
+def _content_type(job: ExportJob, name: str) -> str:
+    """Return the type of the file as it is sent: that of its compression, which no client is to undo."""
+    for suffix in (PurePath(job.file).suffix, PurePath(name).suffix):
+        if suffix in SUFFIXES:
+            return CONTENT_TYPES[SUFFIXES[suffix]]
+    known = format_of(PurePath(name))
+    return known.encoder.content_type if known else guess_type(name)[0] or "application/octet-stream"
 
 
 def _with_headers(response: HttpResponse, headers: dict[str, str]) -> HttpResponse:

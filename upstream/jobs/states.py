@@ -136,9 +136,24 @@ def fail(job: ExportJob, error: str, *, is_final: bool) -> State | None:
     options = Options.of_site()
     if is_final or job.attempts >= options.attempts:
         return State.FAILED if _held(job).update(**_ended(State.FAILED, error)) else None
-    pause = options.retry_seconds * 2 ** (job.attempts - 1)
-    waits = _held(job).update(**FREE, leased_until=_in(pause), error=error)
+    waits = _held(job).update(**FREE, leased_until=_in(_pause_after(job.attempts)), error=error)
     return State.QUEUED if waits else None
+
+
+def pause_before(job: ExportJob) -> float:
+    """Return after how many seconds a job may begin that waits, at the latest.
+
+    They are not computed from `leased_until`: MariaDB stores the time of its session's zone, which Python takes
+    for UTC.
+    """
+    if job.leased_until is None or jobs().filter(waiting(), pk=job.pk).exists():
+        return 0.0
+    return _pause_after(job.attempts)
+
+
+def _pause_after(attempts: int) -> float:
+    pause: float = Options.of_site().retry_seconds * 2 ** max(0, attempts - 1)
+    return pause
 
 
 def release(job: ExportJob) -> bool:

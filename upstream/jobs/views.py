@@ -21,7 +21,7 @@ from django.views.decorators.cache import cache_control
 from django.views.generic import DetailView, ListView, View
 
 from upstream.integrations.downloads import refusal
-from upstream.jobs import asking, links, states
+from upstream.jobs import asking, links, states, workers
 from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob, State
 from upstream.jobs.options import Options
@@ -63,12 +63,14 @@ class Live(Mine):
 
     def render_to_response(self, context: dict[str, Any], **options: Any) -> Any:
         jobs: Sequence[ExportJob] = context["jobs"]
-        etag = _etag(jobs)
+        etag, is_active = _etag(jobs), any(job.is_active for job in jobs)
+        if is_active:
+            workers.wake()  # a restart may have left it
         query = self.request.GET.copy()
         query[LIVE] = "1"
         context |= {
             "etag": etag,
-            "is_active": any(job.is_active for job in jobs),
+            "is_active": is_active,
             "live_url": f"{self.request.path}?{query.urlencode()}",
             "here": self.request.get_full_path() if LIVE not in self.request.GET else self._whole(),
         }
@@ -136,16 +138,15 @@ class Retry(Mine):
 
     def post(self, request: HttpRequest, pk: Any) -> HttpResponseBase:
         job = self.job(pk)
-        if asking.retry(job):
-            messages.success(
-                request, _("%(name)s is being made again.") % {"name": job.filename}, fail_silently=True
-            )
-        else:
-            messages.warning(
-                request,
-                _("%(name)s cannot be made again: ask for it anew.") % {"name": job.filename},
-                fail_silently=True,
-            )
+        name = {"name": job.filename}
+        try:
+            if asking.retry(job):
+                messages.success(request, _("%(name)s is being made again.") % name, fail_silently=True)
+            else:
+                words = _("%(name)s cannot be made again: ask for it anew.") % name
+                messages.warning(request, words, fail_silently=True)
+        except asking.TooManyJobsError as error:
+            messages.warning(request, str(error), fail_silently=True)
         return HttpResponseRedirect(_back(request), status=303)
 
 

@@ -33,7 +33,7 @@ def names() -> list[str]:
 
 
 def enqueue(job: ExportJob) -> None:
-    """Tell the site's worker that a job waits; it waits until its `leased_until`, if that is set."""
+    """Tell the site's worker that a job waits; `states.pause_before` tells how long."""
     name = Options.of_site().worker
     if name in MODULES:
         import_module(MODULES[name])
