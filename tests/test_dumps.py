@@ -574,6 +574,36 @@ class TestADirectory:
         run(plan, report=another)
         assert joined(place) == exported(rows)
 
+    def test_keeps_the_old_dump_if_the_one_after_an_interrupted_change_fails(self, rows, place, monkeypatch):
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=2))
+        old, replace = joined(place), Path.replace
+
+        def interrupted(self, target):
+            if target == place:
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "replace", interrupted)
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=3), overwrite=True)
+        assert not place.exists()
+        with pytest.raises(ExportError):
+            run(plan_dump(rows, COLUMNS, Csv(encoding="ascii"), place, parts=2), overwrite=True)
+
+        assert joined(place) == old
+        assert not staged(place)
+
+    def test_clears_away_what_is_its_own_and_no_other_dump(self, db, tmp_path):
+        rows, others = (
+            stored("default"),
+            [".x1.upstream-dump.y", ".[x]1.upstream-dump.y", ".x1.upstream-dump.0123abcd"],
+        )
+        left = tmp_path / ".[x]1.upstream-dump.0123abcd"
+        for name in (*others, left.name):
+            (tmp_path / name).mkdir()
+        run(plan_dump(rows, COLUMNS, Csv(), tmp_path / "[x]1", parts=2))
+        assert {path.name for path in tmp_path.iterdir()} == {"[x]1", *others}
+
     def test_has_an_unfinished_dump_that_is_told(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
         with pytest.raises(RuntimeError):
