@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,6 +19,8 @@ from uuid import UUID
 
 import pytest
 import zstandard
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.db.models import F, Prefetch, Q, Value
@@ -36,6 +39,7 @@ from upstream.dumps import (
     begin,
     commit,
     plan_dump,
+    plan_site,
     querysets,
     resume,
     run,
@@ -266,6 +270,29 @@ class TestCuts:
 
     def test_by_what_a_filter_leaves(self, rows, place):
         assert min(self.dumped(rows.filter(id__gt=100), place)) > 5
+
+    def test_local_times_that_never_were(self, db, place, monkeypatch):
+        """Of the hour that is skipped in spring, a database without time zones may hold any minute."""
+        connection = connections["default"]
+        monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Europe/Rome")
+        for name in ("timezone", "timezone_name"):
+            monkeypatch.delitem(connection.__dict__, name, raising=False)
+        try:
+            user = get_user_model().objects.create(username="x")
+            LogEntry.objects.bulk_create(LogEntry(id=one, user=user, action_flag=1) for one in range(1, 181))
+            with connection.cursor() as cursor:
+                for minute in range(180):
+                    moment = f"2026-03-29 {2 + minute // 60:02}:{minute % 60:02}:00"
+                    cursor.execute(
+                        "UPDATE django_admin_log SET action_time = %s WHERE id = %s", [moment, minute + 1]
+                    )
+            rows = LogEntry.objects.order_by("action_time")
+            manifest = run(plan_dump(rows, ["id"], JsonLines(), place, parts=5))
+        finally:
+            for name in ("timezone", "timezone_name"):
+                connection.__dict__.pop(name, None)
+        assert len(manifest["parts"]) > 2
+        assert [json.loads(line)["id"] for line in joined(place).splitlines()] == list(range(1, 181))
 
     @pytest.mark.django_db(databases="__all__", transaction=True)
     def test_by_fresh_statistics_of_postgresql(self, place, django_assert_max_num_queries):
@@ -704,6 +731,26 @@ class TestResuming:
         assert resume(Directory(str(place))) == manifest
         assert verify(place) == manifest
         assert not staged(place)
+
+    @pytest.mark.parametrize("of_site", [False, True], ids=["one model", "a site"])
+    def test_goes_on_where_the_dump_was_copied_to(self, db, of_site, place, tmp_path):
+        rows = stored("default")
+        if of_site:
+            plan = plan_site([rows], Csv(), place, parts=3, uncut_rows=1)
+        else:
+            plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        with pytest.raises(RuntimeError):
+            run(plan, report=fails_at(1))
+        copied = tmp_path / "copied" / place.name
+        shutil.copytree(place.parent, copied.parent)
+
+        manifest = resume(Directory(str(copied)))
+
+        assert verify(copied) == manifest
+        assert manifest["rows"] == ROWS
+        assert not staged(copied)
+        assert not place.exists()
+        assert resume(Directory(str(place)))["rows"] == ROWS
 
     def test_needs_an_unfinished_dump(self, place):
         with pytest.raises(ExportError, match="no unfinished dump"):
