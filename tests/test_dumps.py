@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from datetime import date
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from queue import SimpleQueue
 from uuid import UUID
 
 import pytest
@@ -46,10 +48,12 @@ from upstream.dumps import (
     run_part,
     runners,
     targets,
+    threads,
     verify,
     workers,
 )
 from upstream.dumps.management.commands import dump_data
+from upstream.dumps.processes import ProcessWorker
 from upstream.dumps.progress import Meters
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, stream
 
@@ -801,6 +805,69 @@ class TestRunners:
         assert killed
         assert joined(place) == exported(rows)
         assert not staged(place)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_an_interrupt_while_workers_end_leaves_none(self, place, monkeypatch):
+        plan = plan_dump(stored("default"), COLUMNS, Csv(), place, parts=8)
+        monkeypatch.setattr(workers, "COPY_THREADS", 1)
+        before, wait, interrupted = {*processes.children(), *threading.enumerate()}, subprocess.Popen.wait, []
+
+        def interrupt(self, timeout=None):
+            if timeout and not interrupted:
+                interrupted.append(self)
+                raise KeyboardInterrupt
+            return wait(self, timeout)
+
+        monkeypatch.setattr(subprocess.Popen, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, workers=3, report=fails_at(0))
+        assert interrupted
+        assert before.issuperset({*processes.children(), *threading.enumerate()})
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_thread_whose_target_hangs_is_not_waited_for_and_writes_nothing_more(self, place, monkeypatch):
+        plan = plan_dump(stored("default"), COLUMNS, Csv(), place, parts=2)
+        begin(plan)
+        before, write = Directory(str(place)).names(), Directory.write
+        hangs, goes_on = threading.Event(), threading.Event()
+
+        def hang(self, name, chunks):
+            hangs.set()
+            assert goes_on.wait(300)
+            write(self, name, chunks)
+
+        monkeypatch.setattr(Directory, "write", hang)
+        monkeypatch.setattr(threads, "GRACE_SECONDS", 0.1)
+        worker = threads.ThreadWorker(plan, lambda *_: None)
+        try:
+            worker.give(0)
+            assert hangs.wait(60)
+            worker.end()
+            assert worker._thread.is_alive()
+        finally:
+            goes_on.set()
+            worker._thread.join(60)
+        assert not worker._thread.is_alive()
+        assert Directory(str(place)).names() == before
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_other_code_prints_is_nothing_that_a_process_tells(self, place, tmp_path, monkeypatch):
+        plan, told = plan_dump(stored("default"), COLUMNS, Csv(), place, parts=2), SimpleQueue()
+        begin(plan)
+        printed = 'print("hello"); print([1, 2]); print("\\u00e9 no end", end="", flush=True)'
+        (tmp_path / "sitecustomize.py").write_text(printed)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        worker = ProcessWorker(plan, lambda *given: told.put(given))
+        try:
+            assert told.get(timeout=120) == ("ready", None)
+            worker.give(1)
+            while (last := told.get(timeout=120))[0] == "progress":
+                pass
+            assert last[0] == "written"
+            assert last[1]["number"] == 1
+        finally:
+            worker.end()
+        assert told.get(timeout=60)[0] == "died"
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.usefixtures("kind")
