@@ -685,6 +685,37 @@ class TestTheLock:
         assert "IF_NONE_MATCH" in created
         assert all("IF_MATCH" in one for one in renewed)
 
+    def test_is_held_though_the_answers_to_its_creation_and_a_renewal_are_lost(self, s3, store, monkeypatch):
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+        object_store.close_clients(store.url)
+        monkeypatch.setattr(leases, "renewed", lambda renew: nullcontext(renewals.append(renew)))
+        renewals, creations, changes = [], count(), count()
+
+        def loses_first(number, request):
+            if ".lock" not in request or not request.startswith("PUT"):
+                return False
+            return not next(creations if "HTTP_IF_NONE_MATCH" in request else changes)
+
+        try:
+            with store.failing(loses_first, answers_first=True), s3.locked():
+                assert [renew() for renew in renewals * 2] == [True, True]
+            assert (next(creations), next(changes)) == (2, 3)  # what was lost was asked again
+            assert store.listed() == []
+        finally:
+            monkeypatch.undo()
+            object_store.close_clients(store.url)
+
+    def test_is_not_lost_by_a_renewal_of_which_only_the_answer_was(self, s3, store, monkeypatch):
+        monkeypatch.setattr(leases, "renewed", lambda renew: nullcontext(renewals.append(renew)))
+        renewals = []
+        with s3.locked():
+            with store.failing(lambda *_: True, answers_first=True), pytest.raises(S3Error):
+                renewals[0]()
+            assert renewals[0]()
+            with store.failing(lambda *_: True, answers_first=True), pytest.raises(S3Error):
+                renewals[0]()
+        assert store.listed() == []
+
     def test_needs_no_server_that_knows_conditions(self, s3, store, rows, monkeypatch):
         monkeypatch.setattr(
             object_store, "FAILURE", b"<Error><Code>NotImplemented</Code><Message>A header</Message></Error>"

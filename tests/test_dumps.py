@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,10 +16,13 @@ from datetime import date
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from queue import SimpleQueue
 from uuid import UUID
 
 import pytest
 import zstandard
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.db.models import F, Prefetch, Q, Value
@@ -36,16 +41,19 @@ from upstream.dumps import (
     begin,
     commit,
     plan_dump,
+    plan_site,
     querysets,
     resume,
     run,
     run_part,
     runners,
     targets,
+    threads,
     verify,
     workers,
 )
 from upstream.dumps.management.commands import dump_data
+from upstream.dumps.processes import ProcessWorker
 from upstream.dumps.progress import Meters
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, SourceError, stream
 
@@ -266,6 +274,29 @@ class TestCuts:
 
     def test_by_what_a_filter_leaves(self, rows, place):
         assert min(self.dumped(rows.filter(id__gt=100), place)) > 5
+
+    def test_local_times_that_never_were(self, db, place, monkeypatch):
+        """Of the hour that is skipped in spring, a database without time zones may hold any minute."""
+        connection = connections["default"]
+        monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Europe/Rome")
+        for name in ("timezone", "timezone_name"):
+            monkeypatch.delitem(connection.__dict__, name, raising=False)
+        try:
+            user = get_user_model().objects.create(username="x")
+            LogEntry.objects.bulk_create(LogEntry(id=one, user=user, action_flag=1) for one in range(1, 181))
+            with connection.cursor() as cursor:
+                for minute in range(180):
+                    moment = f"2026-03-29 {2 + minute // 60:02}:{minute % 60:02}:00"
+                    cursor.execute(
+                        "UPDATE django_admin_log SET action_time = %s WHERE id = %s", [moment, minute + 1]
+                    )
+            rows = LogEntry.objects.order_by("action_time")
+            manifest = run(plan_dump(rows, ["id"], JsonLines(), place, parts=5))
+        finally:
+            for name in ("timezone", "timezone_name"):
+                connection.__dict__.pop(name, None)
+        assert len(manifest["parts"]) > 2
+        assert [json.loads(line)["id"] for line in joined(place).splitlines()] == list(range(1, 181))
 
     @pytest.mark.django_db(databases="__all__", transaction=True)
     def test_by_fresh_statistics_of_postgresql(self, place, django_assert_max_num_queries):
@@ -604,6 +635,36 @@ class TestADirectory:
         run(plan, report=another)
         assert joined(place) == exported(rows)
 
+    def test_keeps_the_old_dump_if_the_one_after_an_interrupted_change_fails(self, rows, place, monkeypatch):
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=2))
+        old, replace = joined(place), Path.replace
+
+        def interrupted(self, target):
+            if target == place:
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "replace", interrupted)
+            run(plan_dump(rows, COLUMNS, Csv(), place, parts=3), overwrite=True)
+        assert not place.exists()
+        with pytest.raises(ExportError):
+            run(plan_dump(rows, COLUMNS, Csv(encoding="ascii"), place, parts=2), overwrite=True)
+
+        assert joined(place) == old
+        assert not staged(place)
+
+    def test_clears_away_what_is_its_own_and_no_other_dump(self, db, tmp_path):
+        rows, others = (
+            stored("default"),
+            [".x1.upstream-dump.y", ".[x]1.upstream-dump.y", ".x1.upstream-dump.0123abcd"],
+        )
+        left = tmp_path / ".[x]1.upstream-dump.0123abcd"
+        for name in (*others, left.name):
+            (tmp_path / name).mkdir()
+        run(plan_dump(rows, COLUMNS, Csv(), tmp_path / "[x]1", parts=2))
+        assert {path.name for path in tmp_path.iterdir()} == {"[x]1", *others}
+
     def test_has_an_unfinished_dump_that_is_told(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
         with pytest.raises(RuntimeError):
@@ -705,6 +766,26 @@ class TestResuming:
         assert verify(place) == manifest
         assert not staged(place)
 
+    @pytest.mark.parametrize("of_site", [False, True], ids=["one model", "a site"])
+    def test_goes_on_where_the_dump_was_copied_to(self, db, of_site, place, tmp_path):
+        rows = stored("default")
+        if of_site:
+            plan = plan_site([rows], Csv(), place, parts=3, uncut_rows=1)
+        else:
+            plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
+        with pytest.raises(RuntimeError):
+            run(plan, report=fails_at(1))
+        copied = tmp_path / "copied" / place.name
+        shutil.copytree(place.parent, copied.parent)
+
+        manifest = resume(Directory(str(copied)))
+
+        assert verify(copied) == manifest
+        assert manifest["rows"] == ROWS
+        assert not staged(copied)
+        assert not place.exists()
+        assert resume(Directory(str(place)))["rows"] == ROWS
+
     def test_needs_an_unfinished_dump(self, place):
         with pytest.raises(ExportError, match="no unfinished dump"):
             resume(Directory(str(place)))
@@ -754,6 +835,69 @@ class TestRunners:
         assert killed
         assert joined(place) == exported(rows)
         assert not staged(place)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_an_interrupt_while_workers_end_leaves_none(self, place, monkeypatch):
+        plan = plan_dump(stored("default"), COLUMNS, Csv(), place, parts=8)
+        monkeypatch.setattr(workers, "COPY_THREADS", 1)
+        before, wait, interrupted = {*processes.children(), *threading.enumerate()}, subprocess.Popen.wait, []
+
+        def interrupt(self, timeout=None):
+            if timeout and not interrupted:
+                interrupted.append(self)
+                raise KeyboardInterrupt
+            return wait(self, timeout)
+
+        monkeypatch.setattr(subprocess.Popen, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, workers=3, report=fails_at(0))
+        assert interrupted
+        assert before.issuperset({*processes.children(), *threading.enumerate()})
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_thread_whose_target_hangs_is_not_waited_for_and_writes_nothing_more(self, place, monkeypatch):
+        plan = plan_dump(stored("default"), COLUMNS, Csv(), place, parts=2)
+        begin(plan)
+        before, write = Directory(str(place)).names(), Directory.write
+        hangs, goes_on = threading.Event(), threading.Event()
+
+        def hang(self, name, chunks):
+            hangs.set()
+            assert goes_on.wait(300)
+            write(self, name, chunks)
+
+        monkeypatch.setattr(Directory, "write", hang)
+        monkeypatch.setattr(threads, "GRACE_SECONDS", 0.1)
+        worker = threads.ThreadWorker(plan, lambda *_: None)
+        try:
+            worker.give(0)
+            assert hangs.wait(60)
+            worker.end()
+            assert worker._thread.is_alive()
+        finally:
+            goes_on.set()
+            worker._thread.join(60)
+        assert not worker._thread.is_alive()
+        assert Directory(str(place)).names() == before
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_other_code_prints_is_nothing_that_a_process_tells(self, place, tmp_path, monkeypatch):
+        plan, told = plan_dump(stored("default"), COLUMNS, Csv(), place, parts=2), SimpleQueue()
+        begin(plan)
+        printed = 'print("hello"); print([1, 2]); print("\\u00e9 no end", end="", flush=True)'
+        (tmp_path / "sitecustomize.py").write_text(printed)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        worker = ProcessWorker(plan, lambda *given: told.put(given))
+        try:
+            assert told.get(timeout=120) == ("ready", None)
+            worker.give(1)
+            while (last := told.get(timeout=120))[0] == "progress":
+                pass
+            assert last[0] == "written"
+            assert last[1]["number"] == 1
+        finally:
+            worker.end()
+        assert told.get(timeout=60)[0] == "died"
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.usefixtures("kind")

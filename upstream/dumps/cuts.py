@@ -14,6 +14,7 @@ from django.db import connections
 from django.db.models import QuerySet, Window
 from django.db.models.functions import RowNumber
 
+from upstream.dumps.values import from_json, to_json
 from upstream.streaming.databases import database_of
 
 # Gaps between keys take up most of these, and leave the others to the rows.
@@ -40,8 +41,11 @@ def ranges(rows: QuerySet[Any], key: str, parts: int) -> list[Range]:
 
 
 def _sorted(rows: QuerySet[Any], key: str, candidates: Iterable[Any]) -> list[Any]:
-    """Return which of the candidates are keys of rows, as the database sorts them."""
-    values = list(candidates)
+    """Return which of the candidates are keys of rows, as the database sorts them.
+
+    They pass through the JSON of a plan first, by which a local time that never was becomes another.
+    """
+    values = [from_json(to_json(value)) for value in candidates]
     if not values:
         return []
     return list(rows.filter(**{f"{key}__in": values}).values_list(key, flat=True).distinct())

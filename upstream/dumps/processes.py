@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import django
 from django.conf import settings
 from django.db import connections
 
-from upstream.dumps.serving import Tell, serve
+from upstream.dumps.serving import Kind, Tell, serve
 from upstream.dumps.sites import Plan, plan_from_data
 from upstream.streaming import SourceError
 
@@ -24,12 +24,16 @@ from upstream.streaming import SourceError
 ADDRESS = ("NAME", "HOST", "PORT")
 GRACE_SECONDS = 5
 # It imports what this process imports, but not its main module: that may be a script which makes a dump.
+# What other code prints is nothing that is told.
 START = """\
+import os
+output = os.dup(1)
+os.dup2(2, 1)
 import json, sys
 order = json.loads(sys.stdin.buffer.readline())
 sys.path[:] = order.pop("path")
 from upstream.dumps.processes import work
-work(**order)
+work(output, **order)
 """
 
 
@@ -71,20 +75,27 @@ class ProcessWorker:
 
     def end(self) -> None:
         self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_SECONDS)
-        self._process.kill()
-        self._thread.join()
-        self._process.stdout.close()
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_SECONDS)
+        finally:
+            self._process.kill()
+            self._thread.join()
+            self._process.stdout.close()
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _listen(self, order: Mapping[str, Any]) -> None:
-        self._send(order)
-        for line in self._process.stdout:
-            if line.endswith(b"\n"):  # a kill may cut it
-                self._tell(*json.loads(line))
-        self._tell("died", f"its process ended with exit code {self._process.wait()}")
+        try:
+            self._send(order)
+            for line in self._process.stdout:
+                if told := _told(line):
+                    self._tell(*told)
+        except BaseException:
+            self._process.kill()
+            raise
+        finally:
+            self._tell("died", f"its process ended with exit code {self._process.wait()}")
 
     def _send(self, data: Any) -> None:
         with suppress(BrokenPipeError):  # it died: the end of its output tells it
@@ -92,10 +103,19 @@ class ProcessWorker:
             self._process.stdin.flush()
 
 
-def work(module: str, address: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-    """Be the new process."""
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what other code prints is nothing that is told
+def _told(line: bytes) -> tuple[Kind, Any] | None:
+    """Return what a line tells; None for one that a kill has cut, or that other code printed."""
+    try:
+        [kind, content] = json.loads(line)
+    except (ValueError, TypeError):
+        return None
+    return (kind, content) if line.endswith(b"\n") and kind in get_args(Kind) else None
+
+
+def work(output: int, module: str, address: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    """Be the new process, which tells what it does to the descriptor `output`."""
+    file = os.fdopen(output, "wb")
+    file.write(b"\n")  # the end of what other code may have printed before
     os.environ["DJANGO_SETTINGS_MODULE"] = module
     django.setup()
     made = plan_from_data(plan)
@@ -105,8 +125,8 @@ def work(module: str, address: Mapping[str, Any], plan: Mapping[str, Any]) -> No
 
     def tell(*told: Any) -> None:
         try:
-            output.write(json.dumps(told).encode() + b"\n")
-            output.flush()
+            file.write(json.dumps(told).encode() + b"\n")
+            file.flush()
         except BrokenPipeError:
             os._exit(1)
 

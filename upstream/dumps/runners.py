@@ -128,10 +128,13 @@ def is_unfinished(target: Target) -> bool:
 
 
 def staged_plan(target: Target) -> Plan:
-    """Return the plan of the unfinished dump at a target."""
+    """Return the plan of the unfinished dump at a target, which may have been moved there since."""
     if not is_unfinished(target):
         raise SourceError("there is no unfinished dump to resume")
-    return plan_from_data(json.loads(b"".join(target.read(PLAN))))
+    data = json.loads(b"".join(target.read(PLAN)))
+    for one in data.get("plans", [data]):
+        one["target"] = target.as_data()
+    return plan_from_data(data)
 
 
 def _stage(plan: Plan) -> None:

@@ -4,6 +4,7 @@ import traceback
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 from django.db import connections
@@ -15,6 +16,7 @@ from upstream.streaming.databases.sharing import separate
 
 # How long a statement that was cancelled may take to end, before it is cancelled again.
 CANCEL_SECONDS = 0.5
+GRACE_SECONDS = 5  # a target that is slow to write may keep a thread longer: it stops at its next chunk
 
 
 class StoppedError(BaseException):
@@ -39,7 +41,8 @@ class ThreadWorker:
     def end(self) -> None:
         self._stopped.set()
         self._numbers.put(None)
-        while self._thread.is_alive():
+        end = monotonic() + GRACE_SECONDS
+        while self._thread.is_alive() and monotonic() < end:
             with suppress(Exception):  # its connection may not be open yet, or be lost
                 database_of(self._connection).canceller(self._connection)()
             self._thread.join(CANCEL_SECONDS)

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
@@ -137,9 +138,11 @@ class _Pool:
                 worker.give(place.number)
 
     def end(self) -> None:
-        for place in self.places:
-            if place.worker:
-                place.worker.end()
+        """End all workers, also if another interrupt comes while one of them ends."""
+        with ExitStack() as ending:
+            for place in self.places:
+                if place.worker:
+                    ending.callback(place.worker.end)
 
     def _tell(self, place: _Place, kind: Kind, content: Any) -> None:
         self.told.put((place, kind, content))

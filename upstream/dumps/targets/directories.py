@@ -1,6 +1,7 @@
 """A local directory as the target of a dump."""
 
 import errno
+import glob
 import secrets
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from upstream.streaming import to_file
 from upstream.streaming.targets.files import sync_directory
 
 LOCK = "lock"
+LEFT = "[0-9a-f]" * 8  # what the name of a discarded directory ends with
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Directory:
         return self._staging / "whole"
 
     @property
+    def _replaced(self) -> Path:
+        """Return where the final directory is kept while another takes its name."""
+        return self._staging / "replaced"
+
+    @property
     def _may_replace(self) -> Path:
         """Return the file that is there if the dump may replace what the final directory holds."""
         return self._staging / "overwrite"
@@ -66,13 +73,15 @@ class Directory:
             raise TargetError(errno.ENOTEMPTY, "it is not empty: choose another, or overwrite it", self.path)
         self._staging.mkdir(parents=True, exist_ok=True)
         with _locked(self._staging / LOCK, self.path):
-            for left in self._final.parent.glob(f"{self._staging.name}.*"):
+            for left in self._final.parent.glob(glob.escape(f"{self._staging.name}.") + LEFT):
                 shutil.rmtree(left, ignore_errors=True)
             if not resume:
                 self._start(overwrite=overwrite)
             yield
 
     def _start(self, *, overwrite: bool) -> None:
+        if self._replaced.exists() and not self._final.exists():
+            self._replaced.rename(self._final)  # the dump that was to replace it was interrupted, and is dropped
         if self._attempts.exists() and any(self._attempts.iterdir()) and not overwrite:
             raise TargetError(errno.EEXIST, "an unfinished dump is there: resume it, or overwrite it", self.path)
         for old in (self._attempts, self._whole):
@@ -131,12 +140,11 @@ class Directory:
 
     def _replace_final(self) -> None:
         """Give the whole directory its final name; one that is replaced is kept, staged, until then."""
-        replaced = self._staging / "replaced"
         if self._final.exists() and any(self._final.iterdir()):
             if not self._may_replace.exists():
                 raise TargetError(errno.ENOTEMPTY, "it is no longer empty: empty it, and resume", self.path)
-            shutil.rmtree(replaced, ignore_errors=True)
-            self._final.rename(replaced)
+            shutil.rmtree(self._replaced, ignore_errors=True)
+            self._final.rename(self._replaced)
         self._whole.replace(self._final)
         sync_directory(self._final.parent)
 

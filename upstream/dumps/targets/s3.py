@@ -165,11 +165,12 @@ def _read(bucket: Bucket, source: Source, taken: Slice) -> bytes:
 
 @dataclass
 class _Lock:
-    """An object that one process has created, or has taken over after its lease."""
+    """An object that one process has created, or has taken over after its lease; its body tells which."""
 
     bucket: Bucket
     name: str
     tag: str = field(default="", init=False)
+    owner: bytes = field(default_factory=lambda: secrets.token_hex(16).encode(), init=False)
 
     def take(self) -> None:
         try:
@@ -190,22 +191,34 @@ class _Lock:
 
     def release(self) -> None:
         with suppress(OSError):  # its lease ends by itself
-            if self.bucket.call("head_object", Key=self.name)["ETag"] == self.tag:
+            if self._own_tag():
                 self.bucket.call("delete_object", Key=self.name)
 
     def _put(self, **condition: str) -> None:
-        body = secrets.token_hex(16).encode()  # so that no other has this ETag
+        body = self.owner + secrets.token_hex(16).encode()  # so that no other has this ETag, and none before
         told = {"Key": self.name, "Body": body}
         try:
             answer = self.bucket.call("put_object", **told, **condition)
         except OSError as error:
             code = getattr(error, "code", MISSING[0])
             if code in TAKEN:
-                raise self._busy() from error
+                self.tag = self._own_tag()
+                if not self.tag:
+                    raise self._busy() from error
+                return
             if code not in NO_CONDITIONS:
                 raise
             answer = self.bucket.call("put_object", **told)
         self.tag = answer["ETag"]
+
+    def _own_tag(self) -> str:
+        """Return the ETag of an object that this process has put there, though the answer was lost, or ""."""
+        try:
+            answer = self.bucket.call("get_object", Key=self.name)
+        except FileNotFoundError:
+            return ""
+        with closing(answer["Body"]) as body, self.bucket.errors():
+            return answer["ETag"] if body.read().startswith(self.owner) else ""
 
     def _busy(self) -> TargetError:
         return TargetError(errno.EBUSY, BUSY.format(leases.LEASE_SECONDS), self.bucket.shown)
