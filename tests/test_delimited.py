@@ -397,3 +397,14 @@ def test_the_parser_of_these_tests_reads_as_the_csv_module_does(text):
     got = parsed(by_csv_module(rows, ",", "minimal"))
     assert [[cell for cell, _ in row] for row in got] == rows
     assert got[0][0][1] == any(mark in text for mark in ',"\r\n')
+
+
+@pytest.mark.parametrize("quoting", ["minimal", "all", "nonnumeric"])
+@pytest.mark.parametrize(
+    "options", [{"null_marker": "-"}, {"quote_empty": True}, {}], ids=["marker", "empty", "single"]
+)
+def test_a_quote_is_doubled_once_beside_a_text_that_is_always_quoted(options, quoting):
+    names = ["only"] if not options else ["a", "b"]
+    rows = [dict.fromkeys(names, text) for text in ("-", "", '"', 'a"b,c')]
+    text = b"".join(stream(rows, names, Csv(quoting=quoting, **options))).decode()
+    assert [row[0] for row in csv.reader(io.StringIO(text, newline=""))][1:] == ["-", "", '"', 'a"b,c']

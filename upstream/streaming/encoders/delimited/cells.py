@@ -153,7 +153,7 @@ class Cells:
             cells = doubled if len(doubled) == len(cells) else [cell.replace('"', '""') for cell in cells]
         if any(map(cells.__contains__, always)):
             return [
-                quoted(cell) if cell in always or any(map(cell.__contains__, marks)) else cell for cell in cells
+                f'"{cell}"' if cell in always or any(map(cell.__contains__, marks)) else cell for cell in cells
             ]
         return _enclosed(cells, marks) if marks else cells
 
