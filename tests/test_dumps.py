@@ -1,6 +1,7 @@
 """Dumps: parts of any number, joined, are the bytes of one export, whatever dies on the way."""
 
 import gzip
+import importlib
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from queue import SimpleQueue
@@ -522,6 +524,20 @@ class TestOneState:
         assert joined(place) == before
         assert manifest["consistency"] == "snapshot"
         assert told[-1] == ["changed"]
+
+    def test_is_shared_by_the_workers_of_dask(self, postgresql, place):
+        distributed = importlib.import_module("distributed")
+        before, name = exported(postgresql), connections["postgresql"].settings_dict["NAME"]
+        with (
+            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            client.run(processes.set_up, "postgresql", name)
+            plan = plan_dump(postgresql, COLUMNS, Csv(), place, parts=4)
+            change = partial(postgresql.update, title="changed")
+            manifest = run(plan, executor=client.get_executor(), report=lambda *_: change())
+        assert joined(place) == before
+        assert manifest["consistency"] == "snapshot"
 
     def test_knows_all_tables_that_its_rows_come_from(self, db):
         orders = Order.objects.filter(items__sku="a").order_by("id")
