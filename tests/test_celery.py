@@ -22,10 +22,10 @@ from django.db.models import Value
 from django.db.models.functions import Now
 
 from tests import processes, services
-from tests.orders.models import Listing
+from tests.orders.models import Buyer, Listing
 from tests.processes import eventually
 from tests.routing import JobsIn
-from upstream.dumps import Directory, Part, WorkerError, plan_dump, resume, run, verify
+from upstream.dumps import Directory, Part, WorkerError, plan_dump, plan_site, resume, run, verify
 from upstream.dumps.runners import RUNNERS
 from upstream.jobs import celery, dispatch, janitor, leases, states
 from upstream.jobs.asking import ask
@@ -278,6 +278,15 @@ class TestDumps:
         )
         assert f"{ROWS} rows in 3 parts" in capsys.readouterr().out
         is_exact(place, rows)
+
+    def test_of_several_models_are_written_as_one_dump(self, site, place):
+        rows = stored("default")
+        site.work("solo", 1)
+        manifest = run(plan_site([Listing, Buyer], target=place, parts=3, uncut_rows=10), runner="celery")
+        assert [table["model"] for table in manifest["models"]] == ["orders.Listing", "orders.Buyer"]
+        assert [table["rows"] for table in manifest["models"]] == [rows.count(), 0]
+        assert verify(place) == manifest
+        nothing_is_left()
 
     def test_are_handed_out_again_if_the_broker_has_lost_the_messages(self, site, place, monkeypatch):
         def send(job, numbers):
