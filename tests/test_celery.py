@@ -357,8 +357,8 @@ class TestDeliveries:
         for _ in range(2):
             site.work("solo", 1, gated=True, visible=1)
         run(plan_dump(rows, COLUMNS, Csv(), place, parts=1), runner="celery", report=report)
-        assert site.marked("delivered-0") > 1
-        assert site.marked("began-0") == 1
+        # On a busy machine a heartbeat may be late, and the lease go to another.
+        assert site.marked("began-0") < site.marked("delivered-0")
         is_exact(place, rows)
 
     def test_for_a_dump_that_is_over_end_without_work(self, site, place):

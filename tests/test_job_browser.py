@@ -264,9 +264,9 @@ def test_nothing_is_inline_and_nothing_fails(visit, site, gate):
     page.on("request", lambda request: seen.append(request.url))
     page.on("response", lambda response: broken.append(response.url) if response.status >= 400 else None)
     page.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
-    page.goto(gate.url("csv"))
+    with page.expect_request(lambda request: "live=1" in request.url, timeout=60_000):
+        page.goto(gate.url("csv"))
     sees(page.locator("[data-live]"), "Running")
     assert [url for url in seen if not url.startswith(site)] == []
     assert broken == []
     assert page.locator("main script:not([src]), main [style], main [onclick]").count() == 0
-    assert any("live=1" in url for url in seen)
