@@ -346,21 +346,6 @@ class TestDeliveries:
             assert not heartless or all(site.marked(f"{plan.identity}-{number}") > 1 for number in range(4))
         assert heartless or [site.marked(f"began-{number}") for number in range(4)] == [ROUNDS or 2] * 4
 
-    def test_of_a_part_that_is_being_written_end_without_work(self, site, place, monkeypatch):
-        """Redis delivers what was not acknowledged within its visibility timeout once more."""
-
-        def report(*_):
-            if eventually(lambda: site.marked("delivered-0") > 1, WAIT_SECONDS):
-                (site.marks / "open").touch()
-
-        rows = stored("default")
-        for _ in range(2):
-            site.work("solo", 1, gated=True, visible=1)
-        run(plan_dump(rows, COLUMNS, Csv(), place, parts=1), runner="celery", report=report)
-        # On a busy machine a heartbeat may be late, and the lease go to another.
-        assert site.marked("began-0") < site.marked("delivered-0")
-        is_exact(place, rows)
-
     def test_for_a_dump_that_is_over_end_without_work(self, site, place):
         rows = stored("default")
         celery.send_parts(uuid4(), [5])
