@@ -22,8 +22,6 @@ from tests.routing import JobsIn
 
 SITE = json.loads(os.environ["UPSTREAM_TEST_SITE"])
 app = Celery("tests", broker=SITE["broker"], set_as_current=True)
-# A message that a worker took and did not end comes again: here after seconds, by default after an hour.
-app.conf.broker_transport_options = {"visibility_timeout": SITE.get("visible", 3600)}
 app.conf.worker_prefetch_multiplier = 1
 app.autodiscover_tasks()
 django.setup()

@@ -346,6 +346,23 @@ class TestDeliveries:
             assert not heartless or all(site.marked(f"{plan.identity}-{number}") > 1 for number in range(4))
         assert heartless or [site.marked(f"began-{number}") for number in range(4)] == [ROUNDS or 2] * 4
 
+    def test_of_a_part_that_is_being_written_end_without_work(self, site, place):
+        """Such as come again because they were not acknowledged within the visibility timeout of Redis."""
+
+        def report(*_):
+            if not (site.marks / "open").exists():
+                celery.send_parts(ExportJob.objects.get().pk, [0])
+                assert eventually(lambda: site.marked("delivered-0") == 2, WAIT_SECONDS)
+                (site.marks / "open").touch()
+
+        rows = stored("default")
+        site.options["lease_seconds"] = 60  # so that no heartbeat is late
+        for _ in range(2):
+            site.work("solo", 1, gated=True)
+        run(plan_dump(rows, COLUMNS, Csv(), place, parts=1), runner="celery", report=report)
+        assert (site.marked("delivered-0"), site.marked("began-0")) == (2, 1)
+        is_exact(place, rows)
+
     def test_for_a_dump_that_is_over_end_without_work(self, site, place):
         rows = stored("default")
         celery.send_parts(uuid4(), [5])
