@@ -4,18 +4,18 @@ Django converts value by value in Python, and an encoder then undoes it: with fi
 time of an export. A loader returns what the driver's and Django's converters would return, or the text that
 `values` gives it. If a column of a batch contains anything else, the converters read it.
 
-Text that is stored as it is written is proven for the whole column at once, by its shape, and kept: the bytes are
-compared and combined as long strings and integers, in a nanosecond or two for each position of a value.
+Text that is stored as it is written is proven for the whole column at once, and kept: the shape of all its lines
+is compared as one string, and msgspec reads the days and times.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import reduce
-from itertools import chain, repeat
-from operator import add, and_
+from itertools import repeat
+from operator import add
 from typing import Any
 
+import msgspec
 import orjson
 from django.conf import settings
 
@@ -25,8 +25,7 @@ LoadValues = Callable[[Values], Values]
 TEXT: frozenset[type] = frozenset({str})
 BITS = bytes((0, 1))
 NUMBER_CHARACTERS = b"-.,0123456789"
-DIGITS = "0123456789"
-DIGITS_TO_ZEROS = bytes.maketrans(DIGITS.encode(), b"0" * len(DIGITS))
+DIGITS_TO_ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
 HEXADECIMAL_TO_ZEROS = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 UUID_FORM, UUID_DIGITS = "00000000-0000-0000-0000-000000000000", 32
 POSITIONS_OF_DIGITS = [position for position, mark in enumerate(UUID_FORM) if mark == "0"]
@@ -42,7 +41,7 @@ class UnsupportedValueError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """How to load a column without None; its functions raise ValueError if the converters must do it.
+    """How to load a column; its functions raise ValueError for None, and if the converters must do it.
 
     `load` returns values. `load_texts` returns preformatted text of the type `texts_of`, for encoders that take
     it, and may leave what it does not support to `load`. If `raw_type` is set, they require columns of that driver
@@ -121,23 +120,24 @@ def keep_texts(values: Values) -> Values:
 def keep_dates(values: Values) -> Values:
     """Keep dates that are stored as Python writes them."""
     _check_form(_joined(values), len(values), DATE)
+    _check_days(values, list[date])
     return values
 
 
 def keep_naive_datetimes(values: Values) -> Values:
     """Keep datetimes that are stored as Python writes them."""
-    _check_datetimes(_joined(values), len(values))
+    _check_datetimes(_joined(values), values)
     return values
 
 
 def add_utc_offsets(values: Values) -> Values:
-    """Add the offset of UTC to datetimes that are stored as Python writes them without one: 75 ns each."""
-    return _with_utc_offsets(_joined(values), len(values))
+    """Add the offset of UTC to datetimes that are stored as Python writes them without one: 90 ns each."""
+    return _with_utc_offsets(_joined(values), values)
 
 
 def shorten_utc_datetimes(values: Values) -> Values:
     """Write datetimes in UTC of which a server gives all six digits: without a fraction if it is zero."""
-    return _with_utc_offsets(_joined(values).replace(FRACTION, ""), len(values))
+    return _with_utc_offsets(_joined(values).replace(FRACTION, ""), values)
 
 
 def complete_utc_datetimes(values: Values) -> Values:
@@ -145,83 +145,49 @@ def complete_utc_datetimes(values: Values) -> Values:
     lines = _joined(values) + "\n"
     if lines.count("+00\n") != len(values):
         raise UnsupportedValueError
-    naive = lines.replace("+00\n", "\n")[:-1]
-    if "." in naive:
+    naive = lines.replace("+00\n", "\n")[:-1].split("\n")
+    if "." in lines:
         exact = len(DATE + SECONDS + FRACTION)
-        naive = "\n".join([text.ljust(exact, "0") if "." in text else text for text in naive.split("\n")])
-    return _with_utc_offsets(naive, len(values))
+        naive = [text.ljust(exact, "0") if "." in text else text for text in naive]
+    return _with_utc_offsets("\n".join(naive), naive)
 
 
-def _with_utc_offsets(joined: str, count: int) -> Values:
-    _check_datetimes(joined, count)
+def _with_utc_offsets(joined: str, values: Values) -> Values:
+    _check_datetimes(joined, values)
     return (joined.replace("\n", OFFSET + "\n") + OFFSET).split("\n")
 
 
-def _check_datetimes(joined: str, count: int) -> None:
-    """Raise ValueError unless these are `count` naive datetimes as Python writes them, a line for each.
+def _check_datetimes(joined: str, values: Values) -> None:
+    """Raise ValueError unless the lines are naive datetimes as Python writes them, and those of the values.
 
     It writes a fraction of six digits, or none if it is zero.
     """
-    whole, exact = DATE + SECONDS, DATE + SECONDS + FRACTION
-    for form in (whole, exact):
-        if len(joined) + 1 == count * (len(form) + 1):
-            _check_form(joined, count, form)
-            return
-    lines = joined.split("\n")
-    lengths = list(map(len, lines))
-    if len(lines) != count or lengths.count(len(whole)) + lengths.count(len(exact)) != count:
+    _check_form(joined, len(values), DATE + SECONDS, DATE + SECONDS + FRACTION)
+    if "." in joined and FRACTION in joined:
         raise UnsupportedValueError
-    for form in (whole, exact):
-        alike = [line for line in lines if len(line) == len(form)]
-        _check_form("\n".join(alike), len(alike), form)
+    _check_days(values, list[datetime])
 
 
-# Digits that no moment that Python writes has together, by their positions: in the year; the month; the day; a day
-# that a month lacks, or may lack (the last one); the time; the fraction.
-IMPOSSIBLE: tuple[tuple[Mapping[int, str], ...], ...] = (
-    (dict.fromkeys(range(4), "0"),),
-    ({5: "0", 6: "0"}, {5: "1", 6: "3456789"}, {5: "23456789"}),
-    ({8: "0", 9: "0"}, {8: "3", 9: "23456789"}, {8: "456789"}),
-    (
-        {5: "0", 6: "469", 8: "3", 9: "1"},
-        {5: "1", 6: "1", 8: "3", 9: "1"},
-        {5: "0", 6: "2", 8: "3"},
-        {5: "0", 6: "2", 8: "2", 9: "9"},
-    ),
-    ({11: "2", 12: "456789"}, {11: "3456789"}, {14: "6789"}, {17: "6789"}),
-    (dict.fromkeys(range(20, 26), "0"),),
-)
-
-
-def _bits(combinations: Sequence[Mapping[int, str]]) -> dict[int, bytes]:
-    """Return for each position a table from a digit to the combinations that it is part of, a bit for each."""
-    positions = sorted(set(chain.from_iterable(combinations)))
-    return {
-        position: bytes(
-            sum((chr(byte) in digits.get(position, DIGITS)) << bit for bit, digits in enumerate(combinations))
-            for byte in range(256)
-        )
-        for position in positions
-    }
-
-
-BITS_OF_IMPOSSIBLE = list(map(_bits, IMPOSSIBLE))
+def _check_days(values: Values, kind: Any) -> None:
+    """Raise ValueError for days and times that no calendar and no clock has: msgspec takes 25 ns for each."""
+    try:
+        msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise UnsupportedValueError from error
 
 
 def _lines(form: str, count: int) -> bytes:
     return ((form + "\n") * count)[:-1].encode()
 
 
-def _check_form(joined: str, count: int, form: str) -> None:
-    """Raise ValueError unless these are `count` moments, each with digits where `form` has zeros."""
-    text, width = joined.encode(), len(form) + 1
-    if text.translate(DIGITS_TO_ZEROS) != _lines(form, count):
+def _check_form(joined: str, count: int, *forms: str) -> None:
+    """Raise ValueError unless these are `count` lines, each with digits where one of the forms has zeros."""
+    shape = joined.encode().translate(DIGITS_TO_ZEROS)
+    if any(shape == _lines(form, count) for form in forms):
+        return
+    shapes = shape.split(b"\n")
+    if len(shapes) != count or not set(shapes) <= set(map(str.encode, forms)):
         raise UnsupportedValueError
-    for tables in BITS_OF_IMPOSSIBLE:
-        if max(tables) < len(form):
-            columns = (text[position::width].translate(table) for position, table in tables.items())
-            if reduce(and_, map(int.from_bytes, columns)):
-                raise UnsupportedValueError
 
 
 def keep_uuids(values: Values) -> Values:
