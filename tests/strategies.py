@@ -247,6 +247,18 @@ class Tone(StrEnum):
     ODD = 'odd, "quoted"'
 
 
+class Label(str, Enum):  # noqa: UP042 (a StrEnum takes no values but texts)
+    """A str that is its label, and has another value, as some people's choices are."""
+
+    def __new__(cls, value, label):
+        member = str.__new__(cls, label)
+        member._value_ = value
+        return member
+
+    OPEN = ("o", "Open, or not")
+    CLOSED = (2, "Closed")
+
+
 class Mixed(Enum):
     NUMBER = 1
     TEXT = "text, more"

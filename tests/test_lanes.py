@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
@@ -92,6 +93,7 @@ from tests.strategies import (
     POSTGRESQL,
     SAFE_EDGES,
     TEXTS,
+    Label,
     disguised,
     everything,
     json_null,
@@ -1239,6 +1241,28 @@ class TestValuesThatNoDjangoWrote:
         yield Export(rows.values("id", last=Max(name)))
         yield Export(rows.values("id", same=Subquery(same.values(name)[:1])))
         yield Export(rows.order_by().values_list("id", name).union(other, all=True).order_by("id"))
+
+
+class TestDriversThatASiteHasTold:
+    """A driver may be told to give anything: members of an Enum, whose text is not what they hold."""
+
+    @pytest.mark.django_db(databases=["default"])
+    @pytest.mark.parametrize("told", ["a converter", "a text factory"])
+    def test_on_sqlite(self, told, monkeypatch):
+        def label(text):
+            return Label.OPEN if text == b"open" else text.decode()
+
+        Parent.objects.bulk_create(Parent(name=name) for name in ("a", "open", "b"))
+        rows = Parent.objects.order_by("pk")
+        if told == "a converter":
+            monkeypatch.setitem(sqlite3.converters, "VARCHAR", label)
+        else:
+            connections["default"].ensure_connection()
+            monkeypatch.setattr(connections["default"].connection, "text_factory", label)
+        assert list(rows.values_list("name", flat=True)) == ["a", Label.OPEN, "b"]
+        assert b"".join(stream(rows, ["name"], chunk_size=1)) == b"name\r\na\r\no\r\nb\r\n"
+        lines = b"".join(stream(rows, ["name"], JsonLines(), chunk_size=1))
+        assert lines == b'{"name":"a"}\n{"name":"o"}\n{"name":"b"}\n'
 
 
 class TestTheTest:

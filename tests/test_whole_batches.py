@@ -1,9 +1,11 @@
 """A batch written at once, by a few calls in C, has the bytes that writing it cell by cell has."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, localcontext
-from itertools import cycle, islice
+from enum import Enum
+from itertools import cycle, islice, product
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,6 +19,7 @@ from tests.strategies import (
     PYTHON_VALUES,
     SPECIAL_DECIMALS,
     ZONES,
+    Label,
     Mixed,
     Moment,
     Plain,
@@ -119,6 +122,7 @@ VALUES = {
     "subclasses and texts": ["a", Shout('b, "c"')],
     "enums of integers": list(Priority),
     "enums of texts": list(Tone),
+    "enums of texts with other values": list(Label),
     "enums": list(Mixed),
     "Decimals": [Decimal("1.10"), Decimal("-0.00"), Decimal(12)],
     "Decimals of every spelling": [Decimal(text) for text in SPECIAL_DECIMALS],
@@ -187,6 +191,24 @@ COLUMNS = {
 FAILING = {
     *("lone surrogates", "dicts of lone surrogates", "only a lone surrogate", "a lone surrogate as a header"),
     *("an object without a text", "an iterator", "too few cells", "no JSON at all", "endless Decimals"),
+}
+# What the types of a column are learned from.
+LEARNED = [
+    *("integers", "long integers", "booleans", "floats", "floats of every spelling", "letters", "bytes", "dates"),
+    *(
+        "only empty texts",
+        "subclasses of str",
+        "enums of integers",
+        "enums of texts",
+        "UUIDs",
+        "Decimals",
+        "dicts",
+    ),
+    *("enums of texts with other values", "integers and floats", "integers and booleans", "texts and integers"),
+    "one unsafe integer",
+]
+EXACT = {
+    name for name in LEARNED if not any(isinstance(value, Enum) or type(value) is Shout for value in VALUES[name])
 }
 CLEAN = OutputColumn("id"), [1, 2, 3]
 PLAIN = {
@@ -272,6 +294,14 @@ class TestColumns:
         ]
         batches = [first, *[batch for _, other in others for batch in (other, first)]]
         check(encoder, columns, *batches)
+
+    def test_whatever_a_column_held_before(self, encoder):
+        for first, name, nulls in product(LEARNED, LEARNED, (list, with_nulls)):
+            columns, learned = table(CLEAN, (OutputColumn("c"), VALUES[first]))
+            _, batch = table(CLEAN, (OutputColumn("c"), nulls(VALUES[name])))
+            if {first, name} <= EXACT:
+                columns = [replace(column, is_exact=True) for column in columns]
+            check(encoder, columns, learned, batch, learned)
 
     def test_beside_a_column_of_only_none(self, encoder):
         for column, values in COLUMNS.values():

@@ -142,10 +142,14 @@ class Forms(dict[type, Text]):
         types = set(map(type, values))
         if self._columns_take_none:
             types.discard(NoneType)
-        if len(types) == 1 and (whole := self._columns.get(next(iter(types)))):
-            texts = whole(values)
-            if texts is not None:
-                return texts
+        if len(types) == 1:
+            return self.column_of(next(iter(types)), values)
+        return [self[type(value)](value) for value in values]
+
+    def column_of(self, kind: type, values: Sequence[Any]) -> list[str]:
+        """Return the text of each value of a column of one type."""
+        if (whole := self._columns.get(kind)) and (texts := whole(values)) is not None:
+            return texts
         return [self[type(value)](value) for value in values]
 
     def strings(self, texts: Texts, texts_of: type) -> Texts | None:
@@ -512,9 +516,10 @@ def _unchanged(texts: Texts) -> Texts:
 
 def _joined_by_t(moments: Texts) -> Texts:
     """Return moments with a T in the place of the space, their only one: all at once, in a fifth of the time."""
-    if None in moments:
+    try:
+        return "\n".join(moments).replace(" ", "T").split("\n")  # type: ignore[arg-type]
+    except TypeError:  # None
         return [moment and moment.replace(" ", "T") for moment in moments]
-    return "\n".join(moments).replace(" ", "T").split("\n")  # type: ignore[arg-type]
 
 
 def _number_or_string(digits: str) -> str:

@@ -45,12 +45,14 @@ class Cursor(Protocol):
 class OpenCursor(NamedTuple):
     """A cursor, the positions of its unconverted columns, and by position the driver conversions that it skips.
 
-    `conversions` take precedence over `Loader.convert`.
+    `conversions` take precedence over `Loader.convert`. `is_exact` says that the driver gives no value of a class
+    that inherits from one of Python's own types.
     """
 
     cursor: Cursor
     raw: Collection[int] = ()
     conversions: Mapping[int, Convert] = {}
+    is_exact: bool = False
 
 
 class SelectedColumn(NamedTuple):

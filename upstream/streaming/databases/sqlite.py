@@ -33,6 +33,8 @@ STEPS_BETWEEN_CLOCKS = 100_000
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
 # A connection always sees its own writes, also in a transaction; those of others it does not see then.
 SNAPSHOT_NOTE = "once this connection writes between two chunks, further statements see what it wrote"
+# Declared types that Django makes the driver convert.
+CONVERTED = frozenset({"BOOL", "DATE", "DATETIME", "TIME", "TIMESTAMP"})
 # The name of an export's statement in the statement that wraps it.
 STATEMENT = "upstream_rows"
 
@@ -111,7 +113,8 @@ class SQLite(Database):
     ) -> OpenCursor:
         if raw_types:
             sql = without_declared_types(sql, width, raw_types)
-        return OpenCursor(IsolatedCursor(connection, sql, params, seconds), raw_types)
+        cursor = IsolatedCursor(connection, sql, params, seconds)
+        return OpenCursor(cursor, raw_types, is_exact=_is_exact(connection.connection))
 
     def exact(self, sql: str, kind: str) -> str:  # noqa: ARG002
         return f"+({sql})"  # the stored value: the driver converts by declared type, and an expression has none
@@ -125,6 +128,13 @@ class SQLite(Database):
 
     def sorts_as_it_compares(self, kind: str, max_length: int | None) -> bool:  # noqa: ARG002
         return True
+
+
+def _is_exact(connection: Any) -> bool:
+    """Return whether a connection gives Python's own types: it reads columns as Django has told it."""
+    sqlite3 = import_module("sqlite3")
+    is_known = isinstance(connection, sqlite3.Connection) and sqlite3.converters.keys() <= CONVERTED
+    return is_known and connection.text_factory is str
 
 
 class IsolatedCursor(YieldingCursor):

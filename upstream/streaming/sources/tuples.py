@@ -203,7 +203,7 @@ class TupleSource:
             loads = [column.load(opened, connection) for column in self.tuple_columns]
             fetch = self._fetch(opened.cursor, self._cut(self.statement), loads)
             with closing(batched(fetch, limits, self.database.fetch_rows or limits.rows)) as batches:
-                yield OpenSource(self._outputs(loads), batches)
+                yield OpenSource(self._outputs(loads, is_exact=opened.is_exact), batches)
 
     def _open_cursor(self, statement: Statement, limits: BatchLimits) -> OpenCursor:
         if self.keyset:
@@ -234,9 +234,13 @@ class TupleSource:
         fetch = CursorFetch(cursor, cut, long)
         return ReadColumnsFetch(fetch, read) if read else fetch
 
-    def _outputs(self, loads: Sequence[Load | None]) -> tuple[OutputColumn, ...]:
+    def _outputs(self, loads: Sequence[Load | None], *, is_exact: bool) -> tuple[OutputColumn, ...]:
         return tuple(
-            replace(column.output, load=load if column.is_raw else None)
+            replace(
+                column.output,
+                load=load if column.is_raw else None,
+                is_exact=is_exact and not (load or column.value),
+            )
             for column, load in zip(self.tuple_columns, loads, strict=True)
         )
 
@@ -285,22 +289,25 @@ class _LoadColumn:
     fallback: _ConvertColumn
 
     def __call__(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
-        present = [value for value in values if value is not None] if None in values else values
+        # Tried without a look for None, which takes as long as some loaders do, and which they refuse.
+        loaded = self._loaded(values)
+        if loaded:
+            return loaded
+        present = [value for value in values if value is not None]
         if not present:
             return None, values
+        loaded = self._loaded(present) if len(present) < len(values) else None
+        if loaded is None:
+            return self.fallback(values)
+        texts_of, rest = loaded[0], iter(loaded[1])
+        return texts_of, [None if value is None else next(rest) for value in values]
+
+    def _loaded(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]] | None:
         for texts_of, load in self.ways:
             if load:
                 with suppress(ValueError):
-                    return texts_of, _with_nulls(load(present), values, present)
-        return self.fallback(values)
-
-
-def _with_nulls(loaded: Sequence[Any], values: Sequence[Any], present: Sequence[Any]) -> Sequence[Any]:
-    """Return what was loaded of the values that are present, with None at the places of the others."""
-    if present is values:
-        return loaded
-    rest = iter(loaded)
-    return [None if value is None else next(rest) for value in values]
+                    return texts_of, load(values)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ as the table of forms does; all others become JSON first, and it writes that unc
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,6 +20,7 @@ import msgspec
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn, transposed
+from upstream.streaming.encoders.kinds import Kinds, RowKinds
 from upstream.streaming.encoders.protocol import Columns
 from upstream.streaming.encoders.text import CellWriter, UnprovenError, load
 from upstream.streaming.values import CONTAINERS, MAX_SAFE_INTEGER, Forms, are_like_repr
@@ -31,6 +33,7 @@ WriteStructs = Callable[[list[msgspec.Struct]], bytes]
 # Types that msgspec spells as the table of forms does. It does so with floats where orjson does, and with naive
 # datetimes.
 LIKE_FORMS = frozenset({str, bool, date, UUID})
+NUMBERS = frozenset({int, float})
 ZONE = attrgetter("tzinfo")
 ENCODER = msgspec.json.Encoder()
 
@@ -62,6 +65,7 @@ class WholeObjects:
     options: "Json | JsonLines"
     struct: type[msgspec.Struct]
     write: WriteStructs
+    kinds: RowKinds
 
     @classmethod
     def of(
@@ -77,40 +81,37 @@ class WholeObjects:
             struct = struct_of(tuple(column.header for column in columns))
         except (TypeError, ValueError):
             return None
-        return cls(columns, writers, forms, options, struct, write)
+        return cls(columns, writers, forms, options, struct, write, RowKinds(columns))
 
     def __call__(self, rows: Batch) -> bytes:
         read = transposed(rows)
-        columns = [
-            self._column(column, writer, values)
-            for column, writer, values in zip(self.columns, self.writers, read, strict=True)
-        ]
+        columns = list(map(self._column, self.columns, self.writers, read, self.kinds(rows)))
         are_kept = all(map(is_, columns, read))
         return self.write(list(starmap(self.struct, rows if are_kept else zip(*columns, strict=True))))
 
-    def _column(self, column: OutputColumn, writer: CellWriter, read: Sequence[Any]) -> Sequence[Any]:
+    def _column(
+        self, column: OutputColumn, writer: CellWriter, read: Sequence[Any], kinds: Kinds | None
+    ) -> Sequence[Any]:
         """Return the values of a column, or their JSON."""
         texts_of, values = load(column, read)
-        kept = None if column.json else self._kept(values, texts_of)
+        kept = None if column.json else self._kept(values, texts_of, kinds)
         cells = self._raw(writer, values, texts_of) if kept is None else kept
         if len(cells) != len(read):
             raise UnprovenError
         return cells
 
-    def _kept(self, values: Sequence[Any], texts_of: type | None) -> Sequence[Any] | None:
+    def _kept(self, values: Sequence[Any], texts_of: type | None, kinds: Kinds | None) -> Sequence[Any] | None:
         """Return values or plain texts that msgspec spells as the table of forms does; None if it may not."""
         if texts_of is not None:
             return self.forms.strings(values, texts_of)
-        kinds = set(map(type, values)) - {NoneType}
+        kinds = (frozenset(map(type, values)) if kinds is None else kinds) - {NoneType}
         if kinds <= LIKE_FORMS:
             return values
         if kinds == {Decimal}:
             return self._decimals(values)
         keeps = (
-            (kinds == {int} and self._keeps_integers(values))
-            or (kinds == {float} and are_like_repr(values))
-            or (kinds == {datetime} and not any(map(ZONE, filter(None, values))))
-        )
+            kinds <= NUMBERS and self._keeps_integers(values, kinds) and self._keeps_floats(values, kinds)
+        ) or (kinds == {datetime} and not any(map(ZONE, filter(None, values))))
         return values if keeps else None
 
     def _raw(self, writer: CellWriter, values: Sequence[Any], texts_of: type | None) -> list[msgspec.Raw]:
@@ -118,10 +119,16 @@ class WholeObjects:
         texts = self.forms.records(values) if type(values[0]) in CONTAINERS else None
         return list(map(msgspec.Raw, texts or writer(values, texts_of)))
 
-    def _keeps_integers(self, values: Sequence[int | None]) -> bool:
-        if self.options.integers == "number":
+    def _keeps_integers(self, values: Sequence[Any], kinds: Kinds) -> bool:
+        if self.options.integers == "number" or int not in kinds:
             return True
         return max(map(abs, filter(None, values)), default=0) <= MAX_SAFE_INTEGER
+
+    def _keeps_floats(self, values: Sequence[Any], kinds: Kinds) -> bool:
+        if float in kinds:
+            with suppress(TypeError):  # a long integer is among them
+                return are_like_repr(values)
+        return float not in kinds
 
     def _decimals(self, values: Sequence[Decimal | None]) -> Sequence[str | None] | None:
         """Return the digits of Decimals; None if one has an exponent, or if they become numbers."""
