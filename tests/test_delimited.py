@@ -16,11 +16,11 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import ways
 from tests.fieldtypes.models import Level, Word
 from tests.strategies import decimals, floats, texts
 from upstream.streaming import Column, ColumnError, Csv, ExportError, TextError, stream
 from upstream.streaming.columns import OutputColumn
-from upstream.streaming.encoders.text import TextRows
 
 QUOTINGS = {"minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC}
 DELIMITERS = ",;\t|0-ae:. é\U0001f600'=+\x00"
@@ -445,7 +445,7 @@ def alone(options, *, single=False):
     return [framed_alone(cell, options, single=single) for cell in CELLS_APART]
 
 
-@pytest.mark.parametrize("way", ["at once", "cell by cell"])
+@pytest.mark.parametrize("way", ways.WAYS)
 @pytest.mark.parametrize("profile", ["data", "excel"])
 @pytest.mark.parametrize("quoting", QUOTINGS)
 class TestCellsBesideOthers:
@@ -453,8 +453,7 @@ class TestCellsBesideOthers:
 
     @pytest.fixture(autouse=True)
     def _way(self, way, monkeypatch):
-        if way == "cell by cell":
-            monkeypatch.setattr(TextRows, "_at_once", lambda *_: None)
+        ways.only(way, monkeypatch)
 
     @pytest.fixture
     def encoders(self, quoting, profile):
