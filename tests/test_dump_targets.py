@@ -39,6 +39,7 @@ from upstream.dumps import (
 )
 from upstream.dumps.manifests import tables_of
 from upstream.dumps.targets import leases, multipart, target_of
+from upstream.dumps.targets import s3 as s3_targets
 from upstream.dumps.targets.buckets import S3Error
 from upstream.streaming import Csv, ExportError, Json, Parquet, Xlsx, stream
 
@@ -545,6 +546,17 @@ class TestS3:
             s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
         assert not [request for request in store.asked if request.startswith("GET") and "piece-" in request]
         assert store.count("partNumber=") == 3
+
+    def test_reads_parts_that_would_be_copied_in_more_pieces_than_s3_allows(self, s3, store, monkeypatch):
+        monkeypatch.setattr(s3_targets, "MOST_PIECES", 2)
+        names = [f"piece-{number:05}-0123abcd.csv" for number in range(3)]
+        with s3.claim(resume=False, overwrite=False):
+            for name in names:
+                s3.write(name, [name.encode()[:1] * 6 * MEBIBYTE])
+            store.asked.clear()
+            s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
+        assert store.content("there/dump/x.csv") == b"p" * 18 * MEBIBYTE
+        assert store.count("partNumber=") == 3  # of 8 MiB each but the last
 
     def test_joins_nothing_if_any_request_of_it_fails(self, s3, store, monkeypatch):
         monkeypatch.setattr(leases, "RENEWALS", 1e-3)
