@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -42,6 +43,7 @@ from upstream.dumps import (
     WorkerError,
     begin,
     commit,
+    cuts,
     plan_dump,
     plan_site,
     querysets,
@@ -55,6 +57,7 @@ from upstream.dumps import (
     workers,
 )
 from upstream.dumps.management.commands import dump_data
+from upstream.dumps.plans import MOST_PARTS
 from upstream.dumps.processes import ProcessWorker
 from upstream.dumps.progress import Meters
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, SourceError, stream
@@ -241,6 +244,12 @@ class TestThePlan:
         assert "canary" not in (place / "manifest.json").read_text()
 
 
+@pytest.fixture(params=[1, cuts.ROWS_PER_PROBE], ids=["probed", "counted"])
+def either_way(request, monkeypatch):
+    """Find the bounds of a few rows as those of many, and as it is."""
+    monkeypatch.setattr(cuts, "ROWS_PER_PROBE", request.param)
+
+
 class TestCuts:
     def dumped(self, rows, place, **options):
         plan = plan_dump(rows, None, JsonLines(), place, **{"parts": 5, **options})
@@ -249,6 +258,7 @@ class TestCuts:
         assert joined(place) == b"".join(stream(plan.rows(), encoder=JsonLines()))
         return counts
 
+    @pytest.mark.usefixtures("either_way")
     def test_uuids_of_any_order(self, transactional_database, place):
         draw = random.Random(14)
         Ticket.objects.using(transactional_database).bulk_create(
@@ -258,6 +268,7 @@ class TestCuts:
         assert sum(counts) == 200
         assert min(counts) > 10
 
+    @pytest.mark.usefixtures("either_way")
     def test_a_composite_key_by_its_first_field(self, transactional_database, place):
         Seat.objects.using(transactional_database).bulk_create(
             Seat(row=row, number=number, name="x") for row in range(40) for number in range(5)
@@ -274,6 +285,7 @@ class TestCuts:
         assert sum(counts) == 200
         assert min(counts) >= 36
 
+    @pytest.mark.usefixtures("either_way")
     def test_by_what_a_filter_leaves(self, rows, place):
         assert min(self.dumped(rows.filter(id__gt=100), place)) > 5
 
@@ -299,6 +311,34 @@ class TestCuts:
                 connection.__dict__.pop(name, None)
         assert len(manifest["parts"]) > 2
         assert [json.loads(line)["id"] for line in joined(place).splitlines()] == list(range(1, 181))
+
+    def test_many_in_no_more_steps_than_a_statement_has_values(
+        self, rows, place, django_assert_max_num_queries, monkeypatch
+    ):
+        monkeypatch.setattr(cuts, "ROWS_PER_PROBE", 1)
+        monkeypatch.setattr(cuts, "MOST_PROBES", 60)
+        with django_assert_max_num_queries(75, connection=connections[rows.db]):
+            assert len(plan_dump(rows, None, JsonLines(), place, parts=40).ranges) == 40
+
+    def test_few_rows_by_one_walk(self, rows, place, django_assert_max_num_queries):
+        with django_assert_max_num_queries(12, connection=connections[rows.db]):
+            plan = plan_dump(rows, None, JsonLines(), place, parts=40)
+        assert {part["rows"] for part in run(plan)["parts"]} == {ROWS // 40}
+
+    @pytest.mark.heavy
+    @pytest.mark.parametrize("order", ["id", "title"])
+    def test_most_parts_within_the_limits_of_sqlite(self, db, order, place, monkeypatch):
+        Listing.objects.bulk_create(
+            Listing(id=3 * number, shelf=1, place=number, title=f"{number:06}") for number in range(1, 100_001)
+        )
+        monkeypatch.setattr(cuts, "ROWS_PER_PROBE", 1)
+        rows = Listing.objects.filter(title__gt="").order_by(order)
+        sqlite = connections["default"].connection
+        limit = sqlite.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+        try:
+            assert len(plan_dump(rows, None, JsonLines(), place, parts=MOST_PARTS).ranges) == MOST_PARTS
+        finally:
+            sqlite.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, limit)
 
     @pytest.mark.django_db(databases="__all__", transaction=True)
     def test_by_fresh_statistics_of_postgresql(self, place, django_assert_max_num_queries):
@@ -1166,8 +1206,9 @@ class TestTheCommands:
         assert "--resume continues" in capsys.readouterr().err
         monkeypatch.undo()
 
-        call_command("dump_data", "--to", place, "--resume", "--verify")
-        assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
+        for _ in range(2):  # of a dump that is whole, nothing is missing
+            call_command("dump_data", "--to", place, "--resume", "--verify", "--workers", "1")
+            assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
 
     def test_dump_on_celery_if_an_app_adds_it(self, rows, place, monkeypatch, capsys):
         monkeypatch.setattr(dump_data, "RUNNERS", {})
