@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,12 @@ def database(request: pytest.FixtureRequest) -> str:
 def transactional_database(request: pytest.FixtureRequest) -> str:
     """The alias of each database in turn, outside any transaction; tables are emptied after the test."""
     return _present(request.param)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The directory of a dump, which is not there yet, in one that is not there either."""
+    return tmp_path / "there" / "dump"
 
 
 @pytest.fixture

@@ -185,11 +185,6 @@ def end_connections(alias):
 
 
 @pytest.fixture
-def place(tmp_path):
-    return tmp_path / "there" / "dump"
-
-
-@pytest.fixture
 def sites(tmp_path, settings, monkeypatch):
     """Make the site whose jobs are in the database of an alias; one in a test."""
     with ExitStack() as ending:

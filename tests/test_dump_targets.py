@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import object_store, processes
+from tests.dumping import COLUMNS, ROWS, exported, fails_at, stored
 from tests.orders.models import Buyer
 from tests.serving import databases
-from tests.test_dumps import COLUMNS, ROWS, exported, fails_at, stored
 from upstream.dumps import (
     S3,
     Directory,

@@ -32,6 +32,7 @@ from django.db.models import F, Prefetch, Q, Value
 from django.db.models.functions import Lower
 
 from tests import processes
+from tests.dumping import COLUMNS, ROWS, exported, fails_at, joined, kill, stored
 from tests.fieldtypes.models import Secretive, Ticket
 from tests.orders.models import Buyer, Item, Label, Listing, Order, Seat
 from upstream.dumps import (
@@ -72,39 +73,14 @@ FORMATS = {
     "json": Json(),
     "indented": Json(indent=2),
 }
-COLUMNS = ["title", "id", "shelf"]
 # How often what must never go wrong is tried.
 TOTALS = int(os.environ.get("UPSTREAM_TOTAL_ROUNDS", "2"))
 TWICE = int(os.environ.get("UPSTREAM_TWICE_ROUNDS", "3"))
-ROWS = 200
-
-
-def stored(database):
-    """Store listings with a gap in their keys; each title would begin a SYLK file, if it began one."""
-    keys = [number if number < 150 else number + 10**6 for number in range(1, ROWS + 1)]
-    Listing.objects.using(database).bulk_create(
-        Listing(id=key, shelf=key % 7, place=key, title=f'ID "{key}", é\n') for key in keys
-    )
-    return Listing.objects.using(database)
 
 
 @pytest.fixture
 def rows(transactional_database):
     return stored(transactional_database)
-
-
-@pytest.fixture
-def place(tmp_path):
-    return tmp_path / "there" / "dump"
-
-
-def exported(rows, encoder=None, columns=COLUMNS):
-    return b"".join(stream(rows.order_by("id"), columns, encoder or Csv()))
-
-
-def joined(place):
-    manifest = json.loads((place / "manifest.json").read_bytes())
-    return b"".join((place / part["name"]).read_bytes() for part in manifest["parts"])
 
 
 def staged(place):
@@ -778,14 +754,6 @@ class TestAnotherTarget:
         self.shown.clear()
 
 
-def fails_at(part):
-    def report(number, rows, size, is_done):
-        if number == part and is_done:
-            raise RuntimeError("stopped")
-
-    return report
-
-
 class TestResuming:
     def test_runs_only_what_is_missing(self, rows, place):
         with pytest.raises(RuntimeError):
@@ -1020,30 +988,8 @@ class TestRunners:
         assert joined(place) == exported(rows)
 
 
-KILLED = """
-import json, sys
-import django
-django.setup()
-from django.db import connections
-connections["default"].settings_dict["NAME"] = sys.argv[1]
-from upstream.dumps import DumpPlan, run
-tell = lambda *told: print(told, flush=True)
-run(DumpPlan.from_data(json.loads(sys.argv[2])), workers=int(sys.argv[3]), report=tell)
-"""
-
-
 def killed_and_resumed(rows, place, workers, parts_before):
-    plan = plan_dump(rows, COLUMNS, Json(), place, parts=8)
-    name = connections["default"].settings_dict["NAME"]
-    process = processes.start(
-        *("-c", KILLED, name, json.dumps(plan.as_data()), workers),
-        variables={"DJANGO_SETTINGS_MODULE": "tests.settings"},
-        stdout=-1,
-    )
-    with process:
-        for _ in range(parts_before):
-            process.stdout.readline()
-        process.kill()
+    kill(plan_dump(rows, COLUMNS, Json(), place, parts=8), workers, parts_before)
     assert place.exists() or staged(place)
     if staged(place):
         resume(Directory(str(place)))
