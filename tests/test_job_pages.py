@@ -721,6 +721,13 @@ class TestOperators:
         assert "customers.csv" in page
         assert "name=ustomer" not in page
 
+    @pytest.mark.parametrize("lookup", ["request__query__contains=name%3Dustomer", "fingerprint__startswith=0"])
+    def test_a_list_is_not_filtered_by_what_it_hides(self, client, root, lookup):
+        job_at(client.get(EXPORT, {"format": "csv", "name": "ustomer"}, headers=HTML))
+        client.force_login(asking.create_user("op", "view_exportjob", is_staff=True))
+        assert client.get(f"{self.LIST}?filename__contains=customers").status_code == 200
+        assert client.get(f"{self.LIST}?{lookup}").status_code == 400
+
     def test_they_cancel_repeat_and_expire(self, client, root):
         job = job_at(client.get(EXPORT, {"format": "csv"}, headers=HTML))
         assert "1 of 1 exports were changed." in self.act(client, "cancel", job).content.decode()
