@@ -570,7 +570,7 @@ class TestPages:
         assert re.search(r"<noscript>.*<a [^>]*href=\"\"", page, re.DOTALL)
         assert 'max="100" value="50"' in page
         assert "6 of 12 rows" in page
-        assert "about 0:00:30 left" in page
+        assert 30 <= int(re.search(r"about 0:00:(\d\d) left", page)[1]) < 60  # the machine may be busy
         assert "<script>" not in page
         assert " style=" not in page
         assert " on" + "click" not in page
