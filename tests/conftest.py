@@ -13,6 +13,7 @@ from django.db import close_old_connections, connections
 from hypothesis import HealthCheck, Phase, settings
 
 from tests import asking, services
+from tests.browsing import chromium, sessions, visit  # noqa: F401 (fixtures)
 from upstream.streaming import batches
 from upstream.streaming.sources import fetches
 
