@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.db import close_old_connections, connections
 from hypothesis import HealthCheck, Phase, settings
 
 from tests import asking, services
+from tests.browsing import chromium, sessions, visit  # noqa: F401 (fixtures)
 from upstream.streaming import batches
 from upstream.streaming.sources import fetches
 
@@ -62,6 +64,12 @@ def database(request: pytest.FixtureRequest) -> str:
 def transactional_database(request: pytest.FixtureRequest) -> str:
     """The alias of each database in turn, outside any transaction; tables are emptied after the test."""
     return _present(request.param)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The directory of a dump, which is not there yet, in one that is not there either."""
+    return tmp_path / "there" / "dump"
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def children(pid="self"):
     return {int(child) for task in tasks.glob("*/children") for child in task.read_text().split()}
 
 
-def eventually(condition, seconds=20):
+def eventually(condition, seconds=60):
     """Wait until `condition()` is true; return whether it became so in time."""
     end = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < end:

@@ -5,15 +5,15 @@ import io
 import json
 import sqlite3
 from contextlib import closing
-from functools import cache
 
 import pytest
 from django.utils.timezone import localdate
 
-from tests import processes, services
+from tests.browsing import new_context, seed
 from tests.serving.running import COMMANDS, running
 
 ROWS = 400
+LIST = "/admin/upstream/driftevent/"
 USERS = """
 from django.contrib.auth.models import Permission, User
 User.objects.create_superuser("root", password="secret")
@@ -46,9 +46,7 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 def events(tmp_path_factory):
     path = tmp_path_factory.mktemp("browser") / "demo.sqlite3"
     variables = {"DATABASE_URL": f"sqlite:///{path}"}
-    for command in (["migrate"], ["seed_demo", "--rows", ROWS], ["shell", "-c", USERS]):
-        result = processes.run("manage.py", *command, variables=variables)
-        assert result.returncode == 0, result.stderr.decode()
+    seed(variables, ["migrate"], ["seed_demo", "--rows", ROWS], ["shell", "-c", USERS])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE upstream_driftevent SET payer = '=1+1, \"ü\"\nx' WHERE id % 7 = 0")
     return path
@@ -59,48 +57,6 @@ def site(events):
     variables = {"DATABASE_URL": f"sqlite:///{events}", "UPSTREAM_SECRET_KEY": "tests"}
     with running(COMMANDS["gunicorn"], "upstream.wsgi", **variables) as port:
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with services.chromium() as (browser, reason):
-        if browser is None:
-            pytest.skip(reason)
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def sessions(chromium, site):
-    """A function that logs a user in, once, and gives the cookies of that."""
-
-    @cache
-    def log_in(user):
-        with closing(chromium.new_context(base_url=site)) as context:
-            page = context.new_page()
-            page.goto("/admin/login/")
-            page.get_by_label("Username").fill(user)
-            page.get_by_label("Password").fill("secret")
-            page.get_by_role("button", name="Log in").click()
-            page.locator("#user-tools").wait_for()
-            return context.storage_state()
-
-    return log_in
-
-
-@pytest.fixture
-def visit(chromium, site, sessions):
-    """A function that gives a page of the site as a user sees it."""
-    contexts = []
-
-    def visit(user, path="/admin/upstream/driftevent/", **options):
-        contexts.append(chromium.new_context(base_url=site, storage_state=sessions(user), **options))
-        page = contexts[-1].new_page()
-        page.goto(path)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
 
 
 def stored(events, condition="1"):
@@ -159,7 +115,7 @@ class TestDownloads:
     @pytest.mark.parametrize(("label", "delimiter", "suffix"), [("CSV", ",", "csv"), ("TSV", "\t", "tsv")])
     @pytest.mark.parametrize("profile", ["Spreadsheet", "Data"])
     def test_rows_of_the_list_are_saved_cell_by_cell(self, visit, events, label, delimiter, suffix, profile):
-        page = visit("root")
+        page = visit("root", LIST)
         filtered(page)
         choose(page, Format=label, Profile=profile)
         name, content = save(page)
@@ -173,7 +129,7 @@ class TestDownloads:
 
     @pytest.mark.parametrize("label", ["JSON", "NDJSON"])
     def test_values_of_the_list_are_saved_one_by_one(self, visit, events, label):
-        page = visit("root")
+        page = visit("root", LIST)
         filtered(page)
         page.get_by_role("group", name="Format").get_by_role("radio", name=label, exact=label == "JSON").check()
         choose(page)
@@ -183,7 +139,7 @@ class TestDownloads:
         assert found == [as_values(row) for row in stored(events, FILTERED)]
 
     def test_selected_rows_are_saved_by_the_action(self, visit, events):
-        page = visit("root")
+        page = visit("root", LIST)
         chosen = []
         for row in page.locator("#result_list tbody tr").all()[3:6]:
             box = row.get_by_role("checkbox")
@@ -198,19 +154,19 @@ class TestDownloads:
         assert rows == [as_texts(row) for row in stored(events, f"event.id IN ({','.join(chosen)})")]
 
     def test_the_page_says_how_many_rows_it_will_be(self, visit, events):
-        page = visit("root")
+        page = visit("root", LIST)
         filtered(page)
         count = page.locator(".export-count").inner_text()
         assert count.startswith(f"To be exported: {len(stored(events, FILTERED))} drift events,")
 
     def test_the_page_names_the_filters_and_the_search(self, visit):
-        page = visit("root")
+        page = visit("root", LIST)
         filtered(page)
         words = page.locator(".export-filters li").all_inner_texts()
         assert words == ["Search: ar", "Drift type: Denial rate"]
 
     def test_all_of_it_can_be_done_with_the_keyboard(self, visit, events):
-        page = visit("root")
+        page = visit("root", LIST)
         page.locator(".object-tools").get_by_role("link", name="Export").focus()
         page.keyboard.press("Enter")
         page.get_by_role("radio", name="CSV").focus()
@@ -229,7 +185,7 @@ class TestDownloads:
 
 class TestChoosing:
     def test_all_and_none_of_the_columns_are_chosen_by_a_button(self, visit):
-        page = visit("root", "/admin/upstream/driftevent/export/")
+        page = visit("root", f"{LIST}export/")
         group = page.get_by_role("group", name="Columns")
         boxes = group.get_by_role("checkbox")
         group.get_by_role("button", name="Select none").click()
@@ -240,28 +196,28 @@ class TestChoosing:
         assert all(box.is_checked() for box in boxes.all())
 
     def test_without_scripts_there_are_the_boxes_alone(self, visit):
-        page = visit("root", "/admin/upstream/driftevent/export/", java_script_enabled=False)
+        page = visit("root", f"{LIST}export/", java_script_enabled=False)
         assert page.get_by_role("button", name="Select all").count() == 0
         page.get_by_role("group", name="Columns").get_by_role("checkbox").first.uncheck()
         assert save(page)[1].startswith(b"PK")
 
     def test_an_export_of_nothing_cannot_be_asked_for(self, visit):
-        page = visit("root", "/admin/upstream/driftevent/export/?q=nothing+of+the+kind")
+        page = visit("root", f"{LIST}export/?q=nothing+of+the+kind")
         assert page.get_by_role("button", name="Export").is_disabled()
         assert page.get_by_text("There is nothing to export. No row matches the filters.").is_visible()
 
 
 class TestPermission:
     def test_who_may_only_view_sees_no_button_and_no_page(self, visit, site):
-        page = visit("viewer")
+        page = visit("viewer", LIST)
         assert page.locator("#result_list").is_visible()
         assert page.locator(".object-tools").get_by_role("link", name="Export").count() == 0
-        assert page.goto(f"{site}/admin/upstream/driftevent/export/").status == 403
+        assert page.goto(f"{site}{LIST}export/").status == 403
         assert page.get_by_role("alert").inner_text() == "You are not allowed to export this list."
         assert page.locator("#content-main code").all_inner_texts() == ["upstream.export_driftevent"]
 
     def test_who_may_export_gets_no_names_of_customers_that_they_may_not_view(self, visit):
-        page = visit("exporter")
+        page = visit("exporter", LIST)
         page.locator(".object-tools").get_by_role("link", name="Export").click()
         boxes = page.get_by_role("group", name="Columns").get_by_role("checkbox")
         labels = [box.evaluate("box => box.labels[0].innerText.trim()") for box in boxes.all()]
@@ -270,9 +226,9 @@ class TestPermission:
         assert save(page)[0] == f"driftevent_{localdate()}.xlsx"
 
     def test_who_is_not_logged_in_is_asked_to(self, chromium, site):
-        with closing(chromium.new_context()) as context:
+        with closing(new_context(chromium)) as context:
             page = context.new_page()
-            page.goto(f"{site}/admin/upstream/driftevent/export/")
+            page.goto(f"{site}{LIST}export/")
             assert page.get_by_label("Password").is_visible()
 
 
@@ -296,7 +252,7 @@ CONTRAST = """element => {
 class TestLooks:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_texts_can_be_read_in_light_and_dark(self, visit, scheme, tmp_path):
-        page = visit("root", "/admin/upstream/driftevent/export/", color_scheme=scheme)
+        page = visit("root", f"{LIST}export/", color_scheme=scheme)
         page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
         texts = page.locator("#export-form label, #export-form .help, .export-count").all()
         assert len(texts) > 20
@@ -304,12 +260,12 @@ class TestLooks:
         assert min(text.evaluate(CONTRAST) for text in texts) >= 4.5
 
     def test_a_small_screen_need_not_be_scrolled_sideways(self, visit, tmp_path):
-        page = visit("root", "/admin/upstream/driftevent/export/", viewport={"width": 360, "height": 740})
+        page = visit("root", f"{LIST}export/", viewport={"width": 360, "height": 740})
         page.screenshot(path=tmp_path / "small.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
     def test_an_error_is_read_with_its_group(self, visit):
-        page = visit("root", "/admin/upstream/driftevent/export/")
+        page = visit("root", f"{LIST}export/")
         group = page.get_by_role("group", name="Columns")
         for box in group.get_by_role("checkbox").all():
             box.uncheck()
@@ -319,11 +275,16 @@ class TestLooks:
         assert page.locator(f"#{described}").inner_text().strip() == "Choose at least one column."
 
     def test_nothing_is_loaded_from_elsewhere_and_nothing_fails(self, visit, site):
-        page = visit("root")
+        def on_console(message):
+            is_for_an_icon = message.location["url"].endswith("/favicon.ico")  # asked for by the browser
+            if message.type == "error" and not is_for_an_icon:
+                broken.append(message.text)
+
+        page = visit("root", LIST)
         seen, broken = [], []
         page.on("request", lambda request: seen.append(request.url))
         page.on("response", lambda response: broken.append(response.url) if response.status >= 400 else None)
-        page.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
+        page.on("console", on_console)
         page.locator(".object-tools").get_by_role("link", name="Export").click()
         page.wait_for_load_state("networkidle")
         assert [url for url in seen if not url.startswith(site)] == []

@@ -289,7 +289,8 @@ class TestLimits:
         ("limits", "reason"),
         [
             ({"rows_per_day": 5}, "unknown limit 'rows_per_day'"),
-            ({"total": 0}, "total must be a number greater than 0"),
+            ({"total": 0}, "total must be a number greater than 0, not 0, in UPSTREAM_EXPORT_LIMITS"),
+            ({"retry_after": None}, "retry_after must be a number greater than 0"),
             ({"total": 5, "cache": "nowhere"}, "nowhere"),
             (5, "not iterable"),
             (None, "not iterable"),

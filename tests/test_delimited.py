@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import combinations_with_replacement, cycle, islice, product
+from numbers import Number
 
 import pytest
 from django.utils.functional import lazystr
@@ -14,9 +16,11 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import ways
 from tests.fieldtypes.models import Level, Word
 from tests.strategies import decimals, floats, texts
 from upstream.streaming import Column, ColumnError, Csv, ExportError, TextError, stream
+from upstream.streaming.columns import OutputColumn
 
 QUOTINGS = {"minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC}
 DELIMITERS = ",;\t|0-ae:. é\U0001f600'=+\x00"
@@ -408,3 +412,84 @@ def test_a_quote_is_doubled_once_beside_a_text_that_is_always_quoted(options, qu
     rows = [dict.fromkeys(names, text) for text in ("-", "", '"', 'a"b,c')]
     text = b"".join(stream(rows, names, Csv(quoting=quoting, **options))).decode()
     assert [row[0] for row in csv.reader(io.StringIO(text, newline=""))][1:] == ["-", "", '"', 'a"b,c']
+
+
+# Cells that may be written in another way than others, and some that are not.
+CELLS_APART = [
+    *("", '"', '""', 'a"b', "a", "-", "null", "\\.", "\x00", 'x\x00"', "\r", "\n", ",", "a;b", "=1", "ID", "1"),
+    *(None, 0, -1, 1.5, True, Decimal("1.10")),
+]
+NONE, LAST = CELLS_APART.index(None), len(CELLS_APART) - 1
+# Three cells of a column, by their positions: each beside each other one, and beside None.
+BESIDE = [trio for a, b in combinations_with_replacement(range(LAST + 1), 2) for trio in ((a, b, a), (b, a, NONE))]
+GUARDED = {text: f"'{text}" for text in ("-", "=1", "\x00", "\r", "\n")}
+
+
+def framed_alone(cell, options, *, single):
+    """Return a cell as the csv module writes it beside an x, quoted if that or an option asks for it."""
+    if cell is None and (options.null_marker or options.quote_empty):
+        return options.null_marker
+    text = "" if cell is None else str(cell)
+    if options.profile == "excel" and isinstance(cell, str):
+        text = GUARDED.get(text, text)
+    is_quoted = options.quoting == "all" or (options.quoting == "nonnumeric" and not isinstance(cell, Number))
+    is_quoted |= (text or None) == options.null_marker or (single and text == "\\.")
+    is_quoted |= text == "" and (single or options.quote_empty)
+    file = io.StringIO(newline="")
+    quoting = csv.QUOTE_ALL if is_quoted else csv.QUOTE_MINIMAL
+    csv.writer(file, delimiter=options.delimiter, quoting=quoting).writerow(["x", text])
+    return file.getvalue().partition(options.delimiter)[2].removesuffix("\r\n")
+
+
+def alone(options, *, single=False):
+    return [framed_alone(cell, options, single=single) for cell in CELLS_APART]
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+@pytest.mark.parametrize("profile", ["data", "excel"])
+@pytest.mark.parametrize("quoting", QUOTINGS)
+class TestCellsBesideOthers:
+    """Whatever else a column holds, a cell is what the csv module writes of it alone."""
+
+    @pytest.fixture(autouse=True)
+    def _way(self, way, monkeypatch):
+        ways.only(way, monkeypatch)
+
+    @pytest.fixture
+    def encoders(self, quoting, profile):
+        return [
+            Csv(delimiter=mark, null_marker=marker, quote_empty=empty, quoting=quoting, profile=profile, bom=False)
+            for mark, marker, empty in product(",;-1\x00", ("", "-", "null", "1"), (False, True))
+            if mark != marker
+        ]
+
+    def test_in_many_columns(self, encoders):
+        headers = [at for at, cell in enumerate(CELLS_APART) if type(cell) is str]
+        heads = [*islice(cycle(headers), len(BESIDE))]
+        columns = [OutputColumn(CELLS_APART[at]) for at in heads]
+        batch = [tuple(map(CELLS_APART.__getitem__, row)) for row in zip(*BESIDE, strict=True)]
+        for encoder in encoders:
+            cells = alone(encoder)
+            rows = [map(cells.__getitem__, row) for row in (heads, *zip(*BESIDE, strict=True))]
+            expected = "".join(encoder.delimiter.join(row) + "\r\n" for row in rows)
+            assert b"".join(encoder.encode(columns, (one for one in [batch]))).decode() == expected, encoder
+
+    def test_in_a_single_column(self, encoders):
+        batches = [[(CELLS_APART[at],) for at in trio] for trio in BESIDE]
+        for encoder in encoders:
+            if encoder.quote_empty and not encoder.null_marker:
+                continue  # refused, for None would be an empty line
+            cells = alone(encoder, single=True)
+            expected = "".join(cells[at] + "\r\n" for trio in BESIDE for at in trio)
+            got = b"".join(encoder.encode([OutputColumn("x")], (batch for batch in batches))).decode()
+            assert got.partition("\r\n")[2] == expected, encoder
+
+    def test_of_texts_that_a_database_made(self, encoders):
+        texts = ["1.10", None, "1", "-1"]
+        columns = [OutputColumn("x"), OutputColumn("x", load=lambda values: (Decimal, values))]
+        for encoder in encoders:
+            numbers = [None if text is None else Decimal(text) for text in texts]
+            left, *cells = [framed_alone(cell, encoder, single=False) for cell in ("a", *numbers)]
+            expected = "".join(f"{left}{encoder.delimiter}{cell}\r\n" for cell in cells)
+            got = b"".join(encoder.encode(columns, (batch for batch in [[("a", text) for text in texts]])))
+            assert got.decode().partition("\r\n")[2] == expected, encoder

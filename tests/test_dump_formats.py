@@ -67,11 +67,6 @@ def items(transactional_database):
     return stored(transactional_database)
 
 
-@pytest.fixture
-def place(tmp_path):
-    return tmp_path / "there" / "dump"
-
-
 def exported(rows, encoder, columns=COLUMNS):
     return b"".join(stream(rows, columns, encoder))
 

@@ -21,6 +21,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from tests import processes
+from tests.dumping import joined, kill
 from tests.fieldtypes.models import Living, Parent, Secretive
 from tests.orders.models import Buyer, Item, Label, Listing, Order, Seat
 from upstream.dumps import (
@@ -57,18 +58,9 @@ def stored(database):
     Label.everything.using(database).create(word="hidden", hidden=True)
 
 
-@pytest.fixture
-def place(tmp_path):
-    return tmp_path / "there" / "dump"
-
-
 def planned(database, place, encoder=None, models=None, **options):
     options = {"parts": 3, "uncut_rows": 10, **options}
     return plan_site(models, encoder or Csv(), place, database=database, **options)
-
-
-def joined(place, table):
-    return b"".join((place / part["name"]).read_bytes() for part in table["parts"])
 
 
 def names_in(place):
@@ -310,35 +302,11 @@ def moving(listings, orders):
         thread.join()
 
 
-KILLED = """
-import json, sys
-import django
-django.setup()
-from django.db import connections
-connections["default"].settings_dict["NAME"] = sys.argv[1]
-from upstream.dumps import SitePlan, run
-tell = lambda *told: print(told, flush=True)
-run(SitePlan.from_data(json.loads(sys.argv[2])), workers=int(sys.argv[3]), report=tell)
-"""
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("workers", "lines"), [(0, 3), (2, 9)])
 def test_a_killed_dump_is_resumed_without_loss_or_leftovers(place, workers, lines):
     stored("default")
-    plan = planned("default", place, Json(), MODELS)
-    name = connections["default"].settings_dict["NAME"]
-    process = processes.start(
-        *("-c", KILLED, name, json.dumps(plan.as_data()), workers),
-        variables={"DJANGO_SETTINGS_MODULE": "tests.settings"},
-        stdout=-1,
-    )
-    with process:
-        try:
-            for _ in range(lines):
-                process.stdout.readline()
-        finally:
-            process.kill()
+    kill(planned("default", place, Json(), MODELS), workers, lines)
     manifest = verify(place) if place.exists() else resume(Directory(str(place)))
     assert [table["rows"] for table in manifest["models"]] == [1, 2, 120, 60]
     assert verify(place) == manifest

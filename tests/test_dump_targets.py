@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import object_store, processes
+from tests.dumping import COLUMNS, ROWS, exported, fails_at, stored
 from tests.orders.models import Buyer
 from tests.serving import databases
-from tests.test_dumps import COLUMNS, ROWS, exported, fails_at, stored
 from upstream.dumps import (
     S3,
     Directory,
@@ -39,6 +39,7 @@ from upstream.dumps import (
 )
 from upstream.dumps.manifests import tables_of
 from upstream.dumps.targets import leases, multipart, target_of
+from upstream.dumps.targets import s3 as s3_targets
 from upstream.dumps.targets.buckets import S3Error
 from upstream.streaming import Csv, ExportError, Json, Parquet, Xlsx, stream
 
@@ -414,7 +415,7 @@ class TestFailures:
             with self.failing(kind, store, monkeypatch, at, answers_first) as has_failed:
                 try:
                     run(plan, overwrite=True, attempts=1)
-                except Exception:  # noqa: BLE001 (each storage has errors of its own)
+                except OSError:
                     assert has_failed()
             if kind == "memory" and target.manifest() is None:
                 assert "plan" in target.names()  # it never replaces: what is deleted before can be resumed
@@ -545,6 +546,17 @@ class TestS3:
             s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
         assert not [request for request in store.asked if request.startswith("GET") and "piece-" in request]
         assert store.count("partNumber=") == 3
+
+    def test_reads_parts_that_would_be_copied_in_more_pieces_than_s3_allows(self, s3, store, monkeypatch):
+        monkeypatch.setattr(s3_targets, "MOST_PIECES", 2)
+        names = [f"piece-{number:05}-0123abcd.csv" for number in range(3)]
+        with s3.claim(resume=False, overwrite=False):
+            for name in names:
+                s3.write(name, [name.encode()[:1] * 6 * MEBIBYTE])
+            store.asked.clear()
+            s3.publish(names, b'{"file": "x.csv"}', joined="x.csv")
+        assert store.content("there/dump/x.csv") == b"p" * 18 * MEBIBYTE
+        assert store.count("partNumber=") == 3  # of 8 MiB each but the last
 
     def test_joins_nothing_if_any_request_of_it_fails(self, s3, store, monkeypatch):
         monkeypatch.setattr(leases, "RENEWALS", 1e-3)
@@ -782,6 +794,67 @@ def test_a_killed_dump_is_resumed_without_loss_or_leftovers(kind, workers, made,
     assert content(target) == exported(rows, Json())
 
 
+class VendorError(Exception):
+    __module__ = "vendor.errors"
+
+
+class VendorGoneError(FileNotFoundError):
+    __module__ = "vendor.errors"
+
+
+@pytest.mark.parametrize("kind", ["memory", "s3 storage"])
+class TestErrorsOfStorages:
+    """Only what a storage's own library raises becomes an OSError, for which a part runs again."""
+
+    @pytest.fixture
+    def failing(self, made, kind, monkeypatch):
+        """Return a target, and what makes its storage save and open nothing but raise an error."""
+
+        def fail(error):
+            def raised(*_):
+                raise error
+
+            for method in ("_save", "_open"):
+                monkeypatch.setattr(type(storages[kind]), method, raised)
+
+        target = made(kind)
+        with target.claim(resume=False, overwrite=False):
+            yield target, fail
+            monkeypatch.undo()
+
+    def test_its_librarys_are_oserrors_with_their_words(self, failing):
+        target, fail = failing
+        target.put("y", [b"y"])
+        fail(VendorError("no room"))
+        for use in (lambda: target.put("x", [b"x"]), lambda: list(target.get("y"))):
+            with pytest.raises(OSError, match="the storage has failed with VendorError: no room") as raised:
+                use()
+            assert not isinstance(raised.value, ExportError)  # which would not run again
+            assert isinstance(raised.value.__cause__, VendorError)
+
+    def test_a_mistake_in_code_is_itself(self, failing):
+        target, fail = failing
+        fail(TypeError("a mistake"))
+        with pytest.raises(TypeError, match="a mistake"):
+            target.put("x", [b"x"])
+
+    def test_an_error_of_the_source_is_itself(self, failing):
+        def chunks():
+            yield b"x"
+            raise VendorError("of the source")
+
+        target, _ = failing
+        with pytest.raises(VendorError, match="of the source"):
+            target.put("x", chunks())
+        assert not target.exists("x")
+
+    def test_a_kind_of_oserror_stays_what_it_is(self, failing):
+        target, fail = failing
+        target.put("manifest.json", [b"{}"])
+        fail(VendorGoneError("gone"))
+        assert target.manifest() is None
+
+
 class TestTheCommands:
     @pytest.fixture
     def endpoint(self, store, monkeypatch):
@@ -818,6 +891,15 @@ class TestTheCommands:
         call_command("dump_data", "--to", place, "--resume", "--verify")
         assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
         assert is_clean(target_named(place))
+
+    def test_tell_what_the_library_of_a_storage_says(self, rows, made, store, capsys):
+        dump = ["dump_data", "orders.Listing", "--to", "storage:s3 storage/a", "--parts", "4"]
+        with store.failing(lambda _, request: "part-00002" in request), pytest.raises(CommandError) as failed:
+            call_command(*dump)
+        assert "the storage has failed with ClientError: An error occurred (" in str(failed.value)
+        assert str(failed.value).endswith("--to storage:s3 storage/a --resume continues")
+        call_command("dump_data", "--to", "storage:s3 storage/a", "--resume")
+        assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("text", "target"),

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -31,6 +32,7 @@ from django.db.models import F, Prefetch, Q, Value
 from django.db.models.functions import Lower
 
 from tests import processes
+from tests.dumping import COLUMNS, ROWS, exported, fails_at, joined, kill, stored
 from tests.fieldtypes.models import Secretive, Ticket
 from tests.orders.models import Buyer, Item, Label, Listing, Order, Seat
 from upstream.dumps import (
@@ -42,6 +44,7 @@ from upstream.dumps import (
     WorkerError,
     begin,
     commit,
+    cuts,
     plan_dump,
     plan_site,
     querysets,
@@ -55,6 +58,7 @@ from upstream.dumps import (
     workers,
 )
 from upstream.dumps.management.commands import dump_data
+from upstream.dumps.plans import MOST_PARTS
 from upstream.dumps.processes import ProcessWorker
 from upstream.dumps.progress import Meters
 from upstream.streaming import Column, Csv, ExportError, Json, JsonLines, Pdf, SourceError, stream
@@ -69,39 +73,14 @@ FORMATS = {
     "json": Json(),
     "indented": Json(indent=2),
 }
-COLUMNS = ["title", "id", "shelf"]
 # How often what must never go wrong is tried.
 TOTALS = int(os.environ.get("UPSTREAM_TOTAL_ROUNDS", "2"))
 TWICE = int(os.environ.get("UPSTREAM_TWICE_ROUNDS", "3"))
-ROWS = 200
-
-
-def stored(database):
-    """Store listings with a gap in their keys; each title would begin a SYLK file, if it began one."""
-    keys = [number if number < 150 else number + 10**6 for number in range(1, ROWS + 1)]
-    Listing.objects.using(database).bulk_create(
-        Listing(id=key, shelf=key % 7, place=key, title=f'ID "{key}", é\n') for key in keys
-    )
-    return Listing.objects.using(database)
 
 
 @pytest.fixture
 def rows(transactional_database):
     return stored(transactional_database)
-
-
-@pytest.fixture
-def place(tmp_path):
-    return tmp_path / "there" / "dump"
-
-
-def exported(rows, encoder=None, columns=COLUMNS):
-    return b"".join(stream(rows.order_by("id"), columns, encoder or Csv()))
-
-
-def joined(place):
-    manifest = json.loads((place / "manifest.json").read_bytes())
-    return b"".join((place / part["name"]).read_bytes() for part in manifest["parts"])
 
 
 def staged(place):
@@ -241,6 +220,12 @@ class TestThePlan:
         assert "canary" not in (place / "manifest.json").read_text()
 
 
+@pytest.fixture(params=[1, cuts.ROWS_PER_PROBE], ids=["probed", "counted"])
+def either_way(request, monkeypatch):
+    """Find the bounds of a few rows as those of many, and as it is."""
+    monkeypatch.setattr(cuts, "ROWS_PER_PROBE", request.param)
+
+
 class TestCuts:
     def dumped(self, rows, place, **options):
         plan = plan_dump(rows, None, JsonLines(), place, **{"parts": 5, **options})
@@ -249,6 +234,7 @@ class TestCuts:
         assert joined(place) == b"".join(stream(plan.rows(), encoder=JsonLines()))
         return counts
 
+    @pytest.mark.usefixtures("either_way")
     def test_uuids_of_any_order(self, transactional_database, place):
         draw = random.Random(14)
         Ticket.objects.using(transactional_database).bulk_create(
@@ -258,6 +244,7 @@ class TestCuts:
         assert sum(counts) == 200
         assert min(counts) > 10
 
+    @pytest.mark.usefixtures("either_way")
     def test_a_composite_key_by_its_first_field(self, transactional_database, place):
         Seat.objects.using(transactional_database).bulk_create(
             Seat(row=row, number=number, name="x") for row in range(40) for number in range(5)
@@ -274,6 +261,7 @@ class TestCuts:
         assert sum(counts) == 200
         assert min(counts) >= 36
 
+    @pytest.mark.usefixtures("either_way")
     def test_by_what_a_filter_leaves(self, rows, place):
         assert min(self.dumped(rows.filter(id__gt=100), place)) > 5
 
@@ -299,6 +287,34 @@ class TestCuts:
                 connection.__dict__.pop(name, None)
         assert len(manifest["parts"]) > 2
         assert [json.loads(line)["id"] for line in joined(place).splitlines()] == list(range(1, 181))
+
+    def test_many_in_no_more_steps_than_a_statement_has_values(
+        self, rows, place, django_assert_max_num_queries, monkeypatch
+    ):
+        monkeypatch.setattr(cuts, "ROWS_PER_PROBE", 1)
+        monkeypatch.setattr(cuts, "MOST_PROBES", 60)
+        with django_assert_max_num_queries(75, connection=connections[rows.db]):
+            assert len(plan_dump(rows, None, JsonLines(), place, parts=40).ranges) == 40
+
+    def test_few_rows_by_one_walk(self, rows, place, django_assert_max_num_queries):
+        with django_assert_max_num_queries(12, connection=connections[rows.db]):
+            plan = plan_dump(rows, None, JsonLines(), place, parts=40)
+        assert {part["rows"] for part in run(plan)["parts"]} == {ROWS // 40}
+
+    @pytest.mark.heavy
+    @pytest.mark.parametrize("order", ["id", "title"])
+    def test_most_parts_within_the_limits_of_sqlite(self, db, order, place, monkeypatch):
+        Listing.objects.bulk_create(
+            Listing(id=3 * number, shelf=1, place=number, title=f"{number:06}") for number in range(1, 100_001)
+        )
+        monkeypatch.setattr(cuts, "ROWS_PER_PROBE", 1)
+        rows = Listing.objects.filter(title__gt="").order_by(order)
+        sqlite = connections["default"].connection
+        limit = sqlite.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+        try:
+            assert len(plan_dump(rows, None, JsonLines(), place, parts=MOST_PARTS).ranges) == MOST_PARTS
+        finally:
+            sqlite.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, limit)
 
     @pytest.mark.django_db(databases="__all__", transaction=True)
     def test_by_fresh_statistics_of_postgresql(self, place, django_assert_max_num_queries):
@@ -337,10 +353,12 @@ class TestOneState:
 
         thread = threading.Thread(target=move)
         thread.start()
-        assert processes.eventually(lambda: moved)
-        yield moved
-        stop.set()
-        thread.join()
+        try:
+            assert processes.eventually(lambda: moved, 60)
+            yield moved
+        finally:
+            stop.set()
+            thread.join()
 
     def test_is_what_all_parts_show_where_the_database_can_share_it(self, rows, writer, place):
         total = sum(rows.values_list("place", flat=True))  # one statement: one state
@@ -348,7 +366,7 @@ class TestOneState:
 
         manifest = run(
             plan_dump(rows, ["id", "place"], JsonLines(), place, parts=8),
-            report=lambda *_: processes.eventually(lambda: len(writer) > sum(moves) + 3) and moves.append(3),
+            report=lambda *_: processes.eventually(lambda: len(writer) > sum(moves) + 3, 60) and moves.append(3),
         )
 
         shown = sum(json.loads(line)["place"] for line in joined(place).splitlines())
@@ -386,15 +404,15 @@ class TestOneState:
                 moved.append(1)
             connections["default"].close()
 
+        def wait_for_a_move(*_):
+            known = len(moved)
+            assert processes.eventually(lambda: len(moved) > known, 60)
+
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            told = []
-            manifest = run(
-                plan_dump(rows, COLUMNS, JsonLines(), place, parts=8),
-                workers=3,
-                report=lambda *_: told.append(len(moved)),
-            )
+            plan = plan_dump(rows, COLUMNS, JsonLines(), place, parts=8)
+            manifest = run(plan, workers=3, report=wait_for_a_move)
         finally:
             stop.set()
             writer.join()
@@ -403,7 +421,6 @@ class TestOneState:
         ids = [json.loads(line)["id"] for line in joined(place).splitlines()]
         assert ids == list(rows.order_by("id").values_list("id", flat=True))
         assert manifest["consistency"] == "part"
-        assert told[-1] > told[0], "nothing was written meanwhile"
 
     def test_is_that_of_a_part_that_runs_again(self, rows, place):
         plan = plan_dump(rows, COLUMNS, Csv(), place, parts=3)
@@ -738,14 +755,6 @@ class TestAnotherTarget:
         self.shown.clear()
 
 
-def fails_at(part):
-    def report(number, rows, size, is_done):
-        if number == part and is_done:
-            raise RuntimeError("stopped")
-
-    return report
-
-
 class TestResuming:
     def test_runs_only_what_is_missing(self, rows, place):
         with pytest.raises(RuntimeError):
@@ -980,30 +989,8 @@ class TestRunners:
         assert joined(place) == exported(rows)
 
 
-KILLED = """
-import json, sys
-import django
-django.setup()
-from django.db import connections
-connections["default"].settings_dict["NAME"] = sys.argv[1]
-from upstream.dumps import DumpPlan, run
-tell = lambda *told: print(told, flush=True)
-run(DumpPlan.from_data(json.loads(sys.argv[2])), workers=int(sys.argv[3]), report=tell)
-"""
-
-
 def killed_and_resumed(rows, place, workers, parts_before):
-    plan = plan_dump(rows, COLUMNS, Json(), place, parts=8)
-    name = connections["default"].settings_dict["NAME"]
-    process = processes.start(
-        *("-c", KILLED, name, json.dumps(plan.as_data()), workers),
-        variables={"DJANGO_SETTINGS_MODULE": "tests.settings"},
-        stdout=-1,
-    )
-    with process:
-        for _ in range(parts_before):
-            process.stdout.readline()
-        process.kill()
+    kill(plan_dump(rows, COLUMNS, Json(), place, parts=8), workers, parts_before)
     assert place.exists() or staged(place)
     if staged(place):
         resume(Directory(str(place)))
@@ -1166,8 +1153,9 @@ class TestTheCommands:
         assert "--resume continues" in capsys.readouterr().err
         monkeypatch.undo()
 
-        call_command("dump_data", "--to", place, "--resume", "--verify")
-        assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
+        for _ in range(2):  # of a dump that is whole, nothing is missing
+            call_command("dump_data", "--to", place, "--resume", "--verify", "--workers", "1")
+            assert f"{ROWS} rows in 4 parts" in capsys.readouterr().out
 
     def test_dump_on_celery_if_an_app_adds_it(self, rows, place, monkeypatch, capsys):
         monkeypatch.setattr(dump_data, "RUNNERS", {})

@@ -2,20 +2,17 @@
 
 import re
 import urllib.request
-from contextlib import closing
-from functools import cache
 from uuid import uuid4
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests import processes, services
+from tests import processes
+from tests.browsing import PATIENCE, SCREENS, seed, violations
 from tests.serving.running import COMMANDS, running
 
 ROWS = 8000
 STEP = 2500  # rows; more than a batch has, by which the progress grows
-PATIENCE = 120_000  # milliseconds; the machine may be busy
 SEED = f"""
 from django.contrib.auth.models import User
 from upstream.models import Customer
@@ -24,11 +21,6 @@ for name in ("ann", "bob", "eve"):
 numbers = range(1, {ROWS} + 1)
 Customer.objects.bulk_create(Customer(pk=number, name=f"Customer {{number}}, ü") for number in numbers)
 """
-SCREENS = {
-    "light": {"viewport": {"width": 1200, "height": 800}},
-    "dark": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "dark"},
-    "small": {"viewport": {"width": 360, "height": 740}},
-}
 
 
 class Gate:
@@ -58,9 +50,7 @@ def seeded(tmp_path_factory):
         "EXPORTS_DIRECTORY": folder / "files",
         "EXPORTS_GATES": folder,
     }
-    for command in (["migrate"], ["shell", "-c", SEED]):
-        result = processes.run("manage.py", *command, variables=variables)
-        assert result.returncode == 0, result.stderr.decode()
+    seed(variables, ["migrate"], ["shell", "-c", SEED])
     return variables
 
 
@@ -76,46 +66,6 @@ def gate(seeded):
     gate = Gate(seeded["EXPORTS_GATES"] / f"gate-{uuid4().hex}")
     yield gate
     gate.open()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with services.chromium() as (browser, reason):
-        if browser is None:
-            pytest.skip(reason)
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def sessions(chromium, site):
-    @cache
-    def session(user):
-        with closing(chromium.new_context(base_url=site)) as context:
-            page = context.new_page()
-            page.goto("/accounts/login/")
-            page.get_by_label("Username").fill(user)
-            page.get_by_label("Password").fill("secret")
-            page.get_by_role("button", name="Log in").click()
-            page.get_by_role("heading", name="Dashboard").wait_for()
-            return context.storage_state()
-
-    return session
-
-
-@pytest.fixture
-def visit(chromium, site, sessions):
-    contexts = []
-
-    def visit(user, path, base=site, **options):
-        contexts.append(chromium.new_context(base_url=base, storage_state=sessions(user), **options))
-        contexts[-1].set_default_timeout(PATIENCE)
-        page = contexts[-1].new_page()
-        page.goto(path)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
 
 
 def sees(locator, text):
@@ -225,11 +175,6 @@ def test_a_menu_of_the_application_leads_a_large_export_to_its_page(visit, gate)
     page.get_by_role("heading", name="My exports").wait_for()
 
 
-def violations(page):
-    found = Axe().run(page).response["violations"]
-    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
-
-
 @pytest.mark.parametrize("screen", SCREENS)
 def test_the_pages_can_be_read_by_everyone_while_exports_wait_run_and_have_ended(visit, gate, screen, tmp_path):
     page = visit("ann", gate.url("csv"), **SCREENS[screen])
@@ -264,7 +209,7 @@ def test_nothing_is_inline_and_nothing_fails(visit, site, gate):
     page.on("request", lambda request: seen.append(request.url))
     page.on("response", lambda response: broken.append(response.url) if response.status >= 400 else None)
     page.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
-    with page.expect_request(lambda request: "live=1" in request.url, timeout=60_000):
+    with page.expect_request(lambda request: "live=1" in request.url):
         page.goto(gate.url("csv"))
     sees(page.locator("[data-live]"), "Running")
     assert [url for url in seen if not url.startswith(site)] == []

@@ -1213,7 +1213,7 @@ class TestTheSetting:
         ("options", "words"),
         [
             ({"wroker": "thread"}, "unknown option 'wroker'"),
-            ({"attempts": 0}, "attempts must be a number greater than 0"),
+            ({"attempts": 0}, "attempts must be a number greater than 0, not 0, in UPSTREAM_JOBS"),
             ({"keep_days": True}, "keep_days must be a number"),
             ({"storage": "nowhere"}, "E001"),
             ({"prepare": "tests.nowhere.at_all"}, "E001"),

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum
 from functools import partial
+from itertools import combinations_with_replacement
 from types import MappingProxyType
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import foreign, oracle
+from tests import foreign, oracle, ways
 from tests.fieldtypes.models import Parent
 from tests.strategies import PYTHON_VALUES, Plain, floats, json_values, texts
 from upstream.streaming import Column, ColumnError, ExportError, Json, JsonLines, SourceError, stream, values
@@ -488,3 +489,39 @@ class TestBadOptions:
 
 def test_an_object_within_a_record_is_its_str():
     assert written([{"a": Plain("x")}]) == '[{"a":"x"}]'
+
+
+# Values that one of the ways may write unlike another, by what json.dumps is given for them.
+CELLS_APART = [
+    *[(text, text) for text in ("", '"', "\\", "a", "null", "Z", "1e-7,", "0.00001", "\x00\x1f\x7f", "\u2028é😀")],
+    *[(text, text) for text in ("long " * 20, 'a "long" text\n ' * 5, "日本語" * 20)],
+    *[(number, number) for number in (0, -7, 2**53, 2**63, -(2**63) - 1, 2**64, 10**30, True, False, None)],
+    *[(number, number) for number in (1.0, -0.0, 1e16, 1e22, 1e-4, 1e-5, -1.5e-7, 5e-324, 1.7e308)],
+    *[(float(text), text) for text in ("NaN", "Infinity", "-Infinity")],
+    *[(Decimal(text), text) for text in ("1.10", "-0", "NaN")],
+    (Decimal("1E+3"), "1000"),
+    (datetime(2026, 1, 31, 8, 15), "2026-01-31T08:15:00"),
+    (datetime(2026, 1, 31, 8, 15, 0, 5, UTC), "2026-01-31T08:15:00.000005+00:00"),
+    (date(2026, 1, 31), "2026-01-31"),
+    (UUID(int=0xE7), "00000000-0000-0000-0000-0000000000e7"),
+    *[(nested, nested) for nested in ([], {}, [None, "null", 1e-7], {"a": [1e16, {"": '"'}]}, [[2**70]])],
+    ([float("nan"), None], ["NaN", None]),
+]
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+@pytest.mark.parametrize("encoder", [Json(), JsonLines()], ids=repr)
+def test_whatever_else_a_column_holds_a_value_is_what_json_dumps_writes_of_it_alone(encoder, way, monkeypatch):
+    ways.only(way, monkeypatch)
+    nothing = (None, None)
+    beside = [
+        trio for a, b in combinations_with_replacement(CELLS_APART, 2) for trio in ((a, b, a), (b, a, nothing))
+    ]
+    for start in range(0, len(beside), 50):
+        rows = [*zip(*beside[start : start + 50], strict=True)]
+        columns = [OutputColumn(f"é{number}") for number in range(len(rows[0]))]
+        batch = [tuple(value for value, _ in row) for row in rows]
+        records = [{column.header: told for column, (_, told) in zip(columns, row, strict=True)} for row in rows]
+        lines = [dumps(record, separators=(",", ":")) for record in records]
+        expected = f"[{','.join(lines)}]" if isinstance(encoder, Json) else "\n".join([*lines, ""])
+        assert b"".join(encoder.encode(columns, (one for one in [batch]))).decode() == expected

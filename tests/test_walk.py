@@ -3,12 +3,10 @@
 import re
 import sqlite3
 from contextlib import closing
-from functools import cache
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
-from tests import processes, services
+from tests.browsing import SCREENS, log_in, new_context, seed, violations
 from tests.serving.running import COMMANDS, running
 
 USERS = """
@@ -45,20 +43,13 @@ PAGES = {
     "customers": "/customers/",
     "not found": "/drift/99999999/",
 }
-SCREENS = {
-    "light": {"viewport": {"width": 1200, "height": 800}},
-    "dark": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "dark"},
-    "small": {"viewport": {"width": 360, "height": 740}},
-}
 
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory):
     path = tmp_path_factory.mktemp("walk") / "demo.sqlite3"
     variables = {"DATABASE_URL": f"sqlite:///{path}", "UPSTREAM_SECRET_KEY": "tests"}
-    for command in (["migrate"], ["seed_demo", "--rows", 2500], ["shell", "-c", USERS]):
-        result = processes.run("manage.py", *command, variables=variables)
-        assert result.returncode == 0, result.stderr.decode()
+    seed(variables, ["migrate"], ["seed_demo", "--rows", 2500], ["shell", "-c", USERS])
     return path, variables
 
 
@@ -76,54 +67,6 @@ def keys(seeded):
         ).fetchone()
         [rule] = connection.execute("SELECT id FROM upstream_alertrule WHERE customer_id = 2").fetchone()
     return {"event": event, "run": run, "rule": rule}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with services.chromium() as (browser, reason):
-        if browser is None:
-            pytest.skip(reason)
-        yield browser
-
-
-def log_in(page, user):
-    page.goto("/accounts/login/")
-    page.get_by_label("Username").fill(user)
-    page.get_by_label("Password").fill("secret")
-    page.get_by_role("button", name="Log in").click()
-    page.get_by_role("heading", name="Dashboard").wait_for()
-
-
-@pytest.fixture(scope="module")
-def sessions(chromium, site):
-    @cache
-    def session(user):
-        with closing(chromium.new_context(base_url=site)) as context:
-            log_in(context.new_page(), user)
-            return context.storage_state()
-
-    return session
-
-
-@pytest.fixture
-def visit(chromium, site, sessions):
-    contexts = []
-
-    def visit(user, path="/", **options):
-        state = sessions(user) if user else None
-        contexts.append(chromium.new_context(base_url=site, storage_state=state, **options))
-        page = contexts[-1].new_page()
-        page.goto(path)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-
-
-def violations(page):
-    found = Axe().run(page).response["violations"]
-    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
 
 
 # The quick part looks once at each page as a member and as a superuser, and at two of the screens.
@@ -224,7 +167,7 @@ def test_everything_can_be_reached_with_the_keyboard_and_the_focus_is_seen(visit
 
 
 def test_after_logging_out_every_page_asks_for_a_login(chromium, site):
-    with closing(chromium.new_context(base_url=site)) as context:
+    with closing(new_context(chromium, base_url=site)) as context:
         page = context.new_page()
         log_in(page, "ann")
         page.get_by_role("button", name="Log out").click()

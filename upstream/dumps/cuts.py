@@ -19,6 +19,9 @@ from upstream.streaming.databases import database_of
 
 # Gaps between keys take up most of these, and leave the others to the rows.
 PROBES_PER_PART = 8
+MOST_PROBES = 30_000  # what they find is in one statement, of which SQLite takes 32,766 values
+# A probe took 0.16 to 0.37 ms on SQLite, MariaDB and PostgreSQL, and a walk over 100 keys 0.1 to 0.2 ms.
+ROWS_PER_PROBE = 100
 Range = tuple[Any, Any]
 
 
@@ -26,7 +29,8 @@ def ranges(rows: QuerySet[Any], key: str, parts: int) -> list[Range]:
     """Return at most `parts` ranges of `key`, ascending: from the first value up to, without, the second.
 
     Without filters, a database's fresh statistics need no look at the rows. Integers and UUIDs are probed
-    between the smallest and the largest, which takes an index look-up per probe. Others are counted in order.
+    between the smallest and the largest, which takes an index look-up per probe. Others are counted in order, as
+    are those of so few rows that it takes less.
     """
     rows = rows.order_by(key)
     lowest = rows.values_list(key, flat=True).first()
@@ -87,8 +91,11 @@ def _from_probes(rows: QuerySet[Any], key: str, parts: int) -> list[Any]:
         ends, make = [end.int for end in ends], _uuid
     elif not all(type(end) is int for end in ends):
         return []
+    steps = min(PROBES_PER_PART * parts, MOST_PROBES)
+    most = steps * ROWS_PER_PROBE
+    if not rows[most : most + 1].exists():
+        return []
     low, high = sorted(ends)
-    steps = PROBES_PER_PART * parts
     probes = {make(low + (high - low) * step // steps) for step in range(1, steps)}
     found = (keys.filter(**{f"{key}__gte": probe}).first() for probe in probes)
     return [value for value in found if value is not None]

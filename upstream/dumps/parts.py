@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -90,12 +90,18 @@ def write_part(plan: DumpPlan, number: int, chunks: Generator[bytes], rows: Any)
 def parts_in(target: Target, plan: Plan) -> dict[int, Part]:
     """Return the parts of a dump that are staged, by their numbers; of several attempts, the first by name."""
     found: dict[int, Part] = {}
+    for part in staged_parts(target, plan):
+        found.setdefault(part.number, part)
+    return found
+
+
+def staged_parts(target: Target, plan: Plan) -> Iterator[Part]:
+    """Yield all attempts of the parts of a dump that are staged; each is read when it is asked for."""
     for name in target.names():
         if name.endswith(RESULT):
             part = Part.from_data(json.loads(b"".join(target.read(name))))
             if part.dump == plan.identity:
-                found.setdefault(part.number, part)
-    return found
+                yield part
 
 
 class Digest:

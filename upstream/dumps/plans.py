@@ -153,8 +153,8 @@ def plan_dump(
     `compression` is "gzip" or "zstd". With `windows`, nothing stays open on the database, and a part shows several
     states of it. With `joined`, the parts become one file in the end.
 
-    To find the ranges takes a few index look-ups, or one walk over the keys that are neither integers nor UUIDs
-    (see `cuts`). Raises SourceError, ColumnError or ValueError for what cannot be planned.
+    To find the ranges takes a few index look-ups, or one walk over the keys if they are few, or neither integers
+    nor UUIDs (see `cuts`). Raises SourceError, ColumnError or ValueError for what cannot be planned.
     """
     check_options(encoder, parts, compression)
     data = dict(querysets.to_data(source))

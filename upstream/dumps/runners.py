@@ -11,7 +11,7 @@ from typing import Protocol
 from django.db import connections
 
 from upstream.dumps.manifests import Manifest, commit
-from upstream.dumps.parts import Part, parts_in, run_part
+from upstream.dumps.parts import Part, parts_in, run_part, staged_parts
 from upstream.dumps.serving import Report
 from upstream.dumps.sites import Plan, plan_from_data
 from upstream.dumps.targets import Target
@@ -66,11 +66,10 @@ def run(
 
     Parts run one after the other in this process, with `workers` in that many new processes, on an `executor` of
     `concurrent.futures`, whose processes need Django set up, and the same database and target, or by the `runner`
-    of that name in `RUNNERS`. A part that
-    fails, or whose worker dies, runs again, up to `attempts` times; then the error is raised, and the parts that
-    are written stay staged for `resume`. So they do after an interrupt. With `overwrite`, an unfinished or
-    published dump at the target is replaced. `report` is called in this process, for an executor only at the end
-    of each part.
+    of that name in `RUNNERS`. A part that fails, or whose worker dies, runs again, up to `attempts` times; then
+    the error is raised, and the parts that are written stay staged for `resume`. So they do after an interrupt.
+    With `overwrite`, an unfinished or published dump at the target is replaced. `report` is called in this
+    process, for an executor only at the end of each part.
     """
     running = _runner(plan.alias, workers, executor, runner)
     target = plan.made_target()
@@ -79,7 +78,7 @@ def run(
         try:
             return _carry_out(plan, {}, running, attempts, report)
         except BaseException:
-            if not parts_in(target, plan):
+            if next(staged_parts(target, plan), None) is None:
                 target.discard()
             raise
 

@@ -5,18 +5,16 @@ import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
-from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.db import BaseDatabaseCache
 from django.core.cache.backends.filebased import FileBasedCache
-from django.core.exceptions import ImproperlyConfigured
 from django.core.files import locks
 from django.db import connections, router
 from django.db.models import QuerySet
@@ -24,6 +22,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from upstream.integrations.leases import Keeper
+from upstream.integrations.site_options import check_numbers, of_site
 from upstream.integrations.statements import statement_limit
 from upstream.streaming import ExportError, LimitError
 from upstream.streaming.databases import database_of
@@ -65,22 +64,12 @@ class Limits:
     who: Callable[[HttpRequest], str] | str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("per_user", "total", "rows", "bytes", "seconds", "retry_after"):
-            limit = getattr(self, name)
-            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0):
-                raise ImproperlyConfigured(f"{name} must be a number greater than 0, not {limit!r}")
+        check_numbers(self, ("per_user", "total", "rows", "bytes", "seconds", "retry_after"))
 
     @classmethod
     def of_site(cls) -> Self:
         """Return the limits in the setting UPSTREAM_EXPORT_LIMITS, a dict of the fields of this class."""
-        given = getattr(settings, SETTING, {})
-        known = {field.name for field in fields(cls)}
-        if unknown := set(given) - known:
-            raise ImproperlyConfigured(
-                f"unknown limit {', '.join(map(repr, sorted(unknown)))} in {SETTING}; "
-                f"choose from: {', '.join(sorted(known))}"
-            )
-        return cls(**given)
+        return of_site(cls, SETTING, "limit")
 
     def name_of(self, request: HttpRequest) -> str:
         """Return the name under which `per_user` counts the downloads of a request."""

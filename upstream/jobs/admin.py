@@ -9,6 +9,7 @@ from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +19,9 @@ from upstream.jobs import asking, states
 from upstream.jobs.files import storage
 from upstream.jobs.models import ExportJob
 from upstream.jobs.shown import Shown
+
+# Fields that hold the values of filters. A list filtered by them would tell those, letter by letter.
+HIDDEN = ("request", "fingerprint")
 
 
 @admin.register(ExportJob)
@@ -51,6 +55,9 @@ class ExportJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Whether the user may use the actions."""
         return super().has_change_permission(request)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return lookup.partition(LOOKUP_SEP)[0] not in HIDDEN and super().lookup_allowed(lookup, value, request)
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:  # noqa: ARG002
         return ("filename", f"requester__{get_user_model().USERNAME_FIELD}")

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+
+from upstream.integrations.site_options import check_numbers, of_site
 
 SETTING = "UPSTREAM_JOBS"
 # Those that are numbers, all greater than 0.
@@ -65,22 +66,12 @@ class Options:
     mail: Callable[..., Any] | str | bool = False
 
     def __post_init__(self) -> None:
-        for name in NUMBERS:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise ImproperlyConfigured(f"{SETTING}: {name} must be a number greater than 0, not {value!r}")
+        check_numbers(self, NUMBERS)
 
     @classmethod
     def of_site(cls) -> Self:
         """Return the options in the setting; raise ImproperlyConfigured for names that are none."""
-        given = getattr(settings, SETTING, {})
-        known = {field.name for field in fields(cls)}
-        if unknown := set(given) - known:
-            raise ImproperlyConfigured(
-                f"unknown option {', '.join(map(repr, sorted(unknown)))} in {SETTING}; "
-                f"choose from: {', '.join(sorted(known))}"
-            )
-        return cls(**given)
+        return of_site(cls, SETTING, "option")
 
     def function(self, name: str) -> Callable[..., Any] | None:
         """Return the function that an option is or names, or None."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from upstream.dumps.targets import leases
 from upstream.dumps.targets.buckets import MISSING, Bucket, Source, Upload
-from upstream.dumps.targets.multipart import FIRST_PIECE, LEAST_PIECE, Slice, pieces, slices
+from upstream.dumps.targets.multipart import FIRST_PIECE, LEAST_PIECE, MOST_PIECES, Slice, pieces, slices
 from upstream.dumps.targets.objects import BUSY, LOCK, Objects, relative
 from upstream.dumps.targets.protocol import READ_BYTES, TargetError
 from upstream.streaming.targets.buffers import closing_chunks
@@ -104,17 +104,21 @@ class S3(Objects):
                 raise self._bucket.error(error.get("Code", ""), error.get("Message", ""))
 
     def join(self, keys: Sequence[str], key: str) -> None:
-        """Let S3 copy the objects, one after the other, to one, and read only what is too small to be copied."""
+        """Let S3 copy the objects, one after the other, to one, and read only what is too small to be copied.
+
+        All are read if copies would be more pieces than S3 allows: nearly as many objects, some over 1 GiB.
+        """
         objects = self._objects()
         sources = [Source(self._name(one), *objects[one]) for one in keys]
-        if sum(source.size for source in sources) < LEAST_PIECE:
+        planned = list(slices([source.size for source in sources]))
+        if sum(source.size for source in sources) < LEAST_PIECE or len(planned) > MOST_PIECES:
             super().join(keys, key)
             return
-        planned = enumerate(slices([source.size for source in sources]), 1)
         with self._bucket.uploading(self._name(key)) as upload:
             pool = ThreadPoolExecutor(COPIES_AT_ONCE)
             try:
-                for copied in as_completed([pool.submit(_copy, upload, sources, *piece) for piece in planned]):
+                copies = [pool.submit(_copy, upload, sources, *piece) for piece in enumerate(planned, 1)]
+                for copied in as_completed(copies):
                     copied.result()
             finally:
                 pool.shutdown(cancel_futures=True)

@@ -18,6 +18,8 @@ from upstream.streaming import to_storage
 from upstream.streaming.targets.buffers import closing_chunks
 from upstream.streaming.targets.files import make_directory, sync_directory
 
+OWN_MODULES = ("builtins", "django", "upstream")  # whose exceptions are no storage's
+
 
 @dataclass(frozen=True)
 class StorageTarget(Objects):
@@ -26,7 +28,7 @@ class StorageTarget(Objects):
     Each object is spooled to disk, and saved when it is complete, as by `to_storage`; its size is compared with
     what was written. One file is joined by reading the parts again, where memory holds what the storage itself
     holds of an object that it opens. Where the storage never replaces an object, as InMemoryStorage, the manifest
-    and the one file that are replaced are deleted a moment before.
+    and the one file that are replaced are deleted a moment before. Errors of a storage's own library are OSErrors.
 
     Of two dumps at once, each leaves a lock with the time, looks for others, and gives way to those of the last
     60 seconds. That needs clocks that agree, and a storage that lists what was just saved.
@@ -51,6 +53,20 @@ class StorageTarget(Objects):
         except InvalidStorageError as error:
             raise TargetError(errno.EINVAL, str(error), str(self)) from error
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise what a storage's own library raises as an OSError: it may pass, so a part that met it runs again.
+
+        An OSError is left as it is, and so is what Python and Django raise: a mistake in code or settings.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in OWN_MODULES:
+                raise
+            words = f"the storage has failed with {type(error).__name__}: {error}"
+            raise OSError(errno.EIO, words, str(self)) from error
+
     def _name(self, key: str) -> str:
         return f"{self.prefix}/{key}".strip("/")
 
@@ -59,26 +75,31 @@ class StorageTarget(Objects):
         if type(storage) is FileSystemStorage:
             _replace_file(storage, name, self._name(STAGED), chunks)
             return
-        is_new, counted = not storage.exists(name), _Counted(chunks)
+        is_new, counted = not self.exists(key), _Counted(chunks)
         try:
             saved = to_storage(_with_room(storage, name, counted), name, storage)
         except BaseException:
             if is_new:
                 with suppress(Exception):
                     storage.delete(name)
-            raise
-        if saved != name or storage.size(name) != counted.size:
-            storage.delete(saved)
-            words = f"the storage has saved {saved!r}, and not all bytes under {name!r}"
-            raise OSError(errno.EIO, words, str(self))
+            if not counted.is_whole:  # it is the source's
+                raise
+            with self._errors():
+                raise
+        with self._errors():
+            if saved != name or storage.size(name) != counted.size:
+                storage.delete(saved)
+                words = f"the storage has saved {saved!r}, and not all bytes under {name!r}"
+                raise OSError(errno.EIO, words, str(self))
 
     def get(self, key: str) -> Generator[bytes]:
-        with self._storage.open(self._name(key), "rb") as file:
+        with self._errors(), self._storage.open(self._name(key), "rb") as file:
             while chunk := file.read(READ_BYTES):
                 yield chunk
 
     def exists(self, key: str) -> bool:
-        return self._storage.exists(self._name(key))
+        with self._errors():
+            return self._storage.exists(self._name(key))
 
     def keys(self) -> Sequence[str]:
         return list(self._below(""))
@@ -91,7 +112,8 @@ class StorageTarget(Objects):
 
     def _listed(self, key: str) -> tuple[list[str], list[str]]:
         try:
-            return self._storage.listdir(self._name(key))
+            with self._errors():
+                return self._storage.listdir(self._name(key))
         except FileNotFoundError:
             return [], []
         except NotImplementedError as error:
@@ -99,7 +121,7 @@ class StorageTarget(Objects):
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), self._errors():
                 self._storage.delete(self._name(key))
 
     @contextmanager
@@ -148,15 +170,16 @@ class StorageTarget(Objects):
 
 
 class _Counted:
-    """Chunks whose bytes are counted on their way."""
+    """Chunks whose bytes are counted on their way; `is_whole` when there are no more."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self.chunks, self.size = chunks, 0
+        self.chunks, self.size, self.is_whole = chunks, 0, False
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.chunks:
             self.size += len(chunk)
             yield chunk
+        self.is_whole = True
 
 
 def _with_room(storage: Storage, name: str, chunks: _Counted) -> Generator[bytes]:

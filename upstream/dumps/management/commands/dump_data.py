@@ -9,10 +9,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.db.models import Model
 
-from upstream.dumps import plan_dump, plan_site, resume, run, target_named, verify
+from upstream.dumps import Target, plan_dump, plan_site, resume, run, target_named, verify
 from upstream.dumps.manifests import Manifest, tables_of
 from upstream.dumps.progress import Meters
 from upstream.dumps.runners import RUNNERS, is_unfinished, staged_plan
+from upstream.dumps.sites import Plan
 from upstream.dumps.workers import chosen_workers
 from upstream.integrations.arguments import (
     SELECTION,
@@ -65,7 +66,7 @@ class Command(BaseCommand):
         add("--celery", action="store_true", help="let Celery's workers write the parts")
         add("--one-file", action="store_true", help="join the parts to one file in the end")
         add("--windows", action="store_true", help="read by many short statements, with nothing open between them")
-        add("--resume", action="store_true", help="carry out what is missing of an unfinished dump")
+        add("--resume", action="store_true", help="carry out what is missing of a dump, if anything is")
         add("--allow-new-snapshot", action="store_true", help="let resumed parts show another state")
         add("--overwrite", action="store_true", help="replace what is there, or unfinished")
         add("--verify", action="store_true", help="read the dump again, and compare it with its manifest")
@@ -111,22 +112,23 @@ class Command(BaseCommand):
             runner = CELERY if options["celery"] else ""
             running: dict[str, Any] = {"workers": workers, "runner": runner, "report": meters}
             target, allow = target_named(options["to"]), options["allow_new_snapshot"]
-            plan = staged_plan(target) if options["resume"] else self._planned(options)
-            meters.show_parts(plan)
-            if options["resume"]:
-                manifest = resume(target, allow_new_snapshot=allow, **running)
+            planned = None if options["resume"] else self._planned(options)
+            if plan := planned or _unfinished(target):
+                meters.show_parts(plan)
+            if planned:
+                manifest = run(planned, overwrite=options["overwrite"], **running)
             else:
-                manifest = run(plan, overwrite=options["overwrite"], **running)
+                manifest = resume(target, allow_new_snapshot=allow, **running)
         if options["verify"]:
             verify(options["to"])
         self.stdout.write(
             f"{options['to']}: {manifest['rows']:,} rows in {_told_parts(manifest)}, "
             f"{manifest['bytes']:,} bytes, consistency {manifest['consistency']}"
-            + (f", by {chosen_workers(plan, workers)}" if workers else "")
+            + (f", by {chosen_workers(plan, workers)}" if plan and workers else "")
             + (", verified" if options["verify"] else "")
         )
 
-    def _planned(self, options: dict[str, Any]) -> Any:
+    def _planned(self, options: dict[str, Any]) -> Plan:
         encoder, compression = _format(options["format"] or "csv")
         common: dict[str, Any] = {
             "parts": options["parts"] or 4 * options["workers"],
@@ -138,6 +140,11 @@ class Command(BaseCommand):
             return plan_site(models, encoder, options["to"], database=database, **common)
         rows, columns = selected(model_of(options["model"]), options), named_columns(options) or None
         return plan_dump(rows, columns, encoder, options["to"], joined=options["one_file"], **common)
+
+
+def _unfinished(target: Target) -> Plan | None:
+    """Return the plan of an unfinished dump; None if there is none, since the dump may be whole already."""
+    return staged_plan(target) if is_unfinished(target) else None
 
 
 def _models(options: dict[str, Any]) -> list[type[Model]]:
