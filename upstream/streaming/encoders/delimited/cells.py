@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from upstream.streaming.encoders.formulas import Guard
-from upstream.streaming.encoders.kinds import Kinds
-from upstream.streaming.encoders.text import is_wrapped, unwrapped
+from upstream.streaming.encoders.text import Kinds, is_wrapped, unwrapped
 from upstream.streaming.values import CONTAINERS, PLAIN_TYPES, Forms, are_like_repr, joined
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import transposed
 from upstream.streaming.encoders.delimited.cells import Cells
-from upstream.streaming.encoders.kinds import RowKinds
 from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.encoders.text import UnprovenError, load
+from upstream.streaming.encoders.text import RowKinds, UnprovenError, load
 
 
 @dataclass(slots=True)

@@ -20,9 +20,8 @@ import msgspec
 
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn, transposed
-from upstream.streaming.encoders.kinds import Kinds, RowKinds
 from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.encoders.text import CellWriter, UnprovenError, load
+from upstream.streaming.encoders.text import CellWriter, Kinds, RowKinds, UnprovenError, load
 from upstream.streaming.values import CONTAINERS, MAX_SAFE_INTEGER, Forms, are_like_repr
 
 if TYPE_CHECKING:
