@@ -1,6 +1,7 @@
 """A cell is its whole value, or an error that names its row and column; never something made up, never nothing."""
 
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -30,7 +31,12 @@ def stops(_value):
     return next(iter(()))
 
 
+@dataclass
 class Stopping:
+    """A value that JSON libraries can write, and the table of forms cannot."""
+
+    a: int = 1
+
     def __str__(self):
         return stops(self)
 
@@ -66,6 +72,7 @@ class TestStopIteration:
         for rows, columns in (
             ([SimpleNamespace(a=SimpleNamespace(text=1)), SimpleNamespace(a=Stopping())], ["a__text"]),
             ([{"a": 1}, {"a": Stopping()}], ["a"]),
+            ([{"a": 1, "b": Decimal(1)}, {"a": Stopping(), "b": Decimal("1E+2")}], ["a", "b"]),
         ):
             with pytest.raises(RuntimeError, match="StopIteration") as caught:
                 written(rows, columns, encoder)

@@ -332,6 +332,16 @@ class TestCuts:
         assert min(counts) > 150
 
 
+def waiting_for(moves):
+    """Return a report that waits until a writer, which adds to `moves`, has written once more."""
+
+    def wait(*_):
+        known = len(moves)
+        assert processes.eventually(lambda: len(moves) > known, 60)
+
+    return wait
+
+
 class TestOneState:
     """Rows whose sum never changes, and a writer that moves amounts between them all the time."""
 
@@ -362,12 +372,9 @@ class TestOneState:
 
     def test_is_what_all_parts_show_where_the_database_can_share_it(self, rows, writer, place):
         total = sum(rows.values_list("place", flat=True))  # one statement: one state
-        moves = []
+        plan = plan_dump(rows, ["id", "place"], JsonLines(), place, parts=8)
 
-        manifest = run(
-            plan_dump(rows, ["id", "place"], JsonLines(), place, parts=8),
-            report=lambda *_: processes.eventually(lambda: len(writer) > sum(moves) + 3, 60) and moves.append(3),
-        )
+        manifest = run(plan, report=waiting_for(writer))
 
         shown = sum(json.loads(line)["place"] for line in joined(place).splitlines())
         assert manifest["consistency"] == ("snapshot" if rows.db == "postgresql" else "part")
@@ -379,15 +386,10 @@ class TestOneState:
         if kind == "processes":
             monkeypatch.setattr(workers, "COPY_THREADS", 1)
         total = sum(postgresql.values_list("place", flat=True))
-
-        def wait_for_a_move(*_):
-            known = len(writer)
-            assert processes.eventually(lambda: len(writer) > known, 60)
-
         for number in range(TOTALS):
             place = tmp_path / str(number)
             plan = plan_dump(postgresql, ["id", "place"], JsonLines(), place, parts=6)
-            run(plan, workers=2, report=wait_for_a_move)
+            run(plan, workers=2, report=waiting_for(writer))
             shown = [json.loads(line) for line in joined(place).splitlines()]
             assert sum(row["place"] for row in shown) == total
             assert len(shown) == ROWS
@@ -404,15 +406,11 @@ class TestOneState:
                 moved.append(1)
             connections["default"].close()
 
-        def wait_for_a_move(*_):
-            known = len(moved)
-            assert processes.eventually(lambda: len(moved) > known, 60)
-
         writer = threading.Thread(target=write)
         writer.start()
         try:
             plan = plan_dump(rows, COLUMNS, JsonLines(), place, parts=8)
-            manifest = run(plan, workers=3, report=wait_for_a_move)
+            manifest = run(plan, workers=3, report=waiting_for(moved))
         finally:
             stop.set()
             writer.join()

@@ -1247,10 +1247,13 @@ class TestDriversThatASiteHasTold:
     """A driver may be told to give anything: members of an Enum, whose text is not what they hold."""
 
     @pytest.mark.django_db(databases=["default"])
-    @pytest.mark.parametrize("told", ["a converter", "a text factory"])
+    @pytest.mark.parametrize("told", ["a converter", "a text factory", "a row factory"])
     def test_on_sqlite(self, told, monkeypatch):
         def label(text):
             return Label.OPEN if text == b"open" else text.decode()
+
+        def with_labels(_, row):
+            return tuple(Label.OPEN if cell == "open" else cell for cell in row)
 
         Parent.objects.bulk_create(Parent(name=name) for name in ("a", "open", "b"))
         rows = Parent.objects.order_by("pk")
@@ -1258,7 +1261,8 @@ class TestDriversThatASiteHasTold:
             monkeypatch.setitem(sqlite3.converters, "VARCHAR", label)
         else:
             connections["default"].ensure_connection()
-            monkeypatch.setattr(connections["default"].connection, "text_factory", label)
+            name, factory = ("text_factory", label) if told == "a text factory" else ("row_factory", with_labels)
+            monkeypatch.setattr(connections["default"].connection, name, factory)
         assert list(rows.values_list("name", flat=True)) == ["a", Label.OPEN, "b"]
         assert b"".join(stream(rows, ["name"], chunk_size=1)) == b"name\r\na\r\no\r\nb\r\n"
         lines = b"".join(stream(rows, ["name"], JsonLines(), chunk_size=1))

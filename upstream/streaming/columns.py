@@ -44,8 +44,8 @@ class OutputColumn:
 
     `load` is set only for encoders that take raw values; without it, the cells are values already. `join` is the
     separator for cells that are lists, for formats that cannot hold a list; without it, they are JSON text there.
-    `type` is None if nothing but the values tells their type. `is_exact` says that no cell is of a class that
-    inherits from one of Python's own types, such as the members of most Enums.
+    `type` is None if nothing but the values tells their type. `is_exact` says that no cell is of a subclass
+    that somebody else made, such as an Enum that is also a str.
     """
 
     header: str

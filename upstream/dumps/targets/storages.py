@@ -55,9 +55,9 @@ class StorageTarget(Objects):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Raise what a storage's own library raises as an OSError: it may pass, so a part that met it runs again.
+        """Turn what a storage's own library raises into an OSError: it may pass, so a part that met it runs again.
 
-        An OSError is left as it is, and so is what Python and Django raise: a mistake in code or settings.
+        An OSError is left as it is, and so are Python's built-in exceptions and Django's, which tell of mistakes.
         """
         try:
             yield
@@ -71,7 +71,9 @@ class StorageTarget(Objects):
         return f"{self.prefix}/{key}".strip("/")
 
     def put(self, key: str, chunks: Iterable[bytes]) -> None:
-        name, storage = self._name(key), self._storage
+        name = self._name(key)
+        with self._errors():
+            storage = self._storage
         if type(storage) is FileSystemStorage:
             _replace_file(storage, name, self._name(STAGED), chunks)
             return

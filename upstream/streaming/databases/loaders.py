@@ -146,6 +146,8 @@ def complete_utc_datetimes(values: Values) -> Values:
     if lines.count("+00\n") != len(values):
         raise UnsupportedValueError
     naive = lines.replace("+00\n", "\n")[:-1].split("\n")
+    if len(naive) != len(values):
+        raise UnsupportedValueError
     if "." in lines:
         exact = len(DATE + SECONDS + FRACTION)
         naive = [text.ljust(exact, "0") if "." in text else text for text in naive]
@@ -158,7 +160,7 @@ def _with_utc_offsets(joined: str, values: Values) -> Values:
 
 
 def _check_datetimes(joined: str, values: Values) -> None:
-    """Raise ValueError unless the lines are naive datetimes as Python writes them, and those of the values.
+    """Raise ValueError unless the lines are naive datetimes as Python writes them, one for each value.
 
     It writes a fraction of six digits, or none if it is zero.
     """

@@ -45,8 +45,8 @@ class Cursor(Protocol):
 class OpenCursor(NamedTuple):
     """A cursor, the positions of its unconverted columns, and by position the driver conversions that it skips.
 
-    `conversions` take precedence over `Loader.convert`. `is_exact` says that the driver gives no value of a class
-    that inherits from one of Python's own types.
+    `conversions` take precedence over `Loader.convert`. `is_exact` says that the driver gives no value of a
+    subclass that somebody else made, such as an Enum that is also a str.
     """
 
     cursor: Cursor

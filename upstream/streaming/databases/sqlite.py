@@ -131,10 +131,10 @@ class SQLite(Database):
 
 
 def _is_exact(connection: Any) -> bool:
-    """Return whether a connection gives Python's own types: it reads columns as Django has told it."""
+    """Return whether a connection gives only Python's own types: it reads rows as Django has told it."""
     sqlite3 = import_module("sqlite3")
     is_known = isinstance(connection, sqlite3.Connection) and sqlite3.converters.keys() <= CONVERTED
-    return is_known and connection.text_factory is str
+    return is_known and connection.text_factory is str and connection.row_factory is None
 
 
 class IsolatedCursor(YieldingCursor):

@@ -290,7 +290,7 @@ class _LoadColumn:
 
     def __call__(self, values: Sequence[Any]) -> tuple[type | None, Sequence[Any]]:
         # Tried without a look for None, which takes as long as some loaders do, and which they refuse.
-        loaded = self._loaded(values)
+        loaded = self._loaded(values) if values else None
         if loaded:
             return loaded
         present = [value for value in values if value is not None]

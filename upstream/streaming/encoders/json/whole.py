@@ -5,7 +5,6 @@ as the table of forms does; all others become JSON first, and it writes that unc
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -84,7 +83,12 @@ class WholeObjects:
 
     def __call__(self, rows: Batch) -> bytes:
         read = transposed(rows)
-        columns = list(map(self._column, self.columns, self.writers, read, self.kinds(rows)))
+        columns = [
+            self._column(column, writer, values, kinds)
+            for column, writer, values, kinds in zip(
+                self.columns, self.writers, read, self.kinds(rows), strict=True
+            )
+        ]
         are_kept = all(map(is_, columns, read))
         return self.write(list(starmap(self.struct, rows if are_kept else zip(*columns, strict=True))))
 
@@ -124,10 +128,12 @@ class WholeObjects:
         return max(map(abs, filter(None, values)), default=0) <= MAX_SAFE_INTEGER
 
     def _keeps_floats(self, values: Sequence[Any], kinds: Kinds) -> bool:
-        if float in kinds:
-            with suppress(TypeError):  # a long integer is among them
-                return are_like_repr(values)
-        return float not in kinds
+        if float not in kinds:
+            return True
+        try:
+            return are_like_repr(values)
+        except TypeError:  # a long integer is among them
+            return False
 
     def _decimals(self, values: Sequence[Decimal | None]) -> Sequence[str | None] | None:
         """Return the digits of Decimals; None if one has an exponent, or if they become numbers."""
