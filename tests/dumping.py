@@ -1,6 +1,8 @@
-"""What tests of dumps share: listings, the export that a dump equals, and a dump that is killed."""
+"""What tests of dumps share: listings, the export that a dump equals, a writer meanwhile, a killed dump."""
 
 import json
+import threading
+from contextlib import contextmanager
 
 from django.db import connections
 
@@ -49,6 +51,39 @@ def fails_at(part):
     def report(number, rows, size, is_done):
         if number == part and is_done:
             raise RuntimeError("stopped")
+
+    return report
+
+
+@contextmanager
+def writing(database, write):
+    """Call `write` over and over in a thread of its own, and yield a list that grows by one with each call."""
+    written, stop = [], threading.Event()
+
+    def repeat():
+        try:
+            while not stop.is_set():
+                write()
+                written.append(1)
+        finally:
+            connections[database].close()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        assert processes.eventually(lambda: written)
+        yield written
+    finally:
+        stop.set()
+        thread.join()
+
+
+def waiting_for(written):
+    """Return a report that waits until the writer has written once more."""
+
+    def report(*_):
+        known = len(written)
+        assert processes.eventually(lambda: len(written) > known)
 
     return report
 

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import threading
-from contextlib import contextmanager
 from io import BytesIO, StringIO
 
 import duckdb
@@ -20,8 +18,7 @@ from django.db import connections, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from tests import processes
-from tests.dumping import joined, kill
+from tests.dumping import joined, kill, waiting_for, writing
 from tests.fieldtypes.models import Living, Parent, Secretive
 from tests.orders.models import Buyer, Item, Label, Listing, Order, Seat
 from upstream.dumps import (
@@ -255,7 +252,7 @@ class TestOneState:
                 manifest = run(
                     plan_site([Listing, Order], JsonLines(), place, database="postgresql", parts=2, uncut_rows=10),
                     overwrite=True,
-                    report=lambda *_, seen=moved: wait_for_more(seen),
+                    report=waiting_for(moved),
                 )
                 moves_within.append(len(moved) - started)
                 assert manifest["consistency"] == "snapshot"
@@ -270,36 +267,17 @@ class TestOneState:
         assert min(moves_within) > 3
 
 
-def wait_for_more(moved):
-    before = len(moved)
-    assert processes.eventually(lambda: len(moved) > before, 60)
-
-
-@contextmanager
 def moving(listings, orders):
-    """Move amounts from one model to the other in a thread of its own, and yield the list of them, which grows."""
-    moved, stop = [], threading.Event()
+    """Move amounts from one model to the other meanwhile."""
+    draw = random.Random(14)
 
     def move():
-        draw = random.Random(14)
-        try:
-            while not stop.is_set():
-                amount = draw.randrange(-50, 50)
-                with transaction.atomic(using=listings.db):
-                    listings.filter(id=draw.randrange(1, 201)).update(place=F("place") - amount)
-                    orders.filter(id=draw.randrange(1, 201)).update(number=F("number") + amount)
-                moved.append(amount)
-        finally:
-            connections[listings.db].close()
+        amount = draw.randrange(-50, 50)
+        with transaction.atomic(using=listings.db):
+            listings.filter(id=draw.randrange(1, 201)).update(place=F("place") - amount)
+            orders.filter(id=draw.randrange(1, 201)).update(number=F("number") + amount)
 
-    thread = threading.Thread(target=move)
-    thread.start()
-    try:
-        assert processes.eventually(lambda: moved, 60)
-        yield moved
-    finally:
-        stop.set()
-        thread.join()
+    return writing(listings.db, move)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -32,7 +32,17 @@ from django.db.models import F, Prefetch, Q, Value
 from django.db.models.functions import Lower
 
 from tests import processes
-from tests.dumping import COLUMNS, ROWS, exported, fails_at, joined, kill, stored
+from tests.dumping import (
+    COLUMNS,
+    ROWS,
+    exported,
+    fails_at,
+    joined,
+    kill,
+    stored,
+    waiting_for,
+    writing,
+)
 from tests.fieldtypes.models import Secretive, Ticket
 from tests.orders.models import Buyer, Item, Label, Listing, Order, Seat
 from upstream.dumps import (
@@ -332,43 +342,22 @@ class TestCuts:
         assert min(counts) > 150
 
 
-def waiting_for(moves):
-    """Return a report that waits until a writer, which adds to `moves`, has written once more."""
-
-    def wait(*_):
-        known = len(moves)
-        assert processes.eventually(lambda: len(moves) > known, 60)
-
-    return wait
-
-
 class TestOneState:
     """Rows whose sum never changes, and a writer that moves amounts between them all the time."""
 
     @pytest.fixture
     def writer(self, rows):
         rows.update(place=F("id") % 1000, shelf=F("id"))
-        keys, stop = list(rows.values_list("id", flat=True)), threading.Event()
-        moved = []
+        keys, draw = list(rows.values_list("id", flat=True)), random.Random(14)
 
         def move():
-            draw = random.Random(14)
-            while not stop.is_set():
-                taken, given = draw.sample(keys, 2)
-                with transaction.atomic(using=rows.db):
-                    rows.filter(id=taken).update(place=F("place") - 1000)
-                    rows.filter(id=given).update(place=F("place") + 1000)
-                moved.append(taken)
-            connections[rows.db].close()
+            taken, given = draw.sample(keys, 2)
+            with transaction.atomic(using=rows.db):
+                rows.filter(id=taken).update(place=F("place") - 1000)
+                rows.filter(id=given).update(place=F("place") + 1000)
 
-        thread = threading.Thread(target=move)
-        thread.start()
-        try:
-            assert processes.eventually(lambda: moved, 60)
+        with writing(rows.db, move) as moved:
             yield moved
-        finally:
-            stop.set()
-            thread.join()
 
     def test_is_what_all_parts_show_where_the_database_can_share_it(self, rows, writer, place):
         total = sum(rows.values_list("place", flat=True))  # one statement: one state
@@ -398,22 +387,15 @@ class TestOneState:
     def test_of_a_part_is_read_by_several_processes_of_sqlite_while_another_writes(self, rows, place):
         with connections["default"].cursor() as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")
-        moved, stop = [], threading.Event()
 
         def write():
-            while not stop.is_set():
-                rows.filter(id=1 + len(moved) % 100).update(shelf=F("shelf") + 1)
-                moved.append(1)
-            connections["default"].close()
+            rows.filter(id=random.randint(1, 100)).update(shelf=F("shelf") + 1)
 
-        writer = threading.Thread(target=write)
-        writer.start()
         try:
-            plan = plan_dump(rows, COLUMNS, JsonLines(), place, parts=8)
-            manifest = run(plan, workers=3, report=waiting_for(moved))
+            with writing("default", write) as written:
+                plan = plan_dump(rows, COLUMNS, JsonLines(), place, parts=8)
+                manifest = run(plan, workers=3, report=waiting_for(written))
         finally:
-            stop.set()
-            writer.join()
             with connections["default"].cursor() as cursor:
                 cursor.execute("PRAGMA journal_mode = DELETE")
         ids = [json.loads(line)["id"] for line in joined(place).splitlines()]

@@ -195,18 +195,10 @@ FAILING = {
 }
 # What the types of a column are learned from.
 LEARNED = [
-    *("integers", "long integers", "booleans", "floats", "floats of every spelling", "letters", "bytes", "dates"),
-    *(
-        "only empty texts",
-        "subclasses of str",
-        "enums of integers",
-        "enums of texts",
-        "UUIDs",
-        "Decimals",
-        "dicts",
-    ),
-    *("enums of texts with other values", "integers and floats", "integers and booleans", "texts and integers"),
-    "one unsafe integer",
+    *("integers", "long integers", "one unsafe integer", "booleans", "floats", "floats of every spelling"),
+    *("letters", "only empty texts", "subclasses of str", "enums of texts", "enums of texts with other values"),
+    *("enums of integers", "dates", "UUIDs", "Decimals", "bytes", "dicts"),
+    *("integers and floats", "integers and booleans", "texts and integers"),
 ]
 EXACT = {
     name for name in LEARNED if not any(isinstance(value, Enum) or type(value) is Shout for value in VALUES[name])

@@ -76,7 +76,6 @@ WriteRows = Callable[[Batch], bytes]
 # Rows that are written at once: 400 stay in the processor's cache, and take up to a tenth less time than 2,000.
 ROWS_AT_ONCE = 400
 
-
 Kinds = frozenset[type]
 # Types that msgspec tells apart. It takes subclasses for them.
 PLAIN = frozenset({str, int, float, bool, NoneType})
