@@ -8,6 +8,8 @@ import pytest
 from django.db import connections, transaction
 
 from tests.conftest import _present
+from tests.strategies import Label
+from upstream.streaming.databases import sqlite
 
 on_all_databases = pytest.mark.django_db(databases="__all__")
 
@@ -61,6 +63,17 @@ class TestSqlite3:
         connection = connections["default"]
         assert connection.vendor == "sqlite"
         assert {"BOOL", "DATE", "DATETIME"} <= sqlite3.converters.keys()
+
+    @pytest.mark.parametrize("name", ["BOOL", "DATE", "VARCHAR"])
+    @pytest.mark.parametrize(
+        "converter", [lambda text: text, {b"1": True}.get, Label], ids=["function", "get", "Enum"]
+    )
+    def test_is_exact_unless_it_has_another_converter(self, name, converter, monkeypatch):
+        connections["default"].ensure_connection()
+        raw = connections["default"].connection
+        assert sqlite._is_exact(raw)
+        monkeypatch.setitem(sqlite3.converters, name, converter)
+        assert not sqlite._is_exact(raw)
 
     def test_does_not_convert_an_expression(self):
         with connections["default"].cursor() as cursor:

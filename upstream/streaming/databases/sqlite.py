@@ -33,8 +33,8 @@ STEPS_BETWEEN_CLOCKS = 100_000
 PIN = "SELECT 1 FROM sqlite_master, (SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3)"
 # A connection always sees its own writes, also in a transaction; those of others it does not see then.
 SNAPSHOT_NOTE = "once this connection writes between two chunks, further statements see what it wrote"
-# Declared types that Django makes the driver convert.
-CONVERTED = frozenset({"BOOL", "DATE", "DATETIME", "TIME", "TIMESTAMP"})
+# The module of the converters that Django registers; that of booleans is a method, and has none.
+DJANGO = "django.db.backends.sqlite3.base"
 # The name of an export's statement in the statement that wraps it.
 STATEMENT = "upstream_rows"
 
@@ -133,8 +133,10 @@ class SQLite(Database):
 def _is_exact(connection: Any) -> bool:
     """Return whether a connection gives only Python's own types: it reads rows as Django has told it."""
     sqlite3 = import_module("sqlite3")
-    is_known = isinstance(connection, sqlite3.Connection) and sqlite3.converters.keys() <= CONVERTED
-    return is_known and connection.text_factory is str and connection.row_factory is None
+    if not isinstance(connection, sqlite3.Connection):
+        return False
+    are_djangos = all(getattr(one, "__module__", DJANGO) == DJANGO for one in sqlite3.converters.values())
+    return are_djangos and connection.text_factory is str and connection.row_factory is None
 
 
 class IsolatedCursor(YieldingCursor):
