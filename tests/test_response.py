@@ -8,6 +8,7 @@ import hashlib
 import io
 import re
 import threading
+import time
 from email.message import Message
 
 import pytest
@@ -363,11 +364,20 @@ def logged(log, number, *, fails=False, threads=None):
 
 
 async def asgi(log=None, *, method="GET", headers=(), leave_after=None):
-    """Answer one request as an ASGI server would; with `leave_after`, the client goes after so many parts."""
+    """Answer one request as an ASGI server would; with `leave_after`, the client goes after so many parts.
+
+    A view has the client go before the answer by `views["leave"]()`.
+    """
     log = [] if log is None else log
-    request = asyncio.Queue()
+    request, loop = asyncio.Queue(), asyncio.get_running_loop()
     request.put_nowait({"type": "http.request", "body": b"", "more_body": False})
     answer = {"body": [], "complete": False}
+
+    def leave():
+        loop.call_soon_threadsafe(request.put_nowait, {"type": "http.disconnect"})
+        time.sleep(0.05)
+
+    views["leave"] = leave
 
     async def send(message):
         if message["type"] == "http.response.start":
@@ -452,6 +462,64 @@ def test_asgi_body_is_closed_when_the_client_goes(serve, finished):
     assert len(threads) == 1
     assert not answer["complete"]
     assert len(finished) == 1
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_asgi_body_is_closed_when_the_client_goes_before_it_begins(serve, finished, spool):
+    log, responses = [], []
+
+    def leaving(request):
+        responses.append(to_response(logged(log, 3), "x", spool=spool))
+        views["leave"]()
+        return responses[0]
+
+    serve(leaving)
+    answer = asyncio.run(asgi())
+    assert log[-1] == "closed"
+    assert list(responses[0]) == []
+    assert answer == {"body": [], "complete": False}
+    assert len(finished) == 1
+
+
+ENDLESS = {
+    "sqlite": "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT id, 'a' AS name FROM n",
+    "postgresql": "SELECT generate_series(1, 1000000000000) AS id, 'a' AS name",
+    "mysql": "SELECT seq AS id, 'a' AS name FROM seq_1_to_1000000000000",
+}
+
+
+def test_asgi_query_ends_unread_when_the_client_goes_before_the_body_begins(serve, transactional_database):
+    opened = []
+
+    def leaving(request):
+        connection = connections[transactional_database]
+        rows = Parent.objects.using(transactional_database).raw(ENDLESS[connection.vendor])
+        chunks = stream(rows, ["id", "name"])
+        opened.extend([connection, chunks, to_response(chunks, "x")])
+        views["leave"]()
+        return opened[-1]
+
+    serve(leaving)
+    asyncio.run(asgi())
+    connection, chunks, _ = opened
+    assert connection.connection is None
+    assert chunks.is_over
+    assert list(chunks) == []
+
+
+def test_a_stream_can_be_closed_where_an_event_loop_runs(transactional_database):
+    """As the garbage collector does with one that nobody closed."""
+    alias = transactional_database
+    rows = Parent.objects.using(alias).raw(ENDLESS[connections[alias].vendor])
+    chunks = stream(rows, ["id", "name"])
+    next(chunks)
+
+    async def close():
+        chunks.close()
+
+    asyncio.run(close())
+    assert list(chunks) == []
+    assert Parent.objects.using(alias).count() == 0
 
 
 def test_asgi_body_that_fails_is_closed_and_not_ended(serve, finished):

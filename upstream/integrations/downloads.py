@@ -14,12 +14,11 @@ from django.http.response import HttpResponseBase
 
 from upstream.integrations.background import Export, answer, receiving
 from upstream.integrations.limits import BusyError, Limits, Slots, keeper
-from upstream.integrations.requests import end_with_request, is_in_request
 from upstream.integrations.servers import breaks_show, client_socket
 from upstream.integrations.signals import Ending, Outcome, export_failed, export_finished, export_started
 from upstream.streaming import ByteStream, Column, DeadlineError, LimitError, stream, to_response
 from upstream.streaming.encoders.protocol import Encoder
-from upstream.streaming.targets.requests import Asked
+from upstream.streaming.targets.requests import Asked, end_with_request, is_in_request
 
 # After this time beyond its limit a download whose client does not read is cut: one that reads has ended before.
 GRACE_SECONDS = 1.0
@@ -181,7 +180,7 @@ class _Watch:
             last_first.callback(self.slots.free)
             last_first.callback(self.chunks.close)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """End a download whose response is closed, or never sent."""
         try:
             if self.sent != self.length:
@@ -231,7 +230,7 @@ class _Body(Iterator[bytes]):
         return block
 
     def close(self) -> None:
-        self._watch.leave()
+        self._watch.close()
 
     def __del__(self) -> None:
         if not is_in_request(self._watch):

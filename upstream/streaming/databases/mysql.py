@@ -158,8 +158,11 @@ class UnbufferedCursor:
         return list(self._rows.fetchmany(size))
 
     def close(self) -> None:
-        # Not the cursor, which would read all remaining rows.
-        self._own.close()
+        # Not the cursor, which would read all remaining rows. Nor Django's connection: it cannot be closed where an
+        # event loop runs, and the garbage collector may close a forgotten export there.
+        raw, self._own.connection = self._own.connection, None
+        if raw is not None:
+            raw.close()
 
 
 def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> Cursor:

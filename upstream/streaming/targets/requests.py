@@ -1,12 +1,16 @@
-"""The request headers that decide how a download is answered: resumed, prefetched, compressed."""
+"""The request for a download: its headers decide how it is answered, and its end ends the download."""
 
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
 
+from asgiref.sync import SyncToAsync
 from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.http import HttpRequest
 from django.http.request import HttpHeaders
 
@@ -67,6 +71,46 @@ def asked(request: HttpRequest | None = None) -> Asked | None:
     return None
 
 
+class Download(Protocol):
+    """A download that its client may leave before its end."""
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+
+
+# By the context that Django's ASGI handler makes for each request, as it makes a thread.
+_by_context: WeakKeyDictionary[Any, list[Download]] = WeakKeyDictionary()
+
+
+def end_with_request(request: HttpRequest | None, download: Download) -> None:
+    """Close a download when the request ends, in the request's thread.
+
+    Middleware may raise or answer something else; then nobody closes the response that the view returned. Whatever
+    response is sent instead closes the request. Under ASGI there is none if the client has left: then only the
+    signal `request_finished` is sent.
+    """
+    if request is not None:
+        close, downloading = request.close, ref(download)
+
+        def close_both() -> None:
+            if left := downloading():
+                left.close()
+            close()
+
+        request.close = close_both  # type: ignore[method-assign]
+    if (context := _context()) is not None:
+        _by_context.setdefault(context, []).append(download)
+
+
+def is_in_request(download: Download) -> bool:
+    """Whether the end of its request, which is to come, will end a download."""
+    return any(download in downloads for downloads in list(_by_context.values()))
+
+
+def _context() -> Any:
+    return SyncToAsync.thread_sensitive_context.get(None)
+
+
 def _weight(parameters: list[str]) -> float:
     try:
         return float(next((one[2:] for one in parameters if one.startswith("q=")), "1"))
@@ -81,7 +125,15 @@ def _begin(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
 
 def _end(**_: Any) -> None:
     _thread.handled = None, None
+    if (context := _context()) is not None:
+        with ExitStack() as stack:
+            for download in _by_context.pop(context, ()):
+                stack.callback(download.close)
 
 
 request_started.connect(_begin, dispatch_uid="upstream.requests")
+# Before Django closes the connection: a download gives way to that, and would read all rows for nobody.
+closes_connections = request_finished.disconnect(close_old_connections)
 request_finished.connect(_end, dispatch_uid="upstream.requests")
+if closes_connections:
+    request_finished.connect(close_old_connections)

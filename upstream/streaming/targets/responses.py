@@ -21,7 +21,7 @@ from upstream.streaming.errors import ExportError
 from upstream.streaming.pipeline import ByteStream
 from upstream.streaming.targets.buffers import check_not_over, close_chunks
 from upstream.streaming.targets.filenames import clean_filename, content_disposition
-from upstream.streaming.targets.requests import Asked, asked
+from upstream.streaming.targets.requests import Asked, asked, end_with_request
 from upstream.streaming.turns import Turns
 
 BLOCK_BYTES = 256 * 1024
@@ -142,6 +142,7 @@ def to_response(
         response["Content-Encoding"] = encoding
     if spool and not head:
         body = _Spooled(chunks)
+        end_with_request(request, body)
         response["Content-Length"] = str(body.size)
         response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
         response.setdefault("Content-Encoding", IDENTITY)
@@ -152,7 +153,9 @@ def to_response(
         close_chunks(chunks)
     else:
         _check_outlives_view(chunks)
-        response.streaming_content = _Live(chunks)
+        live = _Live(chunks)
+        end_with_request(request, live)
+        response.streaming_content = live
     return response
 
 
@@ -233,6 +236,7 @@ class _Live(Iterator[bytes]):
             return next(self._chunks)
 
     def close(self) -> None:
+        self._first.clear()
         close_chunks(self._chunks)
         if self._source is not self._chunks:
             close_chunks(self._source)
