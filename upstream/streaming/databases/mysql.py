@@ -158,8 +158,8 @@ class UnbufferedCursor:
         return list(self._rows.fetchmany(size))
 
     def close(self) -> None:
-        # Not the cursor, which would read all remaining rows. Nor Django's connection: it cannot be closed where an
-        # event loop runs, and the garbage collector may close a forgotten export there.
+        # Not the cursor, which would read all remaining rows. Nor Django's connection, which refuses if an event
+        # loop runs: the garbage collector may close a forgotten export in its thread.
         raw, self._own.connection = self._own.connection, None
         if raw is not None:
             raw.close()
