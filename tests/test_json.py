@@ -23,6 +23,7 @@ from tests.fieldtypes.models import Parent
 from tests.strategies import PYTHON_VALUES, Plain, floats, json_values, texts
 from upstream.streaming import Column, ColumnError, ExportError, Json, JsonLines, SourceError, stream, values
 from upstream.streaming.columns import OutputColumn
+from upstream.streaming.encoders.json.whole import WholeRecords
 
 dumps = partial(json.dumps, ensure_ascii=False)
 FINITE = floats("sqlite").filter(lambda value: abs(value) != float("inf"))
@@ -206,6 +207,7 @@ def outcome(records, encoder):
 def one_by_one(records, encoder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(values._JsonContainers, "records", lambda _, records: None)
+        patch.setattr(WholeRecords, "__call__", lambda _, rows: 1 / 0)
         return outcome(records, encoder)
 
 
@@ -239,6 +241,16 @@ class TestBatchesOfRecords:
     def test_dicts_are_written_as_one_by_one(self, records, encoder):
         assert outcome(records, encoder) == one_by_one(records, encoder)
 
+    NAMED = st.lists(texts(), min_size=1, max_size=4, unique=True).flatmap(
+        lambda names, cells=CELLS: st.lists(
+            st.fixed_dictionaries(dict.fromkeys(names, cells)), min_size=1, max_size=4
+        )
+    )
+
+    @given(NAMED, st.sampled_from(ENCODERS))
+    def test_dicts_of_the_same_names_are_written_as_one_by_one(self, records, encoder):
+        assert outcome(records, encoder) == one_by_one(records, encoder)
+
     @given(
         st.lists(st.lists(CELLS, max_size=4).flatmap(lambda row: st.sampled_from([row, tuple(row)])), max_size=4)
     )
@@ -263,9 +275,32 @@ class TestBatchesOfRecords:
             lambda cell: {"a": 1, "b": cell},
             lambda cell: [cell, None],
             lambda cell: {"null": None, "": [cell]},
+            lambda cell: {"typed": Decimal(1), "cell": cell},
         ):
             records = [shape(0), shape(value), shape("x")]
             assert outcome(records, encoder) == one_by_one(records, encoder)
+
+    @pytest.mark.parametrize("encoder", [JsonLines(), Json()], ids=repr)
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"b": 1, "a": Decimal(2)}, {"a": Decimal(1)}, {"a": 1, "b": 2, "c": 3}, {}, Pairs(a=1, b=2), [1, 2],
+            {"a": None, 2: 1}, {"a": 1, None: 2}, "text",
+        ],
+        ids=repr,
+    )  # fmt: skip
+    def test_a_record_of_other_names_or_another_order_among_typed_ones(self, other, encoder):
+        typed = {"a": Decimal(1), "b": 2}
+        for records in ([typed, other], [other, typed], [typed] * 400 + [other, typed]):
+            assert outcome(records, encoder) == one_by_one(records, encoder)
+
+    def test_typed_ones_are_written_by_a_call_for_each_column(self):
+        records = [{"a": Decimal(number), "b": date(2024, 2, 29), "c": [number]} for number in range(1000)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(values._JsonContainers, "text", None)
+            patch.setattr("upstream.streaming.encoders.json._records_one_by_one", None)
+            lines = written(records, None, JsonLines()).splitlines()
+        assert json.loads(lines[999]) == {"a": "999", "b": "2024-02-29", "c": [999]}
 
     def test_they_are_written_by_one_call(self):
         records = [{"a": 1, "b": None, "c": "null", "d": float("nan"), "e": 1e-7, "f": Decimal(1)}, {"é": [1]}]

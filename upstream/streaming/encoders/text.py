@@ -103,6 +103,15 @@ def framed(frames: Sequence[str], cells: Sequence[Sequence[str]], encode: Encode
     return list(map(encode, map("".join, zip(*parts, strict=False))))
 
 
+def at_once(batch: Batch, write_rows: WriteRows) -> bytes | None:
+    """Return what `write_rows` makes of a batch; None if it has to be written cell by cell."""
+    try:
+        starts = range(0, len(batch), ROWS_AT_ONCE)
+        return b"".join([write_rows(batch[start : start + ROWS_AT_ONCE]) for start in starts])
+    except Exception:  # noqa: BLE001 (writing cell by cell raises it again, and says where)
+        return None
+
+
 class RowKinds:
     """Knows which types each column holds, if a driver that makes only Python's own types gives it unconverted.
 
@@ -176,11 +185,12 @@ class TextRows:
 
     def _at_once(self, batch: Batch, write_rows: WriteRows) -> bytes | None:
         """Return a batch as text; None if it has to be written cell by cell."""
+        text = at_once(batch, write_rows)
+        if text is None or self.encoding is UTF_8:
+            return text
         try:
-            starts = range(0, len(batch), ROWS_AT_ONCE)
-            text = b"".join([write_rows(batch[start : start + ROWS_AT_ONCE]) for start in starts])
-            return text if self.encoding is UTF_8 else self.encoding.encode(text.decode())
-        except Exception:  # noqa: BLE001 (writing cell by cell raises it again, and says where)
+            return self.encoding.encode(text.decode())
+        except UnicodeEncodeError:  # writing cell by cell raises it again, and says where
             return None
 
     def _rows(self, batch: Batch, row: int) -> list[bytes]:

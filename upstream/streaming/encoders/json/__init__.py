@@ -17,7 +17,7 @@ import orjson
 from upstream.streaming.batches import FIRST_BATCH_ROWS, Batch
 from upstream.streaming.columns import OutputColumn, Table
 from upstream.streaming.databases.protocol import JsonObjects
-from upstream.streaming.encoders.json.whole import WholeObjects, items, lines
+from upstream.streaming.encoders.json.whole import WholeObjects, WholeRecords, items, lines
 from upstream.streaming.encoders.protocol import Columns, FastLane, OpenRows, Seam, short_repr
 from upstream.streaming.encoders.text import (
     TEXTS,
@@ -25,6 +25,7 @@ from upstream.streaming.encoders.text import (
     UTF_8,
     CellWriter,
     TextRows,
+    at_once,
     check_unique,
     write_column,
 )
@@ -126,14 +127,16 @@ class Json:
         comma, colon = self._marks()
         line, cell_line = self._line(level + 1), self._line(level + 2)
         if columns is None:
-            chunks = _encode_records(batches, self._forms(level + 1), comma + line, "")
+            forms = self._forms(level + 1)
+            whole = WholeRecords(self, forms, items) if self._is_compact() else None
+            chunks = _encode_records(batches, forms, comma + line, "", whole)
         else:
             keys = [cell_line + quote_json(column.header) + colon for column in columns]
             frames = _object_frames(comma + line + "{", keys, comma, line + "}")
             forms = self._forms(level + 2)
             writers = _writers(columns, forms)
-            whole = WholeObjects.of(self, columns, writers, forms, items) if self._is_compact() else None
-            chunks = TextRows(columns, writers, frames, write_rows=whole).encode(batches)
+            objects = WholeObjects.of(self, columns, writers, forms, items) if self._is_compact() else None
+            chunks = TextRows(columns, writers, frames, write_rows=objects).encode(batches)
         started = False
         with closing(chunks):
             for chunk in chunks:
@@ -204,7 +207,7 @@ class JsonLines:
     def encode(self, columns: Columns | None, batches: Generator[Batch]) -> Generator[bytes]:
         forms = json_forms(time_zone=self.time_zone, decimals=self.decimals, integers=self.integers)
         if columns is None:
-            return _encode_records(batches, forms, "", "\n")
+            return _encode_records(batches, forms, "", "\n", WholeRecords(self, forms, lines))
         keys = [quote_json(column.header) + ":" for column in columns]
         frames = _object_frames("{", keys, ",", "}\n")
         writers = _writers(columns, forms)
@@ -295,16 +298,21 @@ def _check_numbers(encoder: Json | JsonLines) -> None:
         raise ValueError(f'integers must be "number" or "safe", not {encoder.integers!r}')
 
 
-def _encode_records(batches: Generator[Batch], forms: Forms, before: str, after: str) -> Generator[bytes]:
+def _encode_records(
+    batches: Generator[Batch], forms: Forms, before: str, after: str, whole: WholeRecords | None
+) -> Generator[bytes]:
     """Yield each batch of whole records as JSON, with `before` or `after` each record. Closes `batches`."""
     row = 1
     mark = (before or after).encode()
     with closing(batches):
         for batch in batches:
-            records = [record for (record,) in batch]
-            texts = forms.records(records) or _records_one_by_one(records, forms, row)
-            yield mark.join([b"", *texts] if before else [*texts, b""])
-            row += len(records)
+            text = at_once(batch, whole) if whole else None
+            if text is None:
+                records = [record for (record,) in batch]
+                texts = forms.records(records) or _records_one_by_one(records, forms, row)
+                text = mark.join([b"", *texts] if before else [*texts, b""])
+            yield text
+            row += len(batch)
 
 
 def _records_one_by_one(records: Sequence[Any], forms: Forms, row: int) -> list[bytes]:

@@ -20,7 +20,7 @@ import msgspec
 from upstream.streaming.batches import Batch
 from upstream.streaming.columns import OutputColumn, transposed
 from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.encoders.text import CellWriter, Kinds, RowKinds, UnprovenError, load
+from upstream.streaming.encoders.text import PLAIN, CellWriter, Kinds, RowKinds, UnprovenError, load
 from upstream.streaming.values import CONTAINERS, MAX_SAFE_INTEGER, Forms, are_like_repr
 
 if TYPE_CHECKING:
@@ -142,3 +142,35 @@ class WholeObjects:
         texts = [None if value is None else Decimal.__str__(value) for value in values]
         joined = "".join(filter(None, texts))
         return None if "E" in joined or "e" in joined else texts  # the context decides which of them it is
+
+
+class WholeRecords:
+    """Writes whole records at once, if they are dicts with the same names in the same order.
+
+    It writes their values as columns, which takes up to a third less time than `Forms.records` where they are
+    Decimals, moments, dicts and the like, but longer where JSON has all of them.
+    """
+
+    def __init__(self, options: "Json | JsonLines", forms: Forms, write: WriteStructs) -> None:
+        self._options, self._forms, self._write = options, forms, write
+        self._names: tuple[Any, ...] = ()
+        self._objects: WholeObjects | None = None
+
+    def __call__(self, rows: Batch) -> bytes:
+        records = [record for (record,) in rows]
+        if set(map(type, records)) != {dict} or PLAIN.issuperset(map(type, records[0].values())):
+            raise UnprovenError
+        names = tuple(records[0])
+        if names != self._names:
+            self._names, self._objects = names, self._writing(names)
+        if self._objects is None or set(map(tuple, records)) != {names}:
+            raise UnprovenError
+        return self._objects(list(map(tuple, map(dict.values, records))))
+
+    def _writing(self, names: tuple[Any, ...]) -> WholeObjects | None:
+        """Return what writes the values of these names; None if they are not all names, or if JSON escapes one."""
+        if set(map(type, names)) != {str}:
+            return None
+        columns = tuple(map(OutputColumn, names))
+        writers = [self._forms.column] * len(columns)
+        return WholeObjects.of(self._options, columns, writers, self._forms, self._write)
