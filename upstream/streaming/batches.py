@@ -70,7 +70,8 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
 
     The first fetch takes one row, each later one at most eight times as many as the one before. Its size is
     estimated from that one, to take no more than a quarter of a batch's bytes and no longer than a batch may: wide
-    or slow rows are fetched in small numbers. The first batch is small, so that the first byte comes early.
+    or slow rows are fetched in small numbers. The first batch is small, so that the first byte comes early. Wide
+    rows in a fetch sized for narrow ones become several batches.
     """
     step = 1
     full = min(FIRST_BATCH_ROWS, limits.rows)
@@ -84,14 +85,27 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
                 if batch:
                     yield batch
                 return
-            batch += fetched.records
-            weight += fetched.weight
-            seconds += fetched.seconds
             by_weight = limits.bytes // 4 * len(fetched.records) // (fetched.weight or 1)
             by_time = int(limits.seconds * len(fetched.records) / (fetched.seconds or 1e-9))
             step = max(1, min(8 * step, largest_fetch, by_weight, by_time))
+            if fetched.weight > 2 * limits.bytes and len(fetched.records) > 1:
+                if batch:
+                    yield batch
+                yield from _parts(fetched, limits.bytes)
+                batch, weight, seconds = [], 0, 0.0
+                continue
+            batch += fetched.records
+            weight += fetched.weight
+            seconds += fetched.seconds
         yield batch
         full = limits.rows
+
+
+def _parts(fetched: Fetched[Record], most: int) -> Iterator[list[Record]]:
+    """Yield the records of a fetch in parts that weigh about `most`."""
+    rows = max(1, most * len(fetched.records) // fetched.weight)
+    for start in range(0, len(fetched.records), rows):
+        yield fetched.records[start : start + rows]
 
 
 @dataclass(slots=True)
