@@ -1,5 +1,6 @@
 """Rows that a database renders (see `TypedRows`), parsed as arrays."""
 
+from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
@@ -69,7 +70,8 @@ class RowReader:
     def _find(self, rows: Sequence[bytes]) -> tuple[int, int]:
         """Return the position of a column that does not fit, and that of its row."""
         [column, *_] = (at for at in range(len(self._names)) if not self._fits(rows, at))
-        return column, next(number for number, row in enumerate(rows) if not self._fits([row], column))
+        places = range(len(rows))
+        return column, bisect_left(places, True, key=lambda at: not self._fits(rows[: at + 1], column))
 
     def _fits(self, rows: Sequence[bytes], column: int) -> bool:
         try:
