@@ -41,11 +41,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give every test that asks for a database fixture access to all databases."""
+    """Give tests with a database fixture access to all databases; mark those that are heavy with a value."""
     fixtures = getattr(item, "fixturenames", ())
     transactional = not {"transactional_database", *MIRRORS}.isdisjoint(fixtures)
     if (transactional or "database" in fixtures) and not item.get_closest_marker("django_db"):
         item.add_marker(pytest.mark.django_db(databases="__all__", transaction=transactional))
+    values = getattr(getattr(item, "callspec", None), "params", {}).values()
+    if any(value in mark.args for mark in item.iter_markers("heavy_with") for value in values):
+        item.add_marker(pytest.mark.heavy)
 
 
 def _present(alias: str) -> str:

@@ -199,6 +199,7 @@ def in_json(name: str, value: Any) -> Any:
     return value if value is None or isinstance(value, str) or write is None else write(value)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", OTHERS)
 def test_others_write_every_row(case: str, written: Callable[[str], bytes]) -> None:
     records = read(case, written(case))
@@ -207,6 +208,7 @@ def test_others_write_every_row(case: str, written: Callable[[str], bytes]) -> N
         assert {name.split(".")[0] for name in records[0]} == set(columns)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", [*OURS, *SERVED])
 def test_ours_are_the_values_of_the_table(case: str, written: Callable[[str], bytes]) -> None:
     kind = CASES[case].format.split(",")[0]
@@ -266,11 +268,13 @@ def use_test_servers(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
             monkeypatch.setenv(f"BENCHMARKS_{ours}_URL", url)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", [case for case in OURS if CASES[case].databases or "instances" in case])
 def test_slower_lanes_are_taken(case: str, measured: Callable[[str], Record]) -> None:
     assert measured(case)["lane"] == ("python" if "instances" in case or case in LISTS else "text")
 
 
+@pytest.mark.heavy_with("mariadb", "pgbouncer", "sqlite")
 @pytest.mark.parametrize("database", NAMES)
 def test_runner_reports_every_case_and_size(
     database: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

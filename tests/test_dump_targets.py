@@ -144,6 +144,7 @@ def resumed(target):
     return manifests[0]
 
 
+@pytest.mark.heavy_with("s3 storage")
 class TestAnyTarget:
     @pytest.mark.parametrize("is_joined", [False, True], ids=["parts", "one file"])
     def test_holds_the_bytes_of_one_export(self, target, rows, is_joined):
@@ -369,6 +370,7 @@ def data_of(target):
     return {name: value for name, value in target.as_data().items() if name != "kind"}
 
 
+@pytest.mark.heavy_with("s3 storage")
 class TestFailures:
     """Whatever request or call fails, and however often: the old dump or the new one is there, whole."""
 
@@ -921,6 +923,7 @@ class TestTheCommands:
             call_command("dump_data", "orders.Listing", "--to", "storage:nope/dump")
 
 
+@pytest.mark.heavy_with("s3 storage")
 class TestFolders:
     """Of models, in a dump of several, or of files that are whole themselves."""
 

@@ -149,6 +149,7 @@ def check_files(jobs):
     assert stored() == {job.file for job in jobs}
 
 
+@pytest.mark.heavy_with("default", "mariadb")
 def test_two_workers_make_100_jobs_each_once_and_progress_never_goes_back(site, settings):
     customers(200)
     user = user_named("ada")
@@ -166,6 +167,7 @@ def test_two_workers_make_100_jobs_each_once_and_progress_never_goes_back(site, 
     assert str(clean()) == "nothing to clean up"
 
 
+@pytest.mark.heavy_with("mariadb")
 def test_a_worker_killed_anywhere_loses_no_job_and_leaves_nothing(site, settings):
     settings.UPSTREAM_JOBS = {**settings.UPSTREAM_JOBS, "lease_seconds": 1, "attempts": 10_000}
     customers(5000)
@@ -184,6 +186,7 @@ def test_a_worker_killed_anywhere_loses_no_job_and_leaves_nothing(site, settings
     check_files(jobs)
 
 
+@pytest.mark.heavy_with("mariadb")
 def test_a_worker_that_is_told_to_stop_gives_its_job_to_the_next_at_once(site, settings, tmp_path):
     customers(5)
     job = clicked(user_named("ada"), "/waiting/?format=csv")
@@ -203,6 +206,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_to_the_next_at_once(site, s
     assert stored() == {job.file}
 
 
+@pytest.mark.heavy_with("default", "mariadb")
 def test_a_job_cancelled_while_it_runs_makes_way_for_the_next(site, settings):
     customers(50_000)  # more than a minute of rows
     user = user_named("ada")

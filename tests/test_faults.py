@@ -184,6 +184,7 @@ ENDED = [
 ]
 
 
+@pytest.mark.heavy_with("uvicorn")
 @pytest.mark.parametrize("delivery", ["live", "spooled"])
 @pytest.mark.parametrize(("name", "sent", "suffix"), ENDED)
 @pytest.mark.parametrize("kind", COMMANDS)

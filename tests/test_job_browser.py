@@ -175,6 +175,7 @@ def test_a_menu_of_the_application_leads_a_large_export_to_its_page(visit, gate)
     page.get_by_role("heading", name="My exports").wait_for()
 
 
+@pytest.mark.heavy_with("dark", "light")
 @pytest.mark.parametrize("screen", SCREENS)
 def test_the_pages_can_be_read_by_everyone_while_exports_wait_run_and_have_ended(visit, gate, screen, tmp_path):
     page = visit("ann", gate.url("csv"), **SCREENS[screen])
@@ -186,6 +187,7 @@ def test_the_pages_can_be_read_by_everyone_while_exports_wait_run_and_have_ended
         assert page.evaluate("document.documentElement.scrollWidth") <= SCREENS[screen]["viewport"]["width"]
 
 
+@pytest.mark.heavy_with("dark", "light")
 @pytest.mark.parametrize("screen", SCREENS)
 def test_a_project_has_pages_of_its_own_from_right_to_left(visit, seeded, site, gate, screen):
     visit("ann", gate.url("xlsx"), **SCREENS[screen])

@@ -299,6 +299,7 @@ def outcomes(server, number):
     return told
 
 
+@pytest.mark.heavy_with("uvicorn")
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_client_that_does_not_read_is_ended_when_its_time_is_over(server, delivery):
     url = f"/timed?delivery={delivery}"

@@ -88,6 +88,7 @@ def test_every_page_can_be_read_by_everyone(visit, keys, user, screen):
         assert page.evaluate("document.documentElement.scrollWidth") <= SCREENS[screen]["viewport"]["width"], name
 
 
+@pytest.mark.heavy_with("dark", "light")
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize(
     ("user", "path"), [(None, "/accounts/login/"), ("stranger", "/"), ("stranger", "/rules/new/")]
