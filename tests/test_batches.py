@@ -4,13 +4,14 @@ import json
 import tracemalloc
 from decimal import Decimal
 from itertools import islice
+from time import monotonic, sleep
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import texts
-from upstream.streaming import Csv, JsonLines, stream
+from upstream.streaming import Csv, DeadlineError, JsonLines, stream
 from upstream.streaming.batches import (
     CELL_BYTES,
     CHUNK_SIZE,
@@ -107,6 +108,14 @@ class TestFetches:
         wide = [len(rows) for rows in source.given if 500 in rows]
         assert max(wide[1:]) <= 2
         assert wide[0] <= 64
+
+    def test_the_time_for_an_export_may_be_over_before_another_part_of_a_fetch(self):
+        limits = BatchLimits(bytes=4000, seconds=60, deadline=monotonic() + 0.5)
+        batches = batched(Source([1] * 100 + [500] * 64), limits, 64)
+        assert [len(next(batches)), len(next(batches))] == [100, 8]
+        sleep(0.6)
+        with pytest.raises(DeadlineError):
+            next(batches)
 
     @pytest.mark.parametrize("kind", [dict, tuple, list])
     @pytest.mark.parametrize("encoder", [Csv(), JsonLines()], ids=repr)

@@ -3,16 +3,20 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import gzip
 import hashlib
 import io
 import re
 import threading
 import time
+from collections.abc import Iterator
 from email.message import Message
+from weakref import WeakSet
 
 import pytest
 import zstandard
+from asgiref.sync import ThreadSensitiveContext
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished
@@ -23,7 +27,16 @@ from django.urls import path
 
 from tests.fieldtypes.models import Parent
 from tests.test_files import BrokenSourceError, Source
-from upstream.streaming import Csv, ExportError, Json, JsonLines, stream, to_buffer, to_response
+from upstream.streaming import (
+    Csv,
+    ExportError,
+    Json,
+    JsonLines,
+    StreamOverError,
+    stream,
+    to_buffer,
+    to_response,
+)
 
 ROWS = [{"id": number, "name": f"Zürich {number}"} for number in range(3000)]
 CHUNK = b"x" * 64 * 1024
@@ -292,12 +305,13 @@ def test_unread_response_that_is_closed_ends_the_transaction(transactional_datab
     assert not connections[transactional_database].in_atomic_block
 
 
-def test_partly_read_response_that_is_closed_gives_no_more():
+def test_partly_read_response_that_is_closed_does_not_look_complete():
     response = to_response(Source(b"a", b"b"), "x")
     body = iter(response)
     assert next(body) == b"a"
     response.close()
-    assert list(body) == []
+    with pytest.raises(StreamOverError, match="closed before its end"):
+        next(body)
 
 
 def test_head_request_closes_the_source(serve):
@@ -363,7 +377,7 @@ def logged(log, number, *, fails=False, threads=None):
             threads.add(threading.get_ident())
 
 
-async def asgi(log=None, *, method="GET", headers=(), leave_after=None):
+async def asgi(log=None, *, method="GET", headers=(), leave_after=None, send=None):
     """Answer one request as an ASGI server would; with `leave_after`, the client goes after so many parts.
 
     A view has the client go before the answer by `views["leave"]()`.
@@ -379,7 +393,7 @@ async def asgi(log=None, *, method="GET", headers=(), leave_after=None):
 
     views["leave"] = leave
 
-    async def send(message):
+    async def sent(message):
         if message["type"] == "http.response.start":
             fields = {name.decode("latin-1").title(): value.decode() for name, value in message["headers"]}
             answer.update(status=message["status"], headers=fields)
@@ -402,7 +416,7 @@ async def asgi(log=None, *, method="GET", headers=(), leave_after=None):
         "headers": [(b"host", b"localhost"), *headers],
     }
     try:
-        await ASGIHandler()(scope, request.get, send)
+        await ASGIHandler()(scope, request.get, send or sent)
     except BrokenSourceError as error:
         answer["error"] = error
     return answer
@@ -476,9 +490,85 @@ def test_asgi_body_is_closed_when_the_client_goes_before_it_begins(serve, finish
     serve(leaving)
     answer = asyncio.run(asgi())
     assert log[-1] == "closed"
-    assert list(responses[0]) == []
     assert answer == {"body": [], "complete": False}
     assert len(finished) == 1
+    with pytest.raises(StreamOverError, match="closed before its end"):
+        list(responses[0])
+
+
+@pytest.mark.parametrize("other", ["a request by the test client", "a response that is closed"])
+def test_asgi_body_is_whole_though_its_view_ends_something_else(serve, other):
+    def both(request):
+        response = to_response(stream(ROWS), "x")
+        if other == "a response that is closed":
+            to_response(stream(ROWS), "x").close()
+        else:
+            views["now"] = lambda request: HttpResponse("another")
+            assert Client().get("/x").content == b"another"
+        return response
+
+    serve(both)
+    answer = asyncio.run(asgi())
+    assert b"".join(answer["body"]) == to_buffer(stream(ROWS)).read()
+
+
+def test_asgi_body_is_whole_though_a_request_in_the_same_context_ends_before_it(serve):
+    """As under uvicorn, which begins a request in the context of the one before it on the same connection."""
+    answers = [HttpResponse("short"), None]
+
+    def view(request):
+        return answers.pop() or to_response(stream(ROWS), "x")
+
+    async def both():
+        async with ThreadSensitiveContext():
+            return await asyncio.gather(asgi(), asgi())
+
+    serve(view)
+    bodies = sorted(b"".join(answer["body"]) for answer in asyncio.run(both()))
+    assert bodies == sorted([b"short", to_buffer(stream(ROWS)).read()])
+
+
+def test_asgi_body_that_fails_to_close_leaves_no_connection_open(serve, transactional_database, caplog):
+    opened = []
+
+    def failing():
+        try:
+            yield CHUNK
+        finally:
+            raise BrokenSourceError
+
+    def leaving(request):
+        opened.extend([connections[transactional_database], to_response(failing(), "x")])
+        opened[0].ensure_connection()
+        views["leave"]()
+        return opened[1]
+
+    serve(leaving)
+    asyncio.run(asgi())
+    assert opened[0].connection is None
+    assert "a download failed when its request ended" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Django leaves the request's open
+def test_asgi_body_is_garbage_if_the_server_fails_to_send(serve):
+    class Sent(Iterator):
+        def __next__(self):
+            return CHUNK
+
+    bodies = WeakSet()
+
+    def view(request):
+        bodies.add(body := Sent())
+        return to_response(body, "x")
+
+    async def send(message):
+        raise OSError("the server cannot send")
+
+    serve(view)
+    with pytest.raises(OSError, match="cannot send"):
+        asyncio.run(asgi(send=send))
+    gc.collect()
+    assert not bodies
 
 
 ENDLESS = {

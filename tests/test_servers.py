@@ -193,9 +193,11 @@ def test_query_ends_and_its_connection_closes_when_the_client_goes(server, serve
         pytest.skip(settings.MISSING_DATABASES[alias])
 
     def is_free():
-        return not databases.sessions(served_databases, alias)
+        return databases.sessions(served_databases, alias).keys() <= before.keys()
 
-    assert processes.eventually(is_free)
+    # Under uvicorn, a GET that follows a HEAD may leave Django's own connection to the garbage collector.
+    assert processes.eventually(lambda: not any(databases.sessions(served_databases, alias).values()))
+    before = databases.sessions(served_databases, alias)
     with left(server, f"/long-query/{alias}"):
         assert any(databases.sessions(served_databases, alias).values())
     assert processes.eventually(is_free)

@@ -7,6 +7,7 @@ from functools import partial
 from socket import SHUT_RDWR
 from time import monotonic
 from typing import Any
+from weakref import ref
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -151,7 +152,8 @@ class _Watch:
     def start(self) -> None:
         if self.record:
             self.ended = self.record()
-        end_with_request(self.request, self)
+        end_with_request(self)
+        _close_with(self.request, self)
         self.slots.take()
         if self.slots.held:
             keeper.add(self)
@@ -205,6 +207,24 @@ class _Watch:
 
     def _named(self) -> dict[str, Any]:
         return {"request": self.request, "filename": self.filename, "columns": self.chunks.plan.headers}
+
+
+def _close_with(request: HttpRequest, watch: _Watch) -> None:
+    """Close a download with its request.
+
+    Middleware may raise or answer something else; then nobody closes the response that the view returned. Whatever
+    response is sent instead closes the request.
+    """
+    close, watching = request.close, ref(watch)
+
+    def close_both() -> None:
+        try:
+            if watch := watching():
+                watch.close()
+        finally:
+            close()
+
+    request.close = close_both  # type: ignore[method-assign]
 
 
 class _Body(Iterator[bytes]):

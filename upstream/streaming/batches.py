@@ -91,7 +91,9 @@ def batched(fetch: Fetch[Record], limits: BatchLimits, largest_fetch: int) -> Ge
             if fetched.weight > 2 * limits.bytes and len(fetched.records) > 1:
                 if batch:
                     yield batch
-                yield from _parts(fetched, limits.bytes)
+                for part in _parts(fetched, limits.bytes):
+                    limits.seconds_left()
+                    yield part
                 batch, weight, seconds = [], 0, 0.0
                 continue
             batch += fetched.records

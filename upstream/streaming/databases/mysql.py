@@ -25,6 +25,7 @@ from upstream.streaming.databases.loaders import (
 from upstream.streaming.databases.protocol import Cursor, Database, OpenCursor, Reading
 from upstream.streaming.databases.sharing import (
     SNAPSHOT_NOTE,
+    close_orphan,
     is_in_callers_transaction,
     is_in_transaction,
     raw_cursor,
@@ -136,9 +137,11 @@ class MySQL(Database):
 class UnbufferedCursor:
     """Rows as the server sends them, on a separate connection, so that no other statement has to wait."""
 
-    def __init__(self, own: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> None:
-        """Execute the statement on `own`, a connection that is closed with the cursor."""
-        self._own = own
+    def __init__(
+        self, connection: Any, own: Any, sql: str, params: Any, *, texts: bool, seconds: float | None
+    ) -> None:
+        """Execute the statement on `own`, a copy of `connection` that is closed with the cursor."""
+        self._connection, self._own = connection, own
         self.texts = texts
         try:
             with own.cursor() as cursor:
@@ -163,6 +166,7 @@ class UnbufferedCursor:
         raw, self._own.connection = self._own.connection, None
         if raw is not None:
             raw.close()
+            close_orphan(self._connection)
 
 
 def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds: float | None) -> Cursor:
@@ -175,7 +179,7 @@ def open_cursor(connection: Any, sql: str, params: Any, *, texts: bool, seconds:
     connection.ensure_connection()
     own = None if is_in_transaction(connection) else _separate_connection(connection, texts=texts)
     if own is not None:
-        return UnbufferedCursor(own, sql, params, texts=texts, seconds=seconds)
+        return UnbufferedCursor(connection, own, sql, params, texts=texts, seconds=seconds)
     if seconds is not None and connection.mysql_is_mariadb:  # MySQL limits only sessions
         sql = f"SET STATEMENT max_statement_time = {seconds:.6f} FOR {sql}"
     return SpooledCursor(_unbuffered(connection, sql, params))

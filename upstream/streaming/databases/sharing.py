@@ -194,6 +194,14 @@ def separate(alias: str) -> Any:
     return connection
 
 
+def close_orphan(connection: Any) -> None:
+    """Close a connection whose thread has ended: nobody else does."""
+    owner = connection._thread_ident  # noqa: SLF001 (what Django compares)
+    if all(thread.ident != owner for thread in threading.enumerate()):
+        connection.inc_thread_sharing()
+        connection.close()  # returns it to its pool
+
+
 class Snapshot:
     """A transaction in which all statements of an export see one state of the database.
 
@@ -227,13 +235,7 @@ class Snapshot:
         """End the transaction, in any thread; close the connection of a thread that has ended."""
         guard_of(self._connection).remove(self)
         self.give_way()
-        if self._is_orphaned():
-            self._connection.inc_thread_sharing()
-            self._connection.close()  # returns it to its pool
-
-    def _is_orphaned(self) -> bool:
-        owner = self._connection._thread_ident  # noqa: SLF001 (what Django compares)
-        return all(thread.ident != owner for thread in threading.enumerate())
+        close_orphan(self._connection)
 
     def _roll_back(self) -> None:
         if self._connection.connection is not self._raw:  # it was closed, and the transaction with it

@@ -32,7 +32,7 @@ from upstream.streaming.values import SCALARS
 
 # Records come from our own process: small fetches cost little, and notice wide ones early.
 FETCH_MADE = 64
-# Those of a list are in memory anyway. With fetches of this size, an export takes a twentieth less time.
+# Those of a list are in memory anyway, if no cell is computed. An export then takes a twentieth less time.
 FETCH_LISTED = 256
 
 
@@ -47,6 +47,11 @@ class Layout:
     read: ReadRows
     read_plain: ReadPlain | None = None
     prefetch: tuple[str, ...] = ()
+
+    @property
+    def computes(self) -> bool:
+        """Whether cells may be made by code of the caller's."""
+        return self.columns is not None and self.read_plain is None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class RecordSource:
                 weight = weigh_records(taken) if layout.prefetch else 0  # otherwise ReadFetch weighs the rows
                 return Fetched(taken, weight, take.seconds)
 
-            largest = FETCH_LISTED if isinstance(self.records, list | tuple) else FETCH_MADE
+            is_there = isinstance(self.records, list | tuple) and not layout.computes
+            largest = FETCH_LISTED if is_there else FETCH_MADE
             batches = batches_of_rows(fetch, largest, layout.read, layout.prefetch, limits)
             yield OpenSource(layout.columns, stack.enter_context(closing(batches)))
 

@@ -1,18 +1,21 @@
 """The request for a download: its headers decide how it is answered, and its end ends the download."""
 
+import logging
 import re
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync
+from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.http import HttpRequest
 from django.http.request import HttpHeaders
+
+logger = logging.getLogger(__name__)
 
 RESUMED = (
     412,
@@ -78,37 +81,49 @@ class Download(Protocol):
         """End it, if it has not ended."""
 
 
-# By the context that Django's ASGI handler makes for each request, as it makes a thread.
-_by_context: WeakKeyDictionary[Any, list[Download]] = WeakKeyDictionary()
+@dataclass
+class _Served:
+    """What a context that Django's ASGI handler makes for a request serves.
 
-
-def end_with_request(request: HttpRequest | None, download: Download) -> None:
-    """Close a download when the request ends, in the request's thread.
-
-    Middleware may raise or answer something else; then nobody closes the response that the view returned. Whatever
-    response is sent instead closes the request. Under ASGI there is none if the client has left: then only the
-    signal `request_finished` is sent.
+    Under uvicorn, a request sent while the answer to the one before it ends has the same context.
     """
-    if request is not None:
-        close, downloading = request.close, ref(download)
 
-        def close_both() -> None:
-            if left := downloading():
-                left.close()
-            close()
+    requests: int = 0
+    downloads: list[Download] = field(default_factory=list)
 
-        request.close = close_both  # type: ignore[method-assign]
-    if (context := _context()) is not None:
-        _by_context.setdefault(context, []).append(download)
+
+# Those that the end of their request will close.
+_in_requests: WeakSet[Download] = WeakSet()
+
+
+def end_with_request(download: Download) -> None:
+    """Close a download when its request ends under ASGI, in the request's thread.
+
+    Django's handler closes no response if the client left before there was one: then it only sends the signal
+    `request_finished`. Under WSGI nothing else holds such a response, and its body ends with it.
+    """
+    if (served := _served()) is not None:
+        served.downloads.append(download)
+        _in_requests.add(download)
 
 
 def is_in_request(download: Download) -> bool:
-    """Whether the end of its request, which is to come, will end a download."""
-    return any(download in downloads for downloads in list(_by_context.values()))
+    """Whether the end of its request, which is to come, will close a download."""
+    return download in _in_requests
 
 
-def _context() -> Any:
-    return SyncToAsync.thread_sensitive_context.get(None)
+def _served() -> _Served | None:
+    """Return what this context serves; None outside of Django's ASGI handler.
+
+    The context keeps it, so that all of it is garbage if `request_finished` is never sent.
+    """
+    context: Any = SyncToAsync.thread_sensitive_context.get(None)
+    return None if context is None else vars(context).setdefault("upstream_served", _Served())
+
+
+def _is_of_handler(sender: Any) -> bool:
+    """Return whether a signal is of a request to a server, not of Django's test client or of a response alone."""
+    return isinstance(sender, type) and issubclass(sender, ASGIHandler)
 
 
 def _weight(parameters: list[str]) -> float:
@@ -118,17 +133,24 @@ def _weight(parameters: list[str]) -> float:
         return 0.0
 
 
-def _begin(*, environ: Any = None, scope: Any = None, **_: Any) -> None:
+def _begin(sender: Any = None, *, environ: Any = None, scope: Any = None, **_: Any) -> None:
     """Remember the request; under ASGI, Django calls this in the thread in which the view runs."""
     _thread.handled = environ, scope
+    if _is_of_handler(sender) and (served := _served()):
+        served.requests += 1
 
 
-def _end(**_: Any) -> None:
+def _end(sender: Any = None, **_: Any) -> None:
     _thread.handled = None, None
-    if (context := _context()) is not None:
-        with ExitStack() as stack:
-            for download in _by_context.pop(context, ()):
-                stack.callback(download.close)
+    if _is_of_handler(sender) and (served := _served()):
+        served.requests -= 1
+        while served.downloads and served.requests < 1:
+            download = served.downloads.pop()
+            _in_requests.discard(download)
+            try:
+                download.close()
+            except Exception:  # the signal's other receivers close connections
+                logger.exception("a download failed when its request ended")
 
 
 request_started.connect(_begin, dispatch_uid="upstream.requests")

@@ -17,7 +17,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.cache import patch_vary_headers
 
 from upstream.streaming.compression import CONTENT_TYPES, SUFFIXES
-from upstream.streaming.errors import ExportError
+from upstream.streaming.errors import ExportError, StreamOverError
 from upstream.streaming.pipeline import ByteStream
 from upstream.streaming.targets.buffers import check_not_over, close_chunks
 from upstream.streaming.targets.filenames import clean_filename, content_disposition
@@ -37,6 +37,7 @@ HEADERS = {
     "X-Robots-Tag": "noindex",
     "Accept-Ranges": "none",
 }
+CLOSED = "this download was closed before its end: its request has ended, or its response was closed"
 # Shared by the downloads of all threads of a server process.
 TURNS = Turns()
 
@@ -142,7 +143,7 @@ def to_response(
         response["Content-Encoding"] = encoding
     if spool and not head:
         body = _Spooled(chunks)
-        end_with_request(request, body)
+        end_with_request(body)
         response["Content-Length"] = str(body.size)
         response["Repr-Digest"] = f"sha-256=:{b64encode(body.digest).decode()}:"
         response.setdefault("Content-Encoding", IDENTITY)
@@ -154,7 +155,7 @@ def to_response(
     else:
         _check_outlives_view(chunks)
         live = _Live(chunks)
-        end_with_request(request, live)
+        end_with_request(live)
         response.streaming_content = live
     return response
 
@@ -214,10 +215,12 @@ def _media_type(chunks: Iterable[bytes], name: str, content_type: str | None) ->
 class _Live(Iterator[bytes]):
     """Chunks whose first is produced at once, and the others in turns with other threads.
 
-    `close()` closes the source even if no other chunk was read.
+    `close()` closes the source even if no other chunk was read. A body read on after that would look complete, so
+    this raises StreamOverError.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._is_closed = False
         self._source = chunks
         self._chunks = iter(chunks)
         self._first: list[bytes] = []
@@ -230,12 +233,15 @@ class _Live(Iterator[bytes]):
             raise
 
     def __next__(self) -> bytes:
+        if self._is_closed:
+            raise StreamOverError(CLOSED)
         if self._first:
             return self._first.pop()
         with TURNS.take():
             return next(self._chunks)
 
     def close(self) -> None:
+        self._is_closed = True
         self._first.clear()
         close_chunks(self._chunks)
         if self._source is not self._chunks:
@@ -259,10 +265,16 @@ class _Spooled(Iterator[bytes]):
             self._file.close()
             raise
         self.digest = digest.digest()
+        self._is_sent = False
 
     def __next__(self) -> bytes:
-        block = b"" if self._file.closed else self._file.read(BLOCK_BYTES)
+        if self._is_sent:
+            raise StopIteration
+        if self._file.closed:
+            raise StreamOverError(CLOSED)
+        block = self._file.read(BLOCK_BYTES)
         if not block:
+            self._is_sent = True
             self.close()
             raise StopIteration
         return block
