@@ -27,7 +27,7 @@ settings.register_profile(
     "default",
     deadline=None,
     print_blob=True,
-    max_examples=50,
+    max_examples=30,
     # Shrinking rows of forty fields takes minutes already; explaining and further bugs would double that.
     phases=set(Phase) - {Phase.explain},
     report_multiple_bugs=False,
