@@ -1,5 +1,6 @@
 """One body of tests, every database: `database` and `transactional_database` run a test once on each."""
 
+import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -38,6 +39,11 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("default"), max_examples=100, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests: to look through them takes 0.4 s each time."""
+    gc.freeze()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

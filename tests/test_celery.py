@@ -553,6 +553,7 @@ class TestTheJanitor:
         run(plan_dump(rows, COLUMNS, Csv(), place, parts=2), runner="celery", report=report)
         is_exact(place, rows)
 
+    @pytest.mark.heavy_with(True)
     @pytest.mark.parametrize("is_cancelled", [False, True], ids=["running", "cancelled"])
     def test_forgets_a_dump_whose_process_was_killed(self, site, settings, is_cancelled, place):
         rows = stored("default")
@@ -662,6 +663,7 @@ def has_begun(coordinator, target):
 class TestDeath:
     """Whatever dies while a dump is written, it ends with each row once, and with nothing left over."""
 
+    @pytest.mark.heavy
     @POSTGRESQL
     def test_at_any_moment(self, transactional_database, sites, place):
         alias = transactional_database

@@ -482,6 +482,7 @@ class TestOneState:
         run(plan_dump(postgresql, COLUMNS, Csv(), place, parts=8), workers=1, report=change)
         assert joined(place) == before
 
+    @pytest.mark.heavy_with("transaction_timeout")
     @pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
     def test_outlives_the_limits_of_transactions(self, postgresql, limit, place):
         def execute(sql):

@@ -948,6 +948,7 @@ NOT_COPIED = {
 
 
 class TestShapes:
+    @pytest.mark.heavy_with("mariadb")
     def test_in_a_transaction(self, database):
         check_shapes(database)
 
@@ -1018,6 +1019,7 @@ class TestOptions:
                 assert default_of(option) in options[option.name]
                 assert any(value != default_of(option) for value in options[option.name])
 
+    @pytest.mark.heavy_with("mariadb")
     def test_one_at_a_time(self, database):
         with stored(edge_rows(connections[database].vendor, 4), database) as rows:
             export = Export(rows.only(*PLAIN))

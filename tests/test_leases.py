@@ -151,6 +151,7 @@ class TestCaches:
             yield
             cache.close()
 
+    @pytest.mark.heavy_with("files", "memory")
     def test_a_place_is_kept_and_given_back(self, kind, rf, monkeypatch):
         self.outlives_its_lease(rf, monkeypatch, lambda: ask(numbers(total=1)))
 

@@ -55,7 +55,7 @@ def resources(port):
         pytest.param("postgresql", ROWS, marks=pytest.mark.heavy),
     ],
 )
-@pytest.mark.heavy_with("mariadb")
+@pytest.mark.heavy_with("mariadb", "granian")
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_fifty_downloads_at_once_need_little_memory_and_leave_none_behind(kind, alias, rows, served_databases):
     present(alias, served_databases)

@@ -218,6 +218,7 @@ def test_head_has_the_headers_and_no_body(server, served, spool):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
+@pytest.mark.heavy_with("mariadb")
 @pytest.mark.parametrize("suffix", ["csv", pytest.param("xlsx", marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_memory_of_the_server_does_not_grow_with_the_rows(kind, suffix, served, served_databases):
