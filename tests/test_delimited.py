@@ -105,6 +105,13 @@ class TestFraming:
         assert got == by_csv_module([["a", "b"], *rows], delimiter, quoting)
 
     @pytest.mark.parametrize("quoting", QUOTINGS)
+    @given(st.lists(st.tuples(texts(), st.integers(1, 400)), max_size=4))
+    def test_long_texts_are_those_of_the_csv_module(self, quoting, drawn):
+        rows = [(f'{text}"' * times, text) for text, times in drawn]
+        got = written(rows, ["a", "b"], quoting=quoting)
+        assert got == by_csv_module([["a", "b"], *rows], ",", quoting)
+
+    @pytest.mark.parametrize("quoting", QUOTINGS)
     @given(st.lists(st.one_of(st.just("\\."), *CELLS.values()), max_size=4))
     def test_a_single_column_has_no_empty_line(self, quoting, values):
         rows = [(value,) for value in values]

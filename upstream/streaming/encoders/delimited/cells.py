@@ -34,6 +34,8 @@ Protect = Callable[[Sequence[str]], Sequence[str]]
 # Separates the cells of a column while they are one text.
 BETWEEN = "\x00"
 QUOTED_BETWEEN = f'"{BETWEEN}"'
+# Characters in a cell from which on another copy of all costs more than a call for each.
+LONG_CELL = 250
 
 
 class Cells:
@@ -158,13 +160,21 @@ class Cells:
         joined, always = BETWEEN.join(cells), self.quoted_texts
         marks = [mark for mark in (self.options.delimiter, '"', "\n", "\r") if mark in joined]
         if '"' in marks:
-            doubled = joined.replace('"', '""').split(BETWEEN)
-            cells = doubled if len(doubled) == len(cells) else [cell.replace('"', '""') for cell in cells]
+            cells = _doubled(cells, joined)
         if any(map(cells.__contains__, always)):
             return [
                 f'"{cell}"' if cell in always or any(map(cell.__contains__, marks)) else cell for cell in cells
             ]
         return _enclosed(cells, marks) if marks else cells
+
+
+def _doubled(cells: Sequence[str], joined: str) -> list[str]:
+    """Return the cells with their quotes doubled: short ones in one text, long ones without copies of it."""
+    if len(joined) < LONG_CELL * len(cells):
+        doubled = joined.replace('"', '""').split(BETWEEN)
+        if len(doubled) == len(cells):  # none contains what separates them
+            return doubled
+    return [cell.replace('"', '""') for cell in cells]
 
 
 def _enclosed(cells: Sequence[str], marks: Sequence[str]) -> list[str]:
