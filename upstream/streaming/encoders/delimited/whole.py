@@ -7,7 +7,7 @@ from upstream.streaming.batches import Batch
 from upstream.streaming.columns import transposed
 from upstream.streaming.encoders.delimited.cells import Cells
 from upstream.streaming.encoders.protocol import Columns
-from upstream.streaming.encoders.text import RowKinds, UnprovenError, framed, load
+from upstream.streaming.encoders.text import RowKinds, UnprovenError, load
 
 
 @dataclass(slots=True)
@@ -38,9 +38,6 @@ class WholeRows:
             if len(loaded) != len(read):
                 raise UnprovenError
             columns.append(cells.at_once(loaded, texts_of, kinds))
-        delimiter = self.cells[0].options.delimiter
-        if len(rows) == 1:  # it may be wide: another copy of 5 MB is a tenth of what it takes to write it
-            return framed(["", *[delimiter] * (len(columns) - 1), self.line_end.decode()], columns)[0]
-        texts = map(delimiter.join, zip(*columns, strict=True))
+        texts = map(self.cells[0].options.delimiter.join, zip(*columns, strict=True))
         # Encoded one by one: a single Chinese character would make a whole text of many rows slow to encode.
         return self.line_end.join([*map(str.encode, texts), b""])
