@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import texts
-from upstream.streaming import Csv, DeadlineError, JsonLines, stream
+from upstream.streaming import Column, Csv, DeadlineError, JsonLines, stream
 from upstream.streaming.batches import (
     CELL_BYTES,
     CHUNK_SIZE,
@@ -137,6 +137,18 @@ class TestFetches:
         assert max(ahead[-100:]) <= 1
         assert sum(size > 100_000 for size in sizes) <= 1
         assert max(sizes) < 10 * 50_000
+
+    def test_few_cells_of_a_list_are_computed_ahead_of_the_batch_that_they_are_in(self):
+        made = 0
+
+        def text(record):
+            nonlocal made
+            made += 1
+            return "x" * (50_000 if record["n"] >= 1000 else 5)
+
+        records = [{"n": number} for number in range(1200)]
+        chunks = stream(records, ["n", Column(text, header="text")], batch_bytes=40_000)
+        assert max(made - chunks.rows for _ in chunks) <= 64
 
     def test_nothing_is_fetched_beyond_the_batch_that_was_asked_for(self):
         source = Source([1] * 100)

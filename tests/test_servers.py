@@ -12,6 +12,7 @@ import zlib
 from contextlib import closing, contextmanager
 from html import unescape
 from http.client import IncompleteRead
+from time import sleep
 
 import pytest
 from django.conf import settings
@@ -201,6 +202,17 @@ def test_query_ends_and_its_connection_closes_when_the_client_goes(server, serve
     with left(server, f"/long-query/{alias}"):
         assert any(databases.sessions(served_databases, alias).values())
     assert processes.eventually(is_free)
+
+
+@pytest.mark.parametrize("alias", databases.SESSIONS)
+def test_no_query_goes_on_when_clients_go_before_the_answer(server, served_databases, alias):
+    if alias not in served_databases:
+        pytest.skip(settings.MISSING_DATABASES[alias])
+    for milliseconds in range(20):
+        with closing(connect(server)) as connection:
+            connection.request("GET", f"/long-query/{alias}")
+            sleep(milliseconds / 1000)
+    assert processes.eventually(lambda: not any(databases.sessions(served_databases, alias).values()))
 
 
 @pytest.mark.parametrize("spool", ["", "&spool"], ids=["live", "spooled"])

@@ -155,7 +155,7 @@ def _end(sender: Any = None, **_: Any) -> None:
 
 request_started.connect(_begin, dispatch_uid="upstream.requests")
 # Before Django closes the connection: a download gives way to that, and would read all rows for nobody.
-closes_connections = request_finished.disconnect(close_old_connections)
+_closes_connections = request_finished.disconnect(close_old_connections)
 request_finished.connect(_end, dispatch_uid="upstream.requests")
-if closes_connections:
+if _closes_connections:
     request_finished.connect(close_old_connections)
