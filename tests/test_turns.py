@@ -13,33 +13,42 @@ from upstream.streaming.turns import Turns
 LONG = 30
 
 
-def crowd(number, work):
-    """Run `work(n)` in so many threads that start one after the other, and wait for all."""
+def line_up(turns, number, work):
+    """Start threads that run `work(n)`, each once the one before it waits for its turn; return them."""
     threads = []
     for n in range(number):
         threads.append(threading.Thread(target=work, args=(n,)))
         threads[-1].start()
-        sleep(0.005)
+        assert eventually(lambda: len(turns._waiting) == len(threads))
+    return threads
+
+
+def join(threads):
     for thread in threads:
-        thread.join()
+        thread.join(LONG)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_no_more_than_so_many_run_at_a_time(number):
     turns = Turns(number, LONG)
+    all_run = threading.Barrier(number, timeout=LONG)
     running, most = set(), []
 
     def work(n):
-        for _ in range(3):
-            with turns.take():
-                running.add(n)
-                most.append(len(running))
-                sleep(0.02)
-                running.discard(n)
+        with turns.take():
+            running.add(n)
+            most.append(len(running))
+            all_run.wait()
+            sleep(0.01)  # one too many would come in now
+            running.discard(n)
 
-    crowd(12, work)
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(30)]
+    for thread in threads:
+        thread.start()
+    join(threads)
     assert max(most) == number
-    assert len(most) == 36
+    assert len(most) == 30
 
 
 def test_who_came_first_goes_first():
@@ -51,10 +60,8 @@ def test_who_came_first_goes_first():
             order.append(n)
 
     with turns.take():
-        opener = threading.Thread(target=crowd, args=(10, work))
-        opener.start()
-        assert eventually(lambda: len(turns._waiting) == 10)
-    opener.join()
+        threads = line_up(turns, 10, work)
+    join(threads)
     assert order == list(range(10))
 
 
@@ -66,30 +73,33 @@ def test_who_comes_back_waits_behind_those_who_wait():
         for _ in range(3):
             with turns.take():
                 order.append(n)
-                sleep(0.02)
+                assert eventually(lambda: len(turns._waiting) == min(2, 9 - len(order)))
 
-    crowd(3, work)
+    with turns.take():
+        threads = line_up(turns, 3, work)
+    join(threads)
     assert order == [0, 1, 2] * 3
 
 
 def test_one_that_takes_long_lets_the_next_begin_beside_it():
     turns = Turns(1, 0.05)
-    let_go = threading.Event()
+    began, let_go = [threading.Event() for _ in range(3)], threading.Event()
 
-    def wait(_):
+    def wait(n):
         with turns.take():
-            let_go.wait(LONG)
+            began[n].set()
+            let_go.wait(2 * LONG)
 
     slow = [threading.Thread(target=wait, args=(n,)) for n in range(3)]
-    for thread in slow:
-        thread.start()
     started = monotonic()
+    for thread, event in zip(slow, began, strict=True):
+        thread.start()
+        assert event.wait(LONG)
     with turns.take():
         waited = monotonic() - started
     let_go.set()
-    for thread in slow:
-        thread.join()
-    assert 0.04 < waited < 2
+    join(slow)
+    assert waited >= 3 * 0.05
 
 
 def test_a_thread_goes_on_at_once_inside_its_own_turn():
@@ -136,15 +146,15 @@ def test_one_that_is_interrupted_while_it_waits_keeps_nobody_waiting(position):
         threads[-1].start()
         assert eventually(lambda: len(turns._waiting) == 1)
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
-        with pytest.raises(InterruptedError), turns.take():
-            raise AssertionError("there was no turn to be had")
+        with pytest.raises(InterruptedError):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with turns.take():
+                raise AssertionError("there was no turn to be had")
     finally:
         signal.signal(signal.SIGALRM, before)
     threads.append(threading.Thread(target=follow, args=(2,)))
     threads[-1].start()
     let_go.set()
-    for thread in threads:
-        thread.join(LONG)
+    join(threads)
     assert went == ([1, 2] if position == "behind another" else [2])
