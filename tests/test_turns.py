@@ -73,6 +73,7 @@ def test_who_comes_back_waits_behind_those_who_wait():
         for _ in range(3):
             with turns.take():
                 order.append(n)
+                # until all others wait that have turns to come
                 assert eventually(lambda: len(turns._waiting) == min(2, 9 - len(order)))
 
     with turns.take():
@@ -88,7 +89,7 @@ def test_one_that_takes_long_lets_the_next_begin_beside_it():
     def wait(n):
         with turns.take():
             began[n].set()
-            let_go.wait(2 * LONG)
+            let_go.wait(2 * LONG)  # longer than anyone waits for the next to begin
 
     slow = [threading.Thread(target=wait, args=(n,)) for n in range(3)]
     started = monotonic()
@@ -138,6 +139,10 @@ def test_one_that_is_interrupted_while_it_waits_keeps_nobody_waiting(position):
     def interrupt(*_):
         raise InterruptedError("a signal")
 
+    def signal_who_waits_last():
+        assert eventually(lambda: len(turns._waiting) == len(threads))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
     threads = [threading.Thread(target=hold, args=(0,))]
     threads[0].start()
     assert has_turn.wait(LONG)
@@ -146,12 +151,13 @@ def test_one_that_is_interrupted_while_it_waits_keeps_nobody_waiting(position):
         threads[-1].start()
         assert eventually(lambda: len(turns._waiting) == 1)
     before = signal.signal(signal.SIGALRM, interrupt)
+    interrupter = threading.Thread(target=signal_who_waits_last)
     try:
-        with pytest.raises(InterruptedError):
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with turns.take():
-                raise AssertionError("there was no turn to be had")
+        interrupter.start()
+        with pytest.raises(InterruptedError), turns.take():
+            raise AssertionError("there was no turn to be had")
     finally:
+        join([interrupter])
         signal.signal(signal.SIGALRM, before)
     threads.append(threading.Thread(target=follow, args=(2,)))
     threads[-1].start()
