@@ -74,7 +74,7 @@ def _polars(data):
 
 def _qpdf(data):
     if not shutil.which("qpdf"):
-        pytest.skip("there is no qpdf")
+        pytest.skip("qpdf is not installed: apt-get install qpdf")
     with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
         file.write(data)
         file.flush()

@@ -449,7 +449,7 @@ class TestSafeIntegers:
         assert text == '[{"a":"9007199254740992","b":9007199254740992}]'
 
     def test_jq_keeps_their_digits(self):
-        jq = shutil.which("jq") or pytest.skip("jq is not installed")
+        jq = shutil.which("jq") or pytest.skip("jq is not installed: apt-get install jq")
         data = written([{"id": 2**53 + 1}], ["id"], JsonLines(integers="safe"))
         read = subprocess.run([jq, "-r", ".id"], input=data, capture_output=True, text=True, check=True)
         assert read.stdout == "9007199254740993\n"

@@ -105,7 +105,7 @@ RESUMING = {"curl": ["curl", "--silent", "--fail", "-C", "-", "-o"], "wget": ["w
 @pytest.mark.parametrize("client", RESUMING)
 def test_programs_that_resume_stop_and_leave_their_part_as_it_was(server, client, spool, tmp_path):
     if not shutil.which(client):
-        pytest.skip(f"there is no {client}")
+        pytest.skip(f"{client} is not installed: apt-get install {client}")
     part = tmp_path / "lines.csv"
     part.write_bytes(b"id,text\r\nof another export" + b"y" * 5000)
     before = part.read_bytes()
@@ -158,7 +158,7 @@ def test_failure_midway_is_never_in_the_body(server):
     assert caught.value.partial == b"x" * 5 * 64 * 1024
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed: apt-get install curl")
 def test_curl_reports_a_failure_midway(server, tmp_path):
     url = f"http://127.0.0.1:{server}/failing/5"
     result = subprocess.run(["curl", "--silent", "--output", tmp_path / "x", url], check=False)
