@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests import asking, services
 from tests.browsing import chromium, sessions, visit  # noqa: F401 (fixtures)
+from tests.handling import serve  # noqa: F401 (a fixture)
 from upstream.streaming import batches
 from upstream.streaming.sources import fetches
 

@@ -11,6 +11,7 @@ from django.test import AsyncClient
 from django.urls import path
 
 from tests.asking import Told, ask, refused, rows, text
+from tests.handling import asgi
 from tests.test_views import Customers, failing_rows
 from upstream.integrations import limits as limits_module
 from upstream.integrations.downloads import download
@@ -44,6 +45,18 @@ def numbers(source=None, **limits):
 
     members = {"get_queryset": get_queryset, "permission": None, "export_limits": Limits(**limits)}
     return type("Numbers", (ExportView,), members)
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["live", "spooled"])
+def test_a_request_that_ended_before_its_view_keeps_no_place(serve, spool):
+    view = numbers(total=1)
+    view.spool = spool
+    serve(view.as_view(), middleware=["tests.handling.slipping"])
+    with Told(view) as told:
+        asyncio.run(asgi())
+    # Django 5.2 does not call the view at all.
+    assert [details.get("outcome") for _, details in told] in ([None, "aborted"], [])
+    assert rows(ask(view))[0] == ["n"]
 
 
 @pytest.mark.usefixtures("customers")

@@ -9,22 +9,20 @@ import hashlib
 import io
 import re
 import threading
-import time
 from email.message import Message
 from weakref import WeakSet
 
 import pytest
 import zstandard
 from asgiref.sync import ThreadSensitiveContext
-from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished
 from django.db import DatabaseError, OperationalError, ProgrammingError, connections, transaction
 from django.http import BadHeaderError, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory
-from django.urls import path
 
 from tests.fieldtypes.models import Parent
+from tests.handling import asgi, views
 from tests.test_files import BrokenSourceError, Source
 from upstream.streaming import (
     Csv,
@@ -41,29 +39,6 @@ ROWS = [{"id": number, "name": f"Zürich {number}"} for number in range(3000)]
 CHUNK = b"x" * 64 * 1024
 ENCODERS = {"csv": Csv(), "json": Json(), "ndjson": JsonLines()}
 GZIP = "django.middleware.gzip.GZipMiddleware"
-
-views = {}
-
-
-def view(request):
-    return views["now"](request)
-
-
-urlpatterns = [path("x", view)]
-
-
-@pytest.fixture
-def serve(settings):
-    """Answer `/x` with the view that is given."""
-    settings.ROOT_URLCONF = __name__
-    settings.MIDDLEWARE = []
-
-    def serve(made, *, middleware=()):
-        settings.MIDDLEWARE = list(middleware)
-        views["now"] = made
-
-    yield serve
-    views.clear()
 
 
 def file_name(response):
@@ -376,51 +351,6 @@ def logged(log, number, *, fails=False, threads=None):
             threads.add(threading.get_ident())
 
 
-async def asgi(log=None, *, method="GET", headers=(), leave_after=None, send=None):
-    """Answer one request as an ASGI server would; with `leave_after`, the client goes after so many parts.
-
-    A view has the client go before the answer by `views["leave"]()`.
-    """
-    log = [] if log is None else log
-    request, loop = asyncio.Queue(), asyncio.get_running_loop()
-    request.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-    answer = {"body": [], "complete": False}
-
-    def leave():
-        loop.call_soon_threadsafe(request.put_nowait, {"type": "http.disconnect"})
-        time.sleep(0.05)
-
-    views["leave"] = leave
-
-    async def sent(message):
-        if message["type"] == "http.response.start":
-            fields = {name.decode("latin-1").title(): value.decode() for name, value in message["headers"]}
-            answer.update(status=message["status"], headers=fields)
-            return
-        answer["complete"] = not message.get("more_body", False)
-        if message.get("body"):
-            log.append("sent")
-            answer["body"].append(message["body"])
-        if len(answer["body"]) == leave_after:
-            request.put_nowait({"type": "http.disconnect"})
-            await asyncio.sleep(0.05)
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "path": "/x",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), *headers],
-    }
-    try:
-        await ASGIHandler()(scope, request.get, send or sent)
-    except BrokenSourceError as error:
-        answer["error"] = error
-    return answer
-
-
 @pytest.fixture
 def finished():
     """The requests that ended: Django closes the connections of each."""
@@ -493,6 +423,23 @@ def test_asgi_body_is_closed_when_the_client_goes_before_it_begins(serve, finish
     assert len(finished) == 1
     with pytest.raises(StreamOverError, match="closed before its end"):
         list(responses[0])
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_asgi_body_is_closed_when_its_request_ended_before_the_view(serve, spool):
+    log, responses = [], []
+
+    def view(request):
+        responses.append(to_response(logged(log, 3), "x", spool=spool))
+        return responses[0]
+
+    serve(view, middleware=["tests.handling.slipping"])
+    answer = asyncio.run(asgi())
+    assert answer == {"body": [], "complete": False}
+    assert log[-1:] == ["closed"] * len(responses)  # Django 5.2 does not call the view at all
+    for response in responses:
+        with pytest.raises(StreamOverError, match="closed before its end"):
+            list(response)
 
 
 @pytest.mark.parametrize("other", ["a request by the test client", "a response that is closed"])

@@ -100,6 +100,7 @@ def download(
         watch.length = int(response["Content-Length"])
     response.streaming_content = _Body(iter(response), watch)
     response.ends_at = watch.ends_at and watch.ends_at + GRACE_SECONDS
+    end_with_request(watch)
     return response
 
 
@@ -152,7 +153,6 @@ class _Watch:
     def start(self) -> None:
         if self.record:
             self.ended = self.record()
-        end_with_request(self)
         _close_with(self.request, self)
         self.slots.take()
         if self.slots.held:

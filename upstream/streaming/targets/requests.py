@@ -97,14 +97,19 @@ _in_requests: WeakSet[Download] = WeakSet()
 
 
 def end_with_request(download: Download) -> None:
-    """Close a download when its request ends under ASGI, in the request's thread.
+    """Close a download when its request ends under ASGI, in the request's thread; at once if it has ended.
 
     Django's handler closes no response if the client left before there was one: then it only sends the signal
-    `request_finished`. Under WSGI nothing else holds such a response, and its body ends with it.
+    `request_finished`. In Django 6.1 that may run before the view: both wait for the thread of the middleware
+    around them. Under WSGI nothing else holds such a response, and its body ends with it.
     """
-    if (served := _served()) is not None:
-        served.downloads.append(download)
-        _in_requests.add(download)
+    if (served := _served()) is None:
+        return
+    if getattr(_thread, "ended", None) is served:
+        download.close()
+        return
+    served.downloads.append(download)
+    _in_requests.add(download)
 
 
 def is_in_request(download: Download) -> bool:
@@ -138,13 +143,17 @@ def _begin(sender: Any = None, *, environ: Any = None, scope: Any = None, **_: A
     _thread.handled = environ, scope
     if _is_of_handler(sender) and (served := _served()):
         served.requests += 1
+        _thread.ended = None
 
 
 def _end(sender: Any = None, **_: Any) -> None:
     _thread.handled = None, None
     if _is_of_handler(sender) and (served := _served()):
         served.requests -= 1
-        while served.downloads and served.requests < 1:
+        if served.requests > 0:
+            return
+        _thread.ended = served
+        while served.downloads:
             download = served.downloads.pop()
             _in_requests.discard(download)
             try:
