@@ -274,7 +274,7 @@ def test_slower_lanes_are_taken(case: str, measured: Callable[[str], Record]) ->
     assert measured(case)["lane"] == ("python" if "instances" in case or case in LISTS else "text")
 
 
-@pytest.mark.heavy_with("mariadb", "pgbouncer", "sqlite")
+@pytest.mark.heavy
 @pytest.mark.parametrize("database", NAMES)
 def test_runner_reports_every_case_and_size(
     database: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

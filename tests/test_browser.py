@@ -86,9 +86,9 @@ def as_values(row):
 def choose(page, **choices):
     """Leave only the columns of the tests chosen, and press the choices of the other groups."""
     group = page.get_by_role("group", name="Columns")
-    for box in group.get_by_role("checkbox").all():
-        label = box.evaluate("box => box.labels[0].innerText.trim()")
-        box.set_checked(label in COLUMNS.values())
+    group.get_by_role("button", name="Select none").click()
+    for label in COLUMNS.values():
+        group.get_by_role("checkbox", name=label, exact=True).check()
     for name, choice in choices.items():
         page.get_by_role("group", name=name).get_by_role("radio", name=choice).check()
 

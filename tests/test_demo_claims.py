@@ -38,6 +38,7 @@ def few_weeks(monkeypatch):
     monkeypatch.setattr(demo_claims, "WEEKS", 1)
 
 
+@pytest.mark.heavy
 @pytest.mark.django_db
 def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_claims, "WEEKS", 14)

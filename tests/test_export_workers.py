@@ -167,7 +167,7 @@ def test_two_workers_make_100_jobs_each_once_and_progress_never_goes_back(site, 
     assert str(clean()) == "nothing to clean up"
 
 
-@pytest.mark.heavy_with("mariadb")
+@pytest.mark.heavy_with("default", "mariadb")
 def test_a_worker_killed_anywhere_loses_no_job_and_leaves_nothing(site, settings):
     settings.UPSTREAM_JOBS = {**settings.UPSTREAM_JOBS, "lease_seconds": 1, "attempts": 10_000}
     customers(5000)

@@ -188,9 +188,9 @@ class TestFile:
             ExportFile(stream(rows()))
 
     @pytest.mark.heavy
-    def test_two_hundred_thousand_events_need_no_more_memory_than_twenty_thousand(self, tmp_path):
+    def test_a_workbook_needs_no_more_memory_for_ten_times_the_events(self, tmp_path):
         code = f"""
-import sys, time, django
+import sys, django
 from django.conf import settings
 database = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path)!r} + "/" + sys.argv[1]}}
 apps = ["django.contrib.contenttypes", "django.contrib.auth", "upstream"]
@@ -209,14 +209,12 @@ if sys.argv[2] == "fill":
         stored(customer, run, drift_events(2000, seed))
 else:
     customer = Customer.objects.get()
-    started = time.perf_counter()
     with ExportService(customer).export_drift_events_excel(customer.report_runs.get()) as file:
         assert file.rows == int(sys.argv[1])
     print(peak_bytes())
-    print(time.perf_counter() - started, file=sys.stderr)
 """
         peaks = []
-        for rows in ("20000", "200000"):
+        for rows in ("6000", "60000"):
             processes.printed(code, rows, "fill", timeout=600)
             peaks.append(int(processes.printed(code, rows, "export", timeout=600)))
         assert peaks[1] - peaks[0] < 8 * 1024 * 1024

@@ -47,16 +47,15 @@ def resources(port):
     return json.loads(get(port, "/resources")[2])
 
 
-@pytest.mark.parametrize(
-    ("alias", "rows"),
-    [
-        *(("sqlite", 5000), ("postgresql", 5000), ("mariadb", 5000)),
-        pytest.param("sqlite", ROWS, marks=pytest.mark.heavy),
-        pytest.param("postgresql", ROWS, marks=pytest.mark.heavy),
-    ],
-)
-@pytest.mark.heavy_with("mariadb", "granian")
-@pytest.mark.parametrize("kind", COMMANDS)
+CROWDS = [
+    *((kind, alias, 5000) for kind in COMMANDS for alias in ("sqlite", "postgresql", "mariadb")),
+    *((kind, "postgresql", ROWS) for kind in COMMANDS),
+    ("gunicorn", "sqlite", ROWS),
+]
+
+
+@pytest.mark.heavy_with("mariadb", "granian", ROWS)
+@pytest.mark.parametrize(("kind", "alias", "rows"), CROWDS)
 def test_fifty_downloads_at_once_need_little_memory_and_leave_none_behind(kind, alias, rows, served_databases):
     present(alias, served_databases)
     options = ["--threads=64"] if kind == "gunicorn" else []
@@ -116,7 +115,7 @@ def stuck(server, url):
         pytest.param("postgresql", SPOOLED, 2, id="postgresql spooled"),
         pytest.param("mariadb", LIVE, 2, id="mariadb live"),
         pytest.param("mariadb", SPOOLED, 2, id="mariadb spooled"),
-        pytest.param("postgresql", LIVE, 30, id="postgresql live for long", marks=pytest.mark.heavy),
+        pytest.param("postgresql", LIVE, 12, id="postgresql live for long", marks=pytest.mark.heavy),
         pytest.param(
             "postgresql", f"{LIVE}&suffix=xlsx", 2, id="postgresql live as a workbook", marks=pytest.mark.heavy
         ),

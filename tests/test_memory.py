@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc"),
 ]
 
-FEW, MANY = 10_000, 300_000
+FEW, MANY = 10_000, 150_000
 MEBIBYTE = 1024 * 1024
 
 
@@ -55,6 +55,9 @@ print(peak_bytes(), counts[-1])
     return peak
 
 
+# PgBouncer hands on what PostgreSQL sends, whatever the width of the rows.
+wide = pytest.mark.parametrize("peak", ["sqlite", "postgresql", "mariadb"], indirect=True)
+
 CASES = {
     "csv": {},
     "json": {"encoder": "Json()"},
@@ -90,12 +93,14 @@ def test_peak_grows_by_a_row_group_and_by_what_writes_it(peak, case):
     assert many - more < 16 * MEBIBYTE
 
 
+@wide
 def test_peak_grows_by_a_row_group_where_each_row_has_5_mb(peak):
     encoder = {"encoder": "Parquet()"}
     rows = databases.WIDE_ROWS
     assert peak(rows, model="Wide", **encoder) - peak(rows, **encoder) < 160 * MEBIBYTE
 
 
+@wide
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_peak_grows_little_where_each_row_has_5_mb(peak, case):
     rows = databases.WIDE_ROWS

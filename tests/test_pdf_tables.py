@@ -187,7 +187,7 @@ print(peak_bytes())
 """)
         )
 
-    assert peak(300_000) - peak(10_000) < 8 * MEBIBYTE
+    assert peak(100_000) - peak(10_000) < 8 * MEBIBYTE
 
 
 def printable(character):

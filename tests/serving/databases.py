@@ -13,7 +13,7 @@ from benchmarks.servers import connect_mariadb
 # Each process that runs tests has its own.
 NAME = f"upstream_serving_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 WIDE_BYTES = 5 * 1024 * 1024
-WIDE_ROWS = 200
+WIDE_ROWS = 80
 
 SQLITE = """
     CREATE TABLE line (id INTEGER PRIMARY KEY, text TEXT);
