@@ -92,7 +92,7 @@ def test_peak_of_import_and_drift_does_not_grow_with_the_claims(alias, entries, 
     processes.printed(MIGRATE, entry)
 
     measured = {
-        rows: json.loads(processes.printed(IMPORT, entry, path, timeout=1500)) for rows, path in files.items()
+        rows: json.loads(processes.printed(IMPORT, entry, path, timeout=800)) for rows, path in files.items()
     }
 
     for rows, (accepted, rejected, *_) in measured.items():
