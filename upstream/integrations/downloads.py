@@ -100,7 +100,7 @@ def download(
         watch.length = int(response["Content-Length"])
     response.streaming_content = _Body(iter(response), watch)
     response.ends_at = watch.ends_at and watch.ends_at + GRACE_SECONDS
-    end_with_request(watch)
+    end_with_request(watch)  # at last: it may end here, with all that it took
     return response
 
 

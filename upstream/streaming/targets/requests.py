@@ -25,8 +25,6 @@ PREFETCHED = (503, "an export is not made for a prefetch")
 FROM_MIDDLE = re.compile(r"0*[1-9]\d*-\d*|-\d+")
 ALIASES = {"x-gzip": "gzip"}
 
-_thread = threading.local()
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -64,7 +62,7 @@ def asked(request: HttpRequest | None = None) -> Asked | None:
     """Return what `request` asks, by default the request that this thread is handling; None if there is none."""
     if request is not None:
         return Asked(request.method or "", request.headers)
-    environ, scope = getattr(_thread, "handled", (None, None))
+    environ, scope = _thread.handled
     if environ is not None:
         return Asked(environ["REQUEST_METHOD"], HttpHeaders(environ))
     if scope is not None:
@@ -92,6 +90,14 @@ class _Served:
     downloads: list[Download] = field(default_factory=list)
 
 
+class _Thread(threading.local):
+    """The request that a thread handles, as WSGI environ or ASGI scope; what it served, if that has ended."""
+
+    handled: tuple[Any, Any] = None, None
+    ended: _Served | None = None
+
+
+_thread = _Thread()
 # Those that the end of their request will close.
 _in_requests: WeakSet[Download] = WeakSet()
 
@@ -105,7 +111,7 @@ def end_with_request(download: Download) -> None:
     """
     if (served := _served()) is None:
         return
-    if getattr(_thread, "ended", None) is served:
+    if _thread.ended is served:
         download.close()
         return
     served.downloads.append(download)
